@@ -1,0 +1,37 @@
+# make demo: set up, send a photograph, show what comes back.   make test: set up, check everything.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg
+
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint types pytest clean
+
+demo: $(VENV)/installed
+	$(BIN)/diffjscc transmit "$(PHOTO)" --snr 1 --rate 1/128 --json demo/figures.json -o demo
+	@echo "Look at demo/grace_hopper-side-by-side.png"
+
+test: lint types pytest demo
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+pytest: $(VENV)/installed-dev
+	$(BIN)/pytest
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,7 @@
+"""Channel physics: symbols to received symbols, differentiable, with per-picture SNR."""
+
+from diffjscc.channels.awgn import AWGN
+from diffjscc.channels.fading import Rayleigh, Rician
+from diffjscc.channels.power import normalise_power
+
+__all__ = ["AWGN", "Rayleigh", "Rician", "normalise_power"]

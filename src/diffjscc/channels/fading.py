@@ -1,0 +1,63 @@
+"""Block fading: one complex gain per picture, E|h|² = 1."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffjscc.channels.noise import complex_normal, noise_power, send
+from diffjscc.scheme import ChannelState, Generator, Received, Symbols, as_batch
+
+
+@dataclass(frozen=True)
+class Rician:
+    """y = h·x + n with h = sqrt(k/(k+1)) + sqrt(1/(k+1))·CN(0, 1), one h per picture.
+
+    The receiver knows h and N0, equalises by zero forcing, and hands on |h|²/N0.
+
+    Attributes:
+        snr_db: mean Es/N0 in dB, one number or float [B]; N0 does not follow the fade.
+        k_factor: power of the line-of-sight path over that of the scattered ones, linear, >= 0.
+        transmitter_csi: whether the transmitter knows h before it encodes.
+    """
+
+    snr_db: float | Tensor
+    k_factor: float = 4.0
+    transmitter_csi: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.k_factor) and self.k_factor >= 0):
+            raise ValueError(f"k_factor is {self.k_factor}; it must be finite and at least 0")
+
+    def draw(
+        self, batch: int, generator: Generator = None, device: torch.device | str = "cpu"
+    ) -> ChannelState:
+        """Draw one gain per picture."""
+        snr_db = as_batch(self.snr_db, batch, device, "snr_db")
+        scattered = complex_normal((batch, 1), generator, device)
+        k = self.k_factor
+        gain = math.sqrt(k / (k + 1)) + math.sqrt(1 / (k + 1)) * scattered
+        return ChannelState(gain, noise_power(snr_db))
+
+    def __call__(
+        self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
+    ) -> Received:
+        """Send complex64 [B, K] symbols; see `Channel`."""
+        if state is None:
+            state = self.draw(len(symbols.values), generator, symbols.values.device)
+        return send(symbols, state, generator)
+
+
+@dataclass(frozen=True)
+class Rayleigh(Rician):
+    """Rician fading without a line of sight: h ~ CN(0, 1).
+
+    Attributes:
+        snr_db: mean Es/N0 in dB, one number or float [B].
+        transmitter_csi: whether the transmitter knows h before it encodes.
+    """
+
+    k_factor: float = field(default=0.0, init=False)

@@ -1,0 +1,234 @@
+"""The one path: picture -> symbols -> received symbols -> initial picture -> final picture.
+
+Everything else in the package trains, measures, compares or shows `Scheme`.
+
+SNR has one meaning here. Symbols have unit mean power per picture; the noise power per complex
+symbol is N0 = 10^(-snr_db/10), half in each real part, so `snr_db` is Es/N0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# One generator for the whole batch, one per picture, or torch's global one.
+Generator = torch.Generator | Sequence[torch.Generator] | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """K complex numbers for each picture of a batch of one size.
+
+    Attributes:
+        values: complex64 [B, K]; K is every channel use that a picture costs, padding included.
+        image_size: (H, W) of the pictures as the user gave them, in pixels.
+        nominal_rate: the rate asked for, in channel uses per pixel (cpp).
+    """
+
+    values: Tensor
+    image_size: tuple[int, int]
+    nominal_rate: Fraction
+
+    @property
+    def channel_uses(self) -> int:
+        """K, complex channel uses per picture."""
+        return self.values.shape[1]
+
+    @property
+    def rate(self) -> float:
+        """True rate K/(H·W) in channel uses per pixel, on the picture as the user gave it."""
+        height, width = self.image_size
+        return self.channel_uses / (height * width)
+
+
+@dataclass(frozen=True)
+class Symbols(Block):
+    """What the transmitter sends: `values` have unit mean power per picture."""
+
+
+@dataclass(frozen=True)
+class ChannelState:
+    """One realisation of the channel per picture, before anything is sent.
+
+    Attributes:
+        gain: complex64 [B, 1] (block fading) or [B, K]; E|gain|² = 1. Ones for AWGN.
+        noise_power: float32 [B], N0 per complex symbol.
+    """
+
+    gain: Tensor
+    noise_power: Tensor
+
+    @property
+    def snr_db(self) -> Tensor:
+        """Effective SNR |h|²/N0 in dB, float32 [B]: what the receiver measures."""
+        power = self.gain.abs().square().mean(dim=1)
+        return 10 * torch.log10(power / self.noise_power)
+
+    @property
+    def mean_snr_db(self) -> Tensor:
+        """SNR 1/N0 in dB averaged over fades, float32 [B]: all that is known without CSI."""
+        return -10 * torch.log10(self.noise_power)
+
+
+@dataclass(frozen=True)
+class Received(Block):
+    """What the receiver has: `values` = gain · sent + noise, not equalised, and the CSI.
+
+    Attributes:
+        state: gain and noise power per picture, the channel state information.
+    """
+
+    state: ChannelState
+
+    @property
+    def equalised(self) -> Tensor:
+        """Values / gain (zero forcing), complex64 [B, K]; noise power N0/|gain|² remains."""
+        return self.values / self.state.gain
+
+    @property
+    def snr_db(self) -> Tensor:
+        """Effective SNR |h|²/N0 in dB, float32 [B]."""
+        return self.state.snr_db
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The receiver's pictures.
+
+    Attributes:
+        image: final picture, float32 [B, 3, H, W] in [0, 1].
+        initial: the codec's own reconstruction, same shape; `image` itself without a refiner.
+        caption: what the refiner was told the pictures show, one text per picture, or None.
+    """
+
+    image: Tensor
+    initial: Tensor
+    caption: list[str] | None = None
+
+
+class Codec(Protocol):
+    """Picture to symbols and back; a digital link is a codec like any other."""
+
+    @property
+    def rates(self) -> tuple[Fraction, ...]:
+        """Nominal rates this codec offers, in cpp, ascending."""
+        ...
+
+    def encode(
+        self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
+    ) -> Symbols:
+        """Pictures [B, 3, H, W] in [0, 1] to symbols, given the SNR [B] the transmitter knows.
+
+        `gain`, complex [B, 1], is given where the transmitter knows the fade too.
+        """
+        ...
+
+    def decode(self, received: Received) -> Tensor:
+        """Received symbols to the initial pictures, float32 [B, 3, H, W] in [0, 1]."""
+        ...
+
+
+class Channel(Protocol):
+    """Symbols to received symbols."""
+
+    @property
+    def transmitter_csi(self) -> bool:
+        """Whether the transmitter knows each picture's gain before it encodes."""
+        ...
+
+    def draw(
+        self, batch: int, generator: Generator = None, device: torch.device | str = "cpu"
+    ) -> ChannelState:
+        """One realisation for `batch` pictures."""
+        ...
+
+    def __call__(
+        self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
+    ) -> Received:
+        """Send `symbols`; draws the state unless one is given."""
+        ...
+
+
+class Refiner(Protocol):
+    """Initial picture to final picture, at the receiver."""
+
+    def refine(
+        self, initial: Tensor, received: Received, generator: Generator = None
+    ) -> Reconstruction:
+        """Initial pictures [B, 3, H, W] in [0, 1], and what was received, to the final ones."""
+        ...
+
+
+def as_batch(value: float | Tensor, batch: int, device: torch.device | str, name: str) -> Tensor:
+    """A number, or one number per picture, as float32 [B]; an error names `name` and the value."""
+    tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
+    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, batch)):
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}; give one number, or one for each of the "
+            f"{batch} pictures"
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} is {value}; it must be finite")
+    return tensor.expand(batch)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A codec at one of its rates, with a refiner or without.
+
+    Attributes:
+        codec: picture ↔ symbols.
+        rate: nominal rate in channel uses per pixel; one of `codec.rates`.
+        refiner: what paints the final picture; None gives the codec alone.
+    """
+
+    codec: Codec
+    rate: Fraction
+    refiner: Refiner | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate not in self.codec.rates:
+            offered = ", ".join(str(rate) for rate in self.codec.rates)
+            raise ValueError(f"rate {self.rate} is not one of {offered}")
+
+    def encode(self, images: Tensor, snr_db: float | Tensor, gain: Tensor | None = None) -> Symbols:
+        """Pictures to symbols.
+
+        Args:
+            images: float [B, 3, H, W] in [0, 1]; any H and W.
+            snr_db: SNR in dB that the transmitter assumes, one number or [B].
+            gain: complex [B, 1], the fade, where the transmitter knows it.
+        """
+        snr_db = as_batch(snr_db, len(images), images.device, "snr_db")
+        return self.codec.encode(images, snr_db, self.rate, gain)
+
+    def send(self, images: Tensor, channel: Channel, generator: Generator = None) -> Received:
+        """Encode pictures and send them; with transmitter CSI the encoder is told the fade."""
+        state = channel.draw(len(images), generator, images.device)
+        if channel.transmitter_csi:
+            symbols = self.encode(images, state.snr_db, state.gain)
+        else:
+            symbols = self.encode(images, state.mean_snr_db)
+        return channel(symbols, generator, state)
+
+    def decode(self, received: Received, generator: Generator = None) -> Reconstruction:
+        """Received symbols to pictures; `generator` drives the refiner's sampling."""
+        initial = self.codec.decode(received)
+        if self.refiner is None:
+            return Reconstruction(image=initial, initial=initial)
+        return self.refiner.refine(initial, received, generator)
+
+    def __call__(
+        self, images: Tensor, channel: Channel, generator: Generator = None
+    ) -> Reconstruction:
+        """`send` and `decode` in one."""
+        return self.decode(self.send(images, channel, generator), generator)
+
+    def without_refiner(self) -> Scheme:
+        """The same codec and rate, alone."""
+        return replace(self, refiner=None)
