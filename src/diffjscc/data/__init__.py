@@ -1,0 +1,1 @@
+"""Pictures: files, geometry, data sets, training crops."""

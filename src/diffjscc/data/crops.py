@@ -1,0 +1,151 @@
+"""Batches of random crops that depend on seed and step alone, so that training resumes exactly."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from diffjscc.data.folders import PictureSource
+
+T = TypeVar("T")
+
+
+def random_crop(
+    picture: NDArray[np.uint8], size: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A square at a random place, flipped left to right half of the time.
+
+    Of a picture that is smaller than `size`, the largest square is taken and enlarged (Lanczos).
+
+    Args:
+        picture: uint8 [H, W, 3].
+        size: side of the crop, in pixels.
+        rng: drawn from three times, whatever the picture.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    height, width = picture.shape[:2]
+    side = min(size, height, width)
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    crop = picture[top : top + side, left : left + side]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    if side < size:
+        enlarged = Image.fromarray(np.ascontiguousarray(crop)).resize(
+            (size, size), Image.Resampling.LANCZOS
+        )
+        crop = np.asarray(enlarged)
+    return crop
+
+
+def _order(seed: int, pictures: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(pictures)
+
+
+class TrainingCrops:
+    """The batch of every step, by number.
+
+    Every epoch shows each picture once, in an order of its own; a batch may reach into the next
+    epoch. Nothing is remembered between steps: the batch of step 1000 is the same whether the 999
+    before it were asked for or not, and whether one process or several share it.
+
+    Args:
+        source: the pictures.
+        crop: side of the crops, in pixels, at least 1.
+        seed: at least 0; another seed gives other orders, crops and flips.
+        batch: pictures per step over all processes together, at least 1.
+    """
+
+    def __init__(self, source: PictureSource, crop: int, seed: int, batch: int) -> None:
+        if crop < 1 or batch < 1 or seed < 0:
+            raise ValueError(
+                f"crop is {crop}, batch {batch}, seed {seed}; crop and batch must be at least 1, "
+                "seed at least 0"
+            )
+        self.source, self.crop, self.seed, self.batch = source, crop, seed, batch
+        # A batch rarely spans more than two epochs; an order is as long as the source.
+        self._order = functools.lru_cache(maxsize=2)(functools.partial(_order, seed, len(source)))
+
+    def _share(self, step: int, process_index: int, process_count: int) -> range:
+        """Places in the global batch that one process fills."""
+        if step < 0 or not 0 <= process_index < process_count:
+            raise ValueError(
+                f"step is {step}, process {process_index} of {process_count}; step must be at "
+                "least 0 and processes count from 0"
+            )
+        if self.batch % process_count:
+            raise ValueError(
+                f"a batch of {self.batch} cannot be shared equally by {process_count} processes; "
+                f"choose a multiple of {process_count}"
+            )
+        share = self.batch // process_count
+        return range(process_index * share, (process_index + 1) * share)
+
+    def _picture(self, step: int, place: int) -> int:
+        epoch, position = divmod(step * self.batch + place, len(self.source))
+        return int(self._order(epoch)[position])
+
+    def indices_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[int]:
+        """Numbers in `source` of the pictures that `batch_at` shows, in its order."""
+        places = self._share(step, process_index, process_count)
+        return [self._picture(step, place) for place in places]
+
+    def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Tensor:
+        """One process's part of a step's batch.
+
+        Args:
+            step: from 0.
+            process_index: which part, from 0.
+            process_count: in how many parts the batch is cut; divides `batch`.
+
+        Returns:
+            float32 [batch / process_count, 3, crop, crop] in [0, 1].
+
+        Raises:
+            ValueError: a number is out of its range.
+            PictureError: a picture is damaged.
+        """
+        places = self._share(step, process_index, process_count)
+        crops = []
+        for place in places:
+            # 1 + place: with a last number of 0 the stream would be that of the epoch's order.
+            rng = np.random.default_rng([self.seed, step, 1 + place])
+            crops.append(random_crop(self.source[self._picture(step, place)], self.crop, rng))
+        images = torch.from_numpy(np.stack(crops))
+        return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
+
+
+def prefetch(batch_at: Callable[[int], T], start: int, count: int, ahead: int = 2) -> Iterator[T]:
+    """`batch_at(start)` … `batch_at(start + count - 1)`, read ahead by one background thread.
+
+    Args:
+        batch_at: called for each step in turn, in the background.
+        start: first step.
+        count: number of steps.
+        ahead: batches that are read while the caller works on one, at least 1.
+
+    Yields:
+        What `batch_at` returns. What it raises is raised here, at its step. The thread ends with
+        the iterator, be it used up, closed or dropped.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    try:
+        steps = iter(range(start, start + count))
+        pending = deque(pool.submit(batch_at, step) for step in islice(steps, ahead))
+        while pending:
+            batch = pending.popleft().result()
+            pending.extend(pool.submit(batch_at, step) for step in islice(steps, 1))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

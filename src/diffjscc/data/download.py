@@ -1,0 +1,268 @@
+"""The one downloader: resumes, retries, checks, and never leaves half a file under its name."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from rich.progress import Progress, TaskID
+
+from diffjscc.data.files import sha256_of
+
+CHUNK_BYTES = 1 << 18
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class DownloadError(RuntimeError):
+    """A file could not be downloaded.
+
+    Attributes:
+        url: where it was to come from.
+        path: where it was to lie.
+        reason: what went wrong, and what to do about it.
+    """
+
+    def __init__(self, url: str, path: Path, reason: str) -> None:
+        super().__init__(
+            f"could not download {url}: {reason}. A copy from elsewhere can be saved as {path}"
+        )
+        self.url, self.path, self.reason = url, path, reason
+
+
+class _TransientError(Exception):
+    """A failure that may be gone at the next try."""
+
+
+def download(
+    url: str,
+    path: Path,
+    sha256: str | None = None,
+    *,
+    progress: Progress | None = None,
+    attempts: int = 4,
+    pause: float = 1.0,
+    timeout: float = 30.0,
+) -> Path:
+    """Fetch `url` to `path`, unless it lies there already.
+
+    The file grows as `path`.part beside its final place and is renamed when it is whole and its
+    checksum is right. A .part from an interrupted call is continued (HTTP Range) where the server
+    can say that the file is still the same one (If-Range with its ETag or date, kept in
+    `path`.part.tag) or `sha256` can; otherwise the download starts over. Where a continued file
+    has the wrong checksum it is fetched whole, once.
+
+    One process at a time may fetch a path: under several, let the main one go first.
+
+    Args:
+        url: http or https; proxies are taken from the environment (https_proxy).
+        path: final place; its folder is made.
+        sha256: hexadecimal SHA-256 of the file or the first 8 or more digits of it. A file that
+            lies at `path` with another checksum is replaced.
+        progress: shows a bar for this file, if given; the caller starts and stops it.
+        attempts: tries in a row without one new byte before giving up.
+        pause: seconds before the second try, doubling with each one in a row.
+        timeout: seconds to wait for an answer, and for each piece of the file.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DownloadError: offline, refused, not there, or not the file that `sha256` names.
+        ValueError: `url`, `sha256` or `attempts` make no sense.
+    """
+    path = Path(path)
+    if not re.match(r"https?://[^/]", url):
+        raise ValueError(f'url is "{url}"; give an http:// or https:// address')
+    if sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
+        raise ValueError(f'sha256 is "{sha256}"; give 8 to 64 digits 0-9a-f')
+    if attempts < 1:
+        raise ValueError(f"attempts is {attempts}; it must be at least 1")
+    if path.is_file() and (sha256 is None or sha256_of(path).startswith(sha256)):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    expected = sha256 or ""
+    transfer = _Transfer(url, path, sha256 is not None, progress, timeout)
+    found = transfer.run(attempts, pause)
+    if transfer.continued and not found.startswith(expected):
+        # The piece that was there may be of another version of the file.
+        transfer.discard()
+        found = transfer.run(attempts, pause)
+    if not found.startswith(expected):
+        transfer.discard()
+        raise DownloadError(
+            url,
+            path,
+            f"its SHA-256 is {found} where {sha256} is expected; the file there has changed, or "
+            "something on the way (a log-in page, a proxy) answered in its place",
+        )
+    transfer.part.replace(path)
+    transfer.discard()
+    return path
+
+
+class _Transfer:
+    """One file's way from `url` to `path`.part."""
+
+    def __init__(
+        self, url: str, path: Path, checked: bool, progress: Progress | None, timeout: float
+    ) -> None:
+        self.url, self.path, self.checked, self.timeout = url, path, checked, timeout
+        self.part = path.with_name(path.name + ".part")
+        self.tag = path.with_name(path.name + ".part.tag")
+        self.continued = False  # whether the file is pieced together from several answers
+        self.progress = progress
+        self.task: TaskID | None = None
+
+    def run(self, attempts: int, pause: float) -> str:
+        """Fetch the whole file into the .part, over as many connections as it takes.
+
+        Returns:
+            the SHA-256 of the .part.
+        """
+        if self.progress is not None and self.task is None:
+            self.task = self.progress.add_task(self.path.name, total=None)
+        failures, furthest = 0, self.size()
+        while True:
+            try:
+                self.receive()
+                return sha256_of(self.part)
+            except _TransientError as error:
+                failures = 0 if self.size() > furthest else failures + 1
+                furthest = max(furthest, self.size())
+                if failures >= attempts:
+                    raise DownloadError(self.url, self.path, str(error)) from error
+            time.sleep(pause * 2 ** max(failures - 1, 0))
+
+    def receive(self) -> None:
+        """One request, from where the .part ends if it can be continued, and what it answers."""
+        offset = self.size()
+        tag = self.tag.read_text() if self.tag.is_file() else None
+        headers = {"User-Agent": "diffjscc"}
+        if offset > 0 and (tag or self.checked):
+            headers["Range"] = f"bytes={offset}-"
+            if tag:
+                headers["If-Range"] = tag
+        try:
+            response = _open(Request(self.url, headers=headers), self.timeout)
+        except HTTPError as error:
+            error.close()
+            if error.code == 416 and "Range" in headers:  # nothing follows the .part
+                if error.headers.get("Content-Range") == f"bytes */{offset}":
+                    self.continued = True
+                    return
+                self.discard()
+                self.receive()
+                return
+            raise self.explained(error) from error
+        except (OSError, HTTPException) as error:
+            raise self.explained(error) from error
+        with response:
+            if response.status == 206 and _range_start(response) != offset:
+                self.discard()
+                raise _TransientError("the server sent another part of the file than asked for")
+            self.store(response, offset if response.status == 206 else 0)
+
+    def store(self, response: HTTPResponse, offset: int) -> None:
+        """Write the answer's body into the .part from byte `offset` on."""
+        length = response.headers.get("Content-Length")
+        total = offset + int(length) if length else None
+        self.continued = offset > 0
+        if not self.continued:
+            self.remember_tag(response)
+        size = offset
+        with self.part.open("ab" if self.continued else "wb") as file:
+            while True:
+                if self.progress is not None and self.task is not None:
+                    self.progress.update(self.task, completed=size, total=total)
+                try:
+                    chunk = response.read(CHUNK_BYTES)
+                except (OSError, HTTPException) as error:
+                    raise _TransientError(f"the connection broke after {size} bytes") from error
+                if not chunk:
+                    break
+                file.write(chunk)
+                size += len(chunk)
+        if total is not None and size < total:
+            raise _TransientError(f"the connection broke after {size} of {total} bytes")
+
+    def remember_tag(self, response: HTTPResponse) -> None:
+        """Keep what If-Range can compare: a strong ETag, else the date of last change."""
+        tag = response.headers.get("ETag")
+        if not tag or tag.startswith("W/"):
+            tag = response.headers.get("Last-Modified")
+        if tag:
+            self.tag.write_text(tag)
+        else:
+            self.tag.unlink(missing_ok=True)
+
+    def explained(self, error: OSError | HTTPException) -> Exception:
+        """A failed request as a transient failure or a final one, in a sentence."""
+        if isinstance(error, HTTPError):
+            if error.code in TRANSIENT_STATUS:
+                return _TransientError(
+                    f"the server answers {error.code} ({error.reason}); try again later"
+                )
+            if error.code in (404, 410):
+                reason = f"the server answers {error.code}: no such file; its address has changed"
+            else:
+                reason = f"the server answers {error.code} ({error.reason})"
+            return DownloadError(self.url, self.path, reason)
+        cause = error.reason if isinstance(error, URLError) else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = (
+                f"the server's certificate is not trusted ({cause.verify_message}); "
+                "SSL_CERT_FILE can name this network's certificates"
+            )
+            return DownloadError(self.url, self.path, reason)
+        return _TransientError(
+            f"no connection to {urlsplit(self.url).netloc} ({cause}); is this machine online, "
+            "or does it need https_proxy to be set"
+        )
+
+    def size(self) -> int:
+        """Bytes in the .part."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def discard(self) -> None:
+        """Remove the .part and its tag."""
+        self.part.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
+        self.continued = False
+
+
+def _range_start(response: HTTPResponse) -> int | None:
+    """First byte of a 206 answer, or None if it does not say."""
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _open(request: Request, timeout: float) -> HTTPResponse:
+    """`urlopen` that gives up after `timeout` seconds in all.
+
+    On its own, `urlopen` waits that long for each of a host's addresses, which a firewall that
+    drops packets turns into minutes.
+    """
+    answer: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(urlopen(request, timeout=timeout))
+        except Exception as error:
+            answer.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        result = answer.get(timeout=timeout)
+    except Empty:
+        raise TimeoutError(f"no answer within {timeout:g} s") from None
+    if isinstance(result, Exception):
+        raise result
+    return result

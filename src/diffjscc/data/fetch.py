@@ -1,0 +1,241 @@
+"""Fetches the paper's data: Kodak for tests, a subset of OpenImages for training."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import heapq
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError
+
+from rich.console import Console
+from rich.progress import Progress
+
+from diffjscc.data.download import DownloadError, download
+from diffjscc.data.folders import FolderSource
+from diffjscc.data.manifest import write_manifest
+from diffjscc.data.pictures import PictureError, read_pixels, to_bytes
+
+KODAK_URL = "http://r0k.us/graphics/kodak/kodak"
+OPENIMAGES_URL = "https://open-images-dataset.s3.amazonaws.com"
+OpenImagesSplit = Literal["train", "validation", "test"]
+_LISTS = "https://storage.googleapis.com/openimages/2018_04"
+OPENIMAGES_LISTS: dict[OpenImagesSplit, str] = {
+    "train": f"{_LISTS}/train/train-images-boxable-with-rotation.csv",
+    "validation": f"{_LISTS}/validation/validation-images-with-rotation.csv",
+    "test": f"{_LISTS}/test/test-images-with-rotation.csv",
+}
+# Where a server answers with errors only, the rest is not tried; a few missing files are normal.
+_REFUSED_IN_A_ROW = 100
+
+_INCOMING = ".incoming"
+
+
+def pixel_hash(path: Path) -> tuple[int, int, str]:
+    """Width, height and SHA-256 of the decoded 8-bit RGB values of a picture file."""
+    pixels = to_bytes(read_pixels(path))
+    return pixels.shape[1], pixels.shape[0], hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def _is_kodak(path: Path, expected: dict[str, int | str]) -> bool:
+    try:
+        found = pixel_hash(path)
+    except PictureError:
+        return False
+    return found == (expected["width"], expected["height"], expected["sha256"])
+
+
+def fetch_kodak(
+    folder: str | Path,
+    *,
+    base_url: str = KODAK_URL,
+    attempts: int = 4,
+    progress: bool = True,
+) -> list[Path]:
+    """Fetch the 24 Kodak pictures, or those of them that are missing or damaged.
+
+    They are checked by their pixels, so that a server may compress them as it likes.
+
+    Args:
+        folder: where kodim01.png … kodim24.png are to lie; it is made.
+        base_url: address of the folder that holds them.
+        attempts: tries per file.
+        progress: whether to draw a progress bar on stderr.
+
+    Returns:
+        The 24 paths.
+
+    Raises:
+        DownloadError: a file could not be fetched, or is not that Kodak picture.
+    """
+    folder = Path(folder)
+    known = json.loads(resources.files("diffjscc.data").joinpath("kodak.json").read_text())
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        for name, expected in bar.track(known.items(), description="Kodak"):
+            path, url = folder / name, f"{base_url}/{name}"
+            if path.is_file() and _is_kodak(path, expected):
+                continue
+            _fetch_picture(url, path, attempts)
+            if not _is_kodak(path, expected):
+                path.unlink()
+                raise DownloadError(url, path, "what the server sent is not this Kodak picture")
+    _remove_if_empty(folder / _INCOMING)
+    return [folder / name for name in known]
+
+
+@dataclass(frozen=True)
+class FetchedImages:
+    """What `fetch_openimages` achieved.
+
+    Attributes:
+        folder: holds the pictures, ImageID.jpg.
+        manifest: names, SHA-256 and split of all that are there, as `read_manifest` reads it.
+        failed: ImageID to reason, of those that could not be had.
+    """
+
+    folder: Path
+    manifest: Path
+    failed: dict[str, str]
+
+
+def choose_images(image_list: Path, count: int) -> list[str]:
+    """Choose `count` ImageIDs from an OpenImages list: those with the lowest SHA-256 of the ID.
+
+    The choice depends on nothing else, and that of a smaller count is part of a larger one's.
+
+    Raises:
+        ValueError: the file is no OpenImages list, or is shorter than `count`.
+    """
+
+    def identifiers() -> Iterator[str]:
+        with image_list.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if "ImageID" not in (rows.fieldnames or ()):
+                raise ValueError(
+                    f"{image_list} has no column ImageID; remove it, so that it is fetched again"
+                )
+            for row in rows:
+                if not row["ImageID"].isalnum():  # it becomes a file name
+                    raise ValueError(f'{image_list} has the strange ImageID "{row["ImageID"]}"')
+                yield row["ImageID"]
+
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
+    chosen = heapq.nsmallest(
+        count, set(identifiers()), key=lambda name: hashlib.sha256(name.encode()).digest()
+    )
+    if len(chosen) < count:
+        raise ValueError(f"count is {count}, but {image_list} lists {len(chosen)} pictures")
+    return chosen
+
+
+def fetch_openimages(
+    folder: str | Path,
+    split: OpenImagesSplit = "train",
+    count: int = 154_000,
+    *,
+    list_url: str | None = None,
+    base_url: str = OPENIMAGES_URL,
+    validation_fraction: float = 0.01,
+    threads: int = 16,
+    attempts: int = 4,
+    progress: bool = True,
+) -> FetchedImages:
+    """Fetch a subset of OpenImages; run again, it fetches what is missing.
+
+    The paper trains on 154,000 pictures and does not publish which; `choose_images` is our choice.
+    The list's checksums are of the originals, not of the copies served, so a picture is accepted
+    if it decodes, and the manifest records what came.
+
+    Args:
+        folder: `folder`/`split` is to hold the pictures, `folder`/`split`.jsonl their manifest.
+        split: of OpenImages.
+        count: number of pictures; 154,000 of the train split are about 45 GB.
+        list_url: CSV with a column ImageID; None takes the public list (train: hundreds of MB).
+        base_url: pictures come from `base_url`/`split`/ImageID.jpg.
+        validation_fraction: of the pictures, for the manifest's own split.
+        threads: pictures fetched at once; as many without an answer in a row end the run.
+        attempts: tries per file.
+        progress: whether to draw a progress bar on stderr.
+
+    Raises:
+        DownloadError: the list cannot be had, or the network or server fails for every picture.
+        ValueError: `count` is not from 1 to the list's length, or the list is of another kind.
+        OSError: the disk is full or cannot be written.
+    """
+    folder = Path(folder)
+    pictures = folder / split
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        list_url = list_url or OPENIMAGES_LISTS[split]
+        image_list = folder / list_url.rsplit("/", 1)[-1]
+        download(list_url, image_list, attempts=attempts, progress=bar)
+        places = {
+            f"{base_url}/{split}/{name}.jpg": pictures / f"{name}.jpg"
+            for name in choose_images(image_list, count)
+        }
+        missing = {url: path for url, path in places.items() if not path.is_file()}
+        task = bar.add_task("OpenImages", total=count, completed=count - len(missing))
+        failed: dict[str, str] = {}
+        for path, error in _fetch_pictures(missing, threads, attempts):
+            bar.advance(task)
+            if error is not None:
+                failed[path.stem] = error.reason
+    if len(failed) == count:
+        reason = next(iter(failed.values()))
+        raise DownloadError(base_url, pictures, f"all of {count} pictures failed, one as {reason}")
+    _remove_if_empty(pictures / _INCOMING)
+    manifest = folder / f"{split}.jsonl"
+    write_manifest(FolderSource(pictures), manifest, validation_fraction, progress=progress)
+    return FetchedImages(pictures, manifest, failed)
+
+
+def _fetch_picture(url: str, path: Path, attempts: int) -> None:
+    """Fetch one picture; under its final name there is only what has been decoded once."""
+    incoming = path.parent / _INCOMING / path.name
+    download(url, incoming, attempts=attempts)
+    try:
+        read_pixels(incoming)
+    except PictureError as error:
+        incoming.unlink()
+        raise DownloadError(url, path, f"what the server sent {error.problem}") from error
+    incoming.replace(path)
+
+
+def _fetch_pictures(
+    places: dict[str, Path], threads: int, attempts: int
+) -> Iterator[tuple[Path, DownloadError | None]]:
+    """Fetch many pictures at once; yields each path, with the error if it could not be had.
+
+    Raises:
+        DownloadError: so many failed in a row that the rest would too.
+    """
+    in_a_row = 0
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+    try:
+        futures = {
+            pool.submit(_fetch_picture, url, path, attempts): path for url, path in places.items()
+        }
+        for future in as_completed(futures):
+            error = future.exception()
+            if error is not None and not isinstance(error, DownloadError):
+                raise error
+            in_a_row = 0 if error is None else in_a_row + 1
+            answered = error is not None and isinstance(error.__cause__, HTTPError | PictureError)
+            if error is not None and in_a_row >= (_REFUSED_IN_A_ROW if answered else threads):
+                reason = f"{error.reason}. That makes {in_a_row} failures in a row"
+                again = "run again to go on with what is missing"
+                raise DownloadError(error.url, error.path, f"{reason}; {again}")
+            yield futures[future], error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

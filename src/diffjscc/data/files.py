@@ -1,0 +1,104 @@
+"""Files that are either complete or absent, and what identifies them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full; free some space or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up; free some space or write elsewhere",
+    errno.EROFS: "the file system is read-only; write elsewhere",
+    errno.EACCES: "no permission for this folder; change its permissions or write elsewhere",
+    errno.EPERM: "no permission for this folder; change its permissions or write elsewhere",
+}
+
+
+def _temporary_prefix(path: Path) -> str:
+    # Hidden, so that no listing of pictures takes an unfinished file; short, so that it can exist
+    # wherever the file itself can.
+    return f".{path.stem[:32]}.unfinished-"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; it becomes `path` when the block ends.
+
+    A reader, or another process that writes the same path, never sees half a file. If the block
+    raises, whatever was at `path` stays and the temporary file is removed. A symbolic link stays a
+    link; its target is replaced.
+
+    Args:
+        path: the file to write; its folder must exist.
+        sync: whether to wait until the bytes are on the disk, so that a power cut cannot lose them.
+
+    Yields:
+        A path in the same folder with the same suffix, which the block must create.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        NotADirectoryError: the folder is not a folder.
+        FileExistsError: `path` is a folder or a device.
+        OSError: of the subclass that fits: no permission, read-only, disk full.
+    """
+    target = path.resolve()
+    if not target.parent.exists():
+        text = "cannot write: its folder does not exist; create it or correct the path"
+        raise FileNotFoundError(errno.ENOENT, text, str(path))
+    if not target.parent.is_dir():
+        text = "cannot write: what should be its folder is a file; correct the path"
+        raise NotADirectoryError(errno.ENOTDIR, text, str(path))
+    if target.exists() and not target.is_file():
+        text = "cannot write: a folder or device has this name; choose another"
+        raise FileExistsError(errno.EEXIST, text, str(path))
+    name = _temporary_prefix(target) + secrets.token_hex(4) + target.suffix
+    temporary = target.with_name(name)
+    try:
+        yield temporary
+        if sync:
+            _flush(temporary)
+        temporary.replace(target)
+        if sync and os.name == "posix":
+            _flush(target.parent)
+    except OSError as error:
+        ours = error.filename is None or Path(error.filename) == temporary
+        if ours and error.errno in _CAUSES:
+            text = f"cannot write: {_CAUSES[error.errno]}"
+            raise OSError(error.errno, text, str(path)) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # gone already, or as unwritable as its folder
+            temporary.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(path: Path, idle_seconds: float = 3600) -> None:
+    """Remove what killed processes left of `path`: temporary files unwritten for `idle_seconds`."""
+    path = path.resolve()
+    prefix, now = _temporary_prefix(path), time.time()
+    for entry in list(path.parent.iterdir()):
+        if not (entry.name.startswith(prefix) and entry.suffix == path.suffix):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            if now - entry.stat().st_mtime > idle_seconds:
+                entry.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

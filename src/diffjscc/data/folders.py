@@ -1,0 +1,137 @@
+"""What training reads pictures from, and its plainest form: a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffjscc.data.files import sha256_of
+from diffjscc.data.pictures import PictureError, is_picture_name, read_pixels, to_bytes
+
+
+class PictureSource(Protocol):
+    """Pictures by number, always in the same order, wherever they lie."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One name per picture, each different."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a picture is added, removed, renamed or changes its size in bytes."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        ...
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """One picture, uint8 [H, W, 3], not to be written to; PictureError if it is damaged."""
+        ...
+
+    def caption(self, index: int) -> str | None:
+        """What the picture shows, where that is known."""
+        ...
+
+    def sha256(self, index: int) -> str:
+        """SHA-256 of the picture's file, 64 hexadecimal digits."""
+        ...
+
+
+def fingerprint_of(parts: Iterable[tuple[str, int]]) -> str:
+    """One digest of all names and sizes in bytes, in their order."""
+    digest = hashlib.sha256()
+    for name, size in parts:
+        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def clean_caption(text: bytes) -> str | None:
+    """The text of a caption file, or None if it is blank."""
+    return text.decode("utf-8", "replace").strip() or None
+
+
+class FolderSource:
+    """The picture files in a folder and its subfolders; captions in .txt files beside them.
+
+    Args:
+        folder: searched to any depth, without hidden files and folders.
+
+    Raises:
+        PictureError: the folder is missing, unreadable or without pictures.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            if not self.folder.is_dir():
+                raise PictureError(folder, "is not a folder", "check the path")
+            self.names: tuple[str, ...] = tuple(sorted(self._search()))
+            sizes = [(self.folder / name).stat().st_size for name in self.names]
+        except OSError as error:
+            raise PictureError(
+                error.filename or folder,
+                f"cannot be read ({error.strerror})",
+                "check the permissions",
+            ) from error
+        if not self.names:
+            raise PictureError(folder, "holds no pictures", "check the path")
+        self.fingerprint = fingerprint_of(zip(self.names, sizes, strict=True))
+
+    def _search(self) -> Iterable[str]:
+        def fail(error: OSError) -> None:  # os.walk would leave the folder out in silence
+            raise error
+
+        for root, folders, files in os.walk(self.folder, onerror=fail):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in filter(is_picture_name, files):
+                yield (Path(root) / name).relative_to(self.folder).as_posix()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return to_bytes(read_pixels(self.folder / self.names[index]))
+
+    def caption(self, index: int) -> str | None:
+        """The text of the .txt file of the same stem, if there is one."""
+        beside = (self.folder / self.names[index]).with_suffix(".txt")
+        return clean_caption(beside.read_bytes()) if beside.is_file() else None
+
+    def sha256(self, index: int) -> str:
+        """SHA-256 of the file."""
+        return sha256_of(self.folder / self.names[index])
+
+
+class Subset:
+    """Some pictures of another source, in the order of `indices`."""
+
+    def __init__(self, source: PictureSource, indices: Sequence[int]) -> None:
+        self.source, self.indices = source, tuple(indices)
+        self.names: tuple[str, ...] = tuple(source.names[index] for index in self.indices)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the whole source and of which pictures are taken."""
+        return fingerprint_of([(self.source.fingerprint, 0), *((n, 0) for n in self.names)])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return self.source[self.indices[index]]
+
+    def caption(self, index: int) -> str | None:
+        """See `PictureSource.caption`."""
+        return self.source.caption(self.indices[index])
+
+    def sha256(self, index: int) -> str:
+        """See `PictureSource.sha256`."""
+        return self.source.sha256(self.indices[index])

@@ -1,0 +1,128 @@
+"""Padding to what a network's strides need, and cropping back.
+
+`pad_to_multiple` and `crop` serve the codecs. The `released_*` functions are what the released
+checkpoints were run with: small pictures enlarged to a short side of 512, padded with black to
+multiples of 64, and brought back to their own size afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+Padding = Literal["reflect", "zero"]
+
+# An enlarged picture beyond this many pixels is refused (a strip of 1x5000 would need 1.3 Gpx).
+_MAX_ENLARGED_PIXELS = 100_000_000
+
+
+def padded_length(length: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `length`."""
+    return -(-length // multiple) * multiple
+
+
+def _reflect_indices(length: int, target: int, device: torch.device) -> Tensor:
+    """0 … n-1, n-2 … 1, 0, 1 …: reflection that may bounce, so that one pixel can be padded too."""
+    period = max(2 * (length - 1), 1)
+    position = torch.arange(target, device=device) % period
+    return torch.where(position < length, position, period - position)
+
+
+def pad_to_multiple(images: Tensor, multiple: int, padding: Padding = "reflect") -> Tensor:
+    """Pad right and bottom so that both sides are multiples of `multiple`.
+
+    Args:
+        images: [B, C, H, W], any H and W of at least 1.
+        multiple: in pixels.
+        padding: "reflect" (no artificial edge to code) or "zero" (what the released code does).
+
+    Returns:
+        [B, C, H', W'], the pictures in the top left corner.
+    """
+    height, width = images.shape[-2:]
+    target = padded_length(height, multiple), padded_length(width, multiple)
+    if target == (height, width):
+        return images
+    if padding == "zero":
+        return F.pad(images, (0, target[1] - width, 0, target[0] - height))
+    rows = _reflect_indices(height, target[0], images.device)
+    columns = _reflect_indices(width, target[1], images.device)
+    return images[..., rows, :][..., columns]
+
+
+def crop(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The top left (H, W) of [B, C, H', W']: undoes `pad_to_multiple`."""
+    return images[..., : size[0], : size[1]]
+
+
+def released_size(size: tuple[int, int], short_side: int = 512) -> tuple[int, int]:
+    """The (H, W) that a picture of (H, W) is enlarged to: ceil(side·512/short), never smaller.
+
+    Raises:
+        ValueError: the picture is so narrow that it would be enlarged beyond 100 megapixels.
+    """
+    short = min(size)
+    if short >= short_side:
+        return size
+    ratio = short_side / short  # in float64, as the reference numbers are
+    height, width = math.ceil(size[0] * ratio), math.ceil(size[1] * ratio)
+    if height * width > _MAX_ENLARGED_PIXELS:
+        raise ValueError(
+            f"a {size[1]}x{size[0]} picture would be enlarged to {width}x{height}, more than "
+            f"{_MAX_ENLARGED_PIXELS // 10**6} megapixels; crop it, or do without the enlargement"
+        )
+    return height, width
+
+
+def _to_pillow(image: Tensor) -> Image.Image:
+    """Float [3, H, W] in [0, 1] to 8 bit; truncates, as the released pictures were."""
+    values = (image.detach().float().cpu().clamp(0, 1) * 255).to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
+
+
+def _from_pillow(picture: Image.Image) -> Tensor:
+    """8-bit RGB to float32 [3, H, W] in [0, 1]."""
+    values = torch.from_numpy(np.array(picture, dtype=np.uint8))
+    return values.permute(2, 0, 1).contiguous().float() / 255
+
+
+def released_prepare(image: Tensor, short_side: int = 512, multiple: int = 64) -> Tensor:
+    """Enlarge (bicubic, in 8 bit) and pad with black what the released encoder is to see.
+
+    Args:
+        image: float [3, H, W] in [0, 1].
+        short_side: pictures with a shorter side than this are enlarged to it, in pixels.
+        multiple: both sides are padded to multiples of this, in pixels.
+
+    Returns:
+        float32 [3, H', W'] on 8-bit levels, on the device of `image`.
+    """
+    picture = _to_pillow(image)
+    height, width = released_size((picture.height, picture.width), short_side)
+    if (height, width) != (picture.height, picture.width):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    prepared = _from_pillow(picture).to(image.device)
+    return pad_to_multiple(prepared[None], multiple, "zero")[0]
+
+
+def released_restore(image: Tensor, size: tuple[int, int], short_side: int = 512) -> Tensor:
+    """Crop the padding off and bring a picture back to its own size (Lanczos, in 8 bit).
+
+    Args:
+        image: float [3, H', W'] in [0, 1], of the size that `released_prepare` returned.
+        size: (H, W) of the picture as the user gave it, in pixels.
+        short_side: as given to `released_prepare`.
+
+    Returns:
+        float32 [3, H, W] on 8-bit levels, on the device of `image`.
+    """
+    picture = _to_pillow(crop(image, released_size(size, short_side)))
+    if (picture.height, picture.width) != size:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return _from_pillow(picture).to(image.device)

@@ -1,0 +1,205 @@
+"""Decoded pictures in one memory-mapped file: no decoder stands between the disk and training.
+
+The file is: magic, the pictures' bytes one after the other, a JSON index, the index's position as
+a little-endian 64-bit number, magic. It is written under another name and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from diffjscc.data.files import atomic_write, remove_abandoned
+from diffjscc.data.folders import PictureSource, fingerprint_of
+from diffjscc.data.pictures import PictureError
+
+_MAGIC = b"JSCCPAK1"
+_TAIL = struct.Struct("<Q8s")
+_CHUNK = 64  # pictures decoded ahead of the writing; bounds the memory
+
+
+class _Entry(NamedTuple):
+    """One picture in the index."""
+
+    name: str
+    offset: int
+    height: int
+    width: int
+    sha256: str
+    caption: str | None
+
+
+class _Decoded(NamedTuple):
+    """One picture on its way into the file."""
+
+    pixels: NDArray[np.uint8]
+    sha256: str
+    caption: str | None
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a file begins as packed pictures do."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+class PackedSource:
+    """The pictures in a file that `pack` wrote; reading one touches only its own bytes.
+
+    Attributes:
+        names: as in the source that was packed; its unreadable pictures are missing.
+        fingerprint: of the source that was packed and the size it was packed at.
+
+    Raises:
+        PictureError: the file is missing or is not a complete pack.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                head = file.read(len(_MAGIC))
+                end = file.seek(0, os.SEEK_END) - _TAIL.size
+                file.seek(max(end, 0))
+                tail = file.read(_TAIL.size)
+                position, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, b"")
+                if head != _MAGIC or magic != _MAGIC or not len(_MAGIC) <= position <= end:
+                    raise PictureError(path, "is not a complete pack", "remove and pack it again")
+                file.seek(position)
+                index = json.loads(file.read(end - position))
+        except OSError as error:
+            raise PictureError(
+                path, f"cannot be read ({error.strerror})", "check the path"
+            ) from error
+        self._entries = [_Entry(*entry) for entry in index["pictures"]]
+        self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        self.names: tuple[str, ...] = tuple(entry.name for entry in self._entries)
+        self.fingerprint: str = index["fingerprint"]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        entry = self._entries[index]
+        size = entry.height * entry.width * 3
+        pixels = self._bytes[entry.offset : entry.offset + size]
+        return pixels.reshape(entry.height, entry.width, 3)
+
+    def caption(self, index: int) -> str | None:
+        """The caption that the source had."""
+        return self._entries[index].caption
+
+    def sha256(self, index: int) -> str:
+        """SHA-256 of the file that the picture was packed from."""
+        return self._entries[index].sha256
+
+
+def _shrink(pixels: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+    """Lanczos down to a short side of `short_side`, in pixels; smaller pictures stay."""
+    short = min(pixels.shape[:2])
+    if short_side is None or short <= short_side:
+        return pixels
+    height, width = (round(side * short_side / short) for side in pixels.shape[:2])
+    picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _prepare(source: PictureSource, short_side: int | None, index: int) -> _Decoded | PictureError:
+    try:
+        pixels = _shrink(source[index], short_side)
+    except PictureError as error:
+        return error
+    return _Decoded(pixels, source.sha256(index), source.caption(index))
+
+
+def pack(
+    source: PictureSource,
+    path: str | Path,
+    short_side: int | None = None,
+    *,
+    threads: int | None = None,
+    progress: bool = True,
+) -> PackedSource:
+    """Decode every picture of `source` into one file, or reuse the file if it is up to date.
+
+    A pack of another source, of another size, or of files that have changed is built anew. An
+    interrupted build leaves no pack and starts over. Several processes may call this at once:
+    each builds its own and the last one stays, so let one go first where the source is large.
+    Pictures that cannot be read are left out, with one warning.
+
+    Args:
+        source: what to pack.
+        path: the file; its folder must exist.
+        short_side: larger pictures are reduced to this short side, in pixels; None keeps them.
+        threads: decoders at work; None means one per processor.
+        progress: whether to draw a progress bar on stderr.
+
+    Raises:
+        PictureError: another kind of file is at `path`, or no picture could be read.
+        ValueError: `short_side` is below 1.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if short_side is not None and short_side < 1:
+        raise ValueError(f"short_side is {short_side}; it must be at least 1 pixel, or None")
+    fingerprint = fingerprint_of([(source.fingerprint, short_side or 0)])
+    if path.is_file():
+        if not is_pack(path):
+            raise PictureError(path, "is there already and is not a pack", "choose another name")
+        packed = PackedSource(path)
+        if packed.fingerprint == fingerprint:
+            return packed
+    entries: list[_Entry] = []
+    unreadable: list[PictureError] = []
+    bar = Progress(console=Console(stderr=True), disable=not progress, transient=True)
+    with atomic_write(path) as temporary, temporary.open("wb") as file, bar:
+        remove_abandoned(path)
+        file.write(_MAGIC)
+        task = bar.add_task(f"packing {path.name}", total=len(source))
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for start in range(0, len(source), _CHUNK):
+                chunk = range(start, min(start + _CHUNK, len(source)))
+                decoded = pool.map(partial(_prepare, source, short_side), chunk)
+                for index, one in zip(chunk, decoded, strict=True):
+                    bar.advance(task)
+                    if isinstance(one, PictureError):
+                        unreadable.append(one)
+                        continue
+                    height, width, _ = one.pixels.shape
+                    entries.append(
+                        _Entry(
+                            source.names[index],
+                            file.tell(),
+                            height,
+                            width,
+                            one.sha256,
+                            one.caption,
+                        )
+                    )
+                    file.write(np.ascontiguousarray(one.pixels).data)
+        if not entries:
+            raise PictureError(
+                path, f"none of {len(source)} pictures could be read", f"first: {unreadable[0]}"
+            )
+        position = file.tell()
+        index_text = json.dumps({"fingerprint": fingerprint, "pictures": entries})
+        file.write(index_text.encode() + _TAIL.pack(position, _MAGIC))
+    if unreadable:
+        first = "; ".join(str(error) for error in unreadable[:3])
+        warnings.warn(
+            f"left out {len(unreadable)} of {len(source)} pictures, which cannot be read: {first}",
+            stacklevel=2,
+        )
+    return PackedSource(path)

@@ -1,0 +1,54 @@
+"""Where training pictures come from: a folder, tar shards, or a pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffjscc.data.folders import FolderSource, PictureSource, Subset
+from diffjscc.data.packed import PackedSource, is_pack, pack
+from diffjscc.data.pictures import PictureError
+from diffjscc.data.shards import ShardSource, find_shards
+
+__all__ = [
+    "FolderSource",
+    "PackedSource",
+    "PictureSource",
+    "ShardSource",
+    "Subset",
+    "open_source",
+    "pack",
+]
+
+
+def open_source(place: str | Path) -> PictureSource:
+    """Open whatever holds the pictures.
+
+    Args:
+        place: a folder of pictures (searched to any depth); a folder of .tar shards, one shard, or
+            a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a file that `pack` wrote.
+
+    Raises:
+        PictureError: it is none of these, or holds no pictures.
+    """
+    path = Path(place).expanduser()
+    try:
+        if path.is_dir():
+            shards = find_shards(path)
+            return ShardSource(shards) if shards else FolderSource(path)
+        if path.is_file():
+            if path.suffix.lower() == ".tar":
+                return ShardSource([path])
+            if is_pack(path):
+                return PackedSource(path)
+            raise PictureError(
+                path,
+                "is neither a .tar shard nor a pack",
+                "give the folder that holds the pictures",
+            )
+    except OSError as error:
+        raise PictureError(
+            place, f"cannot be read ({error.strerror})", "check its permissions"
+        ) from error
+    if path.suffix.lower() == ".tar":
+        return ShardSource(find_shards(path))
+    raise PictureError(place, "does not exist", "give a folder, .tar shards or a pack")
