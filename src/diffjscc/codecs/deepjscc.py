@@ -1,0 +1,296 @@
+"""DeepJSCC: the paper's convolutional codec, one set of weights for a range of SNRs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.data.geometry import Padding
+from diffjscc.scheme import Received
+
+Csi = Literal["snr", "snr+gain"]
+
+
+@dataclass(frozen=True)
+class DeepJSCCConfig:
+    """Architecture of `DeepJSCC`; the defaults are the paper's at R = 1/128 cpp.
+
+    Attributes:
+        channels: latent channels C, even; R = C / (2·4^downsamplings) cpp.
+        base_width: feature channels at full size; they double with every downsampling.
+        encoder_width: the most feature channels that the encoder uses.
+        decoder_width: the most feature channels that the decoder uses.
+        downsamplings: halvings of the picture's size.
+        encoder_blocks: residual blocks of the encoder, each followed by a modulation.
+        decoder_blocks: residual blocks of the decoder, each followed by a modulation.
+        csi: what both ends are told. "snr": the SNR. "snr+gain": the mean SNR and the fade h,
+            for weights that were trained with CSI at the transmitter.
+        snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
+        padding: how pictures whose sides are no multiple of the stride are filled up.
+    """
+
+    channels: int = 4
+    base_width: int = 64
+    encoder_width: int = 384
+    decoder_width: int = 384
+    downsamplings: int = 4
+    encoder_blocks: int = 4
+    decoder_blocks: int = 4
+    csi: Csi = "snr"
+    snr_range_db: tuple[float, float] = (0.0, 14.0)
+    padding: Padding = "reflect"
+
+    def __post_init__(self) -> None:
+        if self.channels < 2 or self.channels % 2:
+            raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
+        if self.csi not in get_args(Csi):
+            raise ValueError(f"csi is {self.csi!r}; it must be one of {', '.join(get_args(Csi))}")
+
+    @property
+    def csi_width(self) -> int:
+        """Numbers k that tell a picture's csi: SNR, or SNR, Re h and Im h."""
+        return 1 if self.csi == "snr" else 3
+
+    def widths(self, limit: int) -> list[int]:
+        """Feature channels after 0, 1 … `downsamplings` halvings, at most `limit`."""
+        return [min(self.base_width * 2**i, limit) for i in range(self.downsamplings + 1)]
+
+
+def reflect(x: Tensor, margin: int) -> Tensor:
+    """Reflect [B, C, h, w] by `margin` on four sides; a side too short for it is replicated."""
+    for side, pads in ((-1, (margin, margin, 0, 0)), (-2, (0, 0, margin, margin))):
+        x = F.pad(x, pads, mode="reflect" if x.shape[side] > margin else "replicate")
+    return x
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.BatchNorm2d(conv.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, C', h', w'], not negative."""
+        return F.relu(self.norm(self.conv(x)))
+
+
+class ResidualBlock(nn.Module):
+    """x + BN(conv(ReLU(BN(conv(x))))), at one width and size.
+
+    Args:
+        width: feature channels.
+        padding: what the 3x3 convolutions see beyond the edge.
+    """
+
+    def __init__(self, width: int, padding: Padding) -> None:
+        super().__init__()
+        self.padding = padding
+        self.conv1 = nn.Conv2d(width, width, 3, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, width, h, w] to the same shape."""
+        y = F.relu(self.norm1(self.conv1(self._pad(x))))
+        out: Tensor = x + self.norm2(self.conv2(self._pad(y)))
+        return out
+
+    def _pad(self, x: Tensor) -> Tensor:
+        return F.pad(x, (1, 1, 1, 1)) if self.padding == "zero" else reflect(x, 1)
+
+
+class Modulation(nn.Module):
+    """z·σ(scale(c)) + shift(c) per channel, with c = [mean over h, w of z; csi].
+
+    The channel-wise attention of ADJSCC (Xu et al., arXiv 2012.00533) with a shift.
+    """
+
+    def __init__(self, width: int, csi_width: int) -> None:
+        super().__init__()
+        self.scale, self.shift = (
+            nn.Sequential(nn.Linear(width + csi_width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(2)
+        )
+
+    def forward(self, z: Tensor, csi: Tensor) -> Tensor:
+        """Features [B, width, h, w] and csi [B, k] to features of the same shape."""
+        context = torch.cat((z.mean(dim=(2, 3)), csi.to(z.dtype)), dim=1)
+        scale = torch.sigmoid(self.scale(context))[:, :, None, None]
+        shift: Tensor = self.shift(context)[:, :, None, None]
+        return z * scale + shift
+
+
+class Encoder(nn.Module):
+    """Convolutions down to the latent's size, modulated residual blocks, projection."""
+
+    def __init__(self, config: DeepJSCCConfig) -> None:
+        super().__init__()
+        widths = config.widths(config.encoder_width)
+        self.stem = ConvNorm(nn.Conv2d(3, widths[0], 7, bias=False))
+        self.down = nn.ModuleList(
+            ConvNorm(nn.Conv2d(wide, deep, 3, stride=2, padding=1, bias=False))
+            for wide, deep in pairwise(widths)
+        )
+        blocks = range(config.encoder_blocks)
+        self.blocks = nn.ModuleList(ResidualBlock(widths[-1], "zero") for _ in blocks)
+        self.modulations = nn.ModuleList(Modulation(widths[-1], config.csi_width) for _ in blocks)
+        self.head = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+
+    def forward(self, images: Tensor, csi: Tensor) -> Tensor:
+        """Picture [B, 3, H, W] in [0, 1] and csi [B, k] to latent [B, C, H/stride, W/stride]."""
+        z = self.stem(reflect(images, 3))
+        for down in self.down:
+            z = down(z)
+        for block, modulation in zip(self.blocks, self.modulations, strict=True):
+            z = modulation(block(z), csi)
+        latent: Tensor = self.head(z)
+        return latent
+
+
+class Decoder(nn.Module):
+    """Modulated residual blocks, transposed convolutions up to the picture's size, sigmoid."""
+
+    def __init__(self, config: DeepJSCCConfig) -> None:
+        super().__init__()
+        widths = config.widths(config.decoder_width)[::-1]
+        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1, bias=False)
+        blocks = range(config.decoder_blocks)
+        self.blocks = nn.ModuleList(ResidualBlock(widths[0], "reflect") for _ in blocks)
+        self.modulations = nn.ModuleList(Modulation(widths[0], config.csi_width) for _ in blocks)
+        self.up = nn.ModuleList(
+            ConvNorm(
+                nn.ConvTranspose2d(deep, wide, 3, stride=2, padding=1, output_padding=1, bias=False)
+            )
+            for deep, wide in pairwise(widths)
+        )
+        self.head = nn.Conv2d(widths[-1], 3, 5)
+
+    def forward(self, latent: Tensor, csi: Tensor) -> Tensor:
+        """Equalised latent [B, C, h, w] and csi [B, k] to picture [B, 3, H, W] in [0, 1]."""
+        z = self.stem(latent)
+        for block, modulation in zip(self.blocks, self.modulations, strict=True):
+            z = modulation(block(z), csi)
+        for up in self.up:
+            z = up(z)
+        return torch.sigmoid(self.head(reflect(z, 2)))
+
+
+class DeepJSCC(JointCodec):
+    """The initial codec of DiffJSCC (Yang, Liu, Wang, Kim, arXiv 2404.17736): 31.2 M parameters.
+
+    With csi "snr" the encoder is told the SNR it is given and the decoder the effective SNR
+    |h|²/N0, so that weights trained on AWGN serve on fading channels too. With csi "snr+gain"
+    both ends are told [mean SNR 1/N0 in dB, Re h, Im h]: the released Rayleigh weights state the
+    fade by h alone, never within the SNR.
+
+    Args:
+        config: the architecture.
+        parts: which ends to build.
+    """
+
+    def __init__(self, config: DeepJSCCConfig, parts: Parts = "both") -> None:
+        super().__init__()
+        self.config = config
+        self.stride = 2**config.downsamplings
+        self.padding = config.padding
+        self.encoder = Encoder(config) if parts != "receiver" else None
+        self.decoder = Decoder(config) if parts != "transmitter" else None
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The one C of these weights."""
+        return (self.config.channels,)
+
+    def analyse(
+        self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
+    ) -> Tensor:
+        """See `JointCodec.analyse`. Where `gain` is given, `snr_db` is the effective SNR."""
+        del rate_index
+        assert self.encoder is not None
+        if self.config.csi == "snr+gain":
+            if gain is None:
+                raise ValueError(
+                    "this codec was trained with CSI at the transmitter, and no gain was given; "
+                    "use a channel that provides it, such as Rayleigh(snr_db, transmitter_csi=True)"
+                )
+            snr_db = snr_db - 10 * torch.log10(gain.abs().square().mean(dim=1))
+        latent: Tensor = self.encoder(images, self._csi(snr_db, gain))
+        return latent
+
+    def synthesise(
+        self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
+    ) -> Tensor:
+        """See `JointCodec.synthesise`."""
+        del rate_index
+        assert self.decoder is not None
+        if self.config.csi == "snr+gain":
+            snr_db = received.state.mean_snr_db
+        images: Tensor = self.decoder(latent, self._csi(snr_db, received.state.gain))
+        return images
+
+    def _csi(self, snr_db: Tensor, gain: Tensor | None) -> Tensor:
+        """Csi [B, k] from the SNR [B] that the weights expect and the gain [B, 1]."""
+        if self.config.csi == "snr" or gain is None:
+            return snr_db[:, None]
+        if gain.shape[1] != 1:
+            raise ValueError(
+                f"the gain has shape {tuple(gain.shape)}; this codec knows block fading only, "
+                "one gain per picture [B, 1]"
+            )
+        return torch.cat((snr_db[:, None], gain.real, gain.imag), dim=1)
+
+
+_WEIGHT = ("weight",)
+_AFFINE = ("weight", "bias")
+_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def released_keys(config: DeepJSCCConfig) -> dict[str, str]:
+    """Names of the released CNN codec's tensors and of this codec's, one to one.
+
+    Returns:
+        Every key of the released `E` and `G` modules to the key of `DeepJSCC(config)` that holds
+        the same tensor; no key is left over on either side.
+    """
+    modules = [
+        ("E.net.1", "encoder.stem.conv", _WEIGHT),
+        ("E.net.2", "encoder.stem.norm", _NORM),
+        ("E.projection", "encoder.head", _AFFINE),
+        ("G.mask_conv", "decoder.stem", _WEIGHT),
+        (f"G.model.{3 * config.downsamplings + 1}", "decoder.head", _AFFINE),
+    ]
+    for i in range(config.downsamplings):
+        modules += [
+            (f"E.net.{3 * i + 4}", f"encoder.down.{i}.conv", _WEIGHT),
+            (f"E.net.{3 * i + 5}", f"encoder.down.{i}.norm", _NORM),
+            (f"G.model.{3 * i}", f"decoder.up.{i}.conv", _WEIGHT),
+            (f"G.model.{3 * i + 1}", f"decoder.up.{i}.norm", _NORM),
+        ]
+    ends = (
+        ("E", "encoder", config.encoder_blocks, (0, 1, 3, 4)),
+        ("G", "decoder", config.decoder_blocks, (1, 2, 5, 6)),
+    )
+    for theirs, ours, blocks, (conv1, norm1, conv2, norm2) in ends:
+        for i in range(blocks):
+            block, modulation = f"{theirs}.res_list.{2 * i}", f"{theirs}.res_list.{2 * i + 1}"
+            modules += [
+                (f"{block}.conv_block.{conv1}", f"{ours}.blocks.{i}.conv1", _WEIGHT),
+                (f"{block}.conv_block.{norm1}", f"{ours}.blocks.{i}.norm1", _NORM),
+                (f"{block}.conv_block.{conv2}", f"{ours}.blocks.{i}.conv2", _WEIGHT),
+                (f"{block}.conv_block.{norm2}", f"{ours}.blocks.{i}.norm2", _NORM),
+            ]
+            modules += [
+                (f"{modulation}.{mlp}.{layer}", f"{ours}.modulations.{i}.{name}.{layer}", _AFFINE)
+                for mlp, name in (("model_multi", "scale"), ("model_add", "shift"))
+                for layer in (0, 2)
+            ]
+    return {f"{a}.{leaf}": f"{b}.{leaf}" for a, b, leaves in modules for leaf in leaves}

@@ -1,0 +1,331 @@
+"""SwinJSCC: a codec of shifted-window transformers that adapts to the SNR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.windows import SwinBlock
+from diffjscc.data.geometry import Padding
+from diffjscc.scheme import Received
+
+
+@dataclass(frozen=True)
+class SwinJSCCConfig:
+    """Architecture of `SwinJSCC`; the defaults are the published base size at R = 1/128 cpp.
+
+    Attributes:
+        channels: latent channels C, even; R = C / (2·4^stages) cpp.
+        encoder_widths: feature channels of each encoder stage, at 1/2, 1/4 … of the size.
+        encoder_depths: transformer blocks of each encoder stage.
+        encoder_heads: attention heads of each encoder stage.
+        decoder_widths: feature channels of each decoder stage, from the latent's size up.
+        decoder_depths: transformer blocks of each decoder stage.
+        decoder_heads: attention heads of each decoder stage.
+        window: side of an attention window, in cells of the stage's grid.
+        mlp_ratio: hidden width of a block's MLP, in multiples of its width.
+        qkv_bias: whether queries, keys and values have a bias.
+        modulation_layers: layers of the SNR modulation.
+        trained_size: (H, W) in pixels that the weights were made for. A stage whose grid was no
+            larger than `window` there has one window of the grid's size, never shifted; the
+            codec itself takes pictures of any size.
+        snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
+        padding: how pictures whose sides are no multiple of the stride are filled up.
+    """
+
+    channels: int = 4
+    encoder_widths: tuple[int, ...] = (128, 192, 256, 320)
+    encoder_depths: tuple[int, ...] = (2, 2, 6, 2)
+    encoder_heads: tuple[int, ...] = (4, 6, 8, 10)
+    decoder_widths: tuple[int, ...] = (320, 256, 192, 128)
+    decoder_depths: tuple[int, ...] = (2, 6, 2, 2)
+    decoder_heads: tuple[int, ...] = (10, 8, 6, 4)
+    window: int = 8
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    modulation_layers: int = 7
+    trained_size: tuple[int, int] = (256, 256)
+    snr_range_db: tuple[float, float] = (0.0, 14.0)
+    padding: Padding = "reflect"
+
+    def __post_init__(self) -> None:
+        if self.channels < 2 or self.channels % 2:
+            raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
+        ends = (
+            ("encoder", self.encoder_widths, self.encoder_depths, self.encoder_heads),
+            ("decoder", self.decoder_widths, self.decoder_depths, self.decoder_heads),
+        )
+        for end, widths, depths, heads in ends:
+            if not self.stages == len(widths) == len(depths) == len(heads):
+                raise ValueError(
+                    f"the {end} has widths {widths}, depths {depths} and heads {heads}; give one "
+                    f"number for each of the {self.stages} stages"
+                )
+            for width, number in zip(widths, heads, strict=True):
+                if width % number:
+                    raise ValueError(f"the {end}'s width {width} is no multiple of {number} heads")
+        if min(self.trained_size) < 2**self.stages:
+            raise ValueError(
+                f"trained_size is {self.trained_size}; both sides must be at least the stride of "
+                f"{2**self.stages} pixels"
+            )
+
+    @property
+    def stages(self) -> int:
+        """Stages of either end; each halves or doubles the grid."""
+        return len(self.encoder_widths)
+
+    def windows(self, stride: int) -> tuple[int, int]:
+        """Window side and shift, in cells, of the stage whose cells are `stride` pixels wide."""
+        grid = min(self.trained_size) // stride
+        return (self.window, self.window // 2) if grid > self.window else (grid, 0)
+
+
+class PatchMerge(nn.Module):
+    """Halves the grid: the four cells of a 2x2 patch side by side, norm, linear."""
+
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * width)
+        self.linear = nn.Linear(4 * width, out_width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] with even h and w to [B, h/2, w/2, C']."""
+        patches = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+        out: Tensor = self.linear(self.norm(torch.cat(patches, dim=-1)))
+        return out
+
+
+class PatchSplit(nn.Module):
+    """Doubles the grid: norm, linear, and every cell's channels spread over a 2x2 patch."""
+
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, 4 * out_width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] to [B, 2h, 2w, C']."""
+        spread = self.linear(self.norm(x)).permute(0, 3, 1, 2)
+        return F.pixel_shuffle(spread, 2).permute(0, 2, 3, 1)
+
+
+class SNRModulation(nn.Module):
+    """z·σ(m(z, SNR)): a chain of linear layers, each but the last gated by an MLP of the SNR.
+
+    The channel modulation of SwinJSCC (Yang, Wang, Dai et al., arXiv 2308.09361).
+    """
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        hidden = int(1.5 * width)
+        self.mix = nn.ModuleList(
+            nn.Linear(width if i == 0 else hidden, width if i == layers else hidden)
+            for i in range(layers + 1)
+        )
+        self.gates = nn.ModuleList(
+            nn.Sequential(
+                *(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()),
+                *(nn.Linear(hidden, hidden), nn.Sigmoid()),
+            )
+            for _ in range(layers)
+        )
+
+    def forward(self, z: Tensor, snr_db: Tensor) -> Tensor:
+        """Grid [B, h, w, C] and SNR [B] in dB to a grid of the same shape."""
+        snr = snr_db[:, None, None, None].to(z.dtype)
+        m = z
+        for mix, gate in zip(self.mix, self.gates, strict=False):
+            m = mix(m) * gate(snr)
+        return z * torch.sigmoid(self.mix[-1](m))
+
+
+def stage(
+    config: SwinJSCCConfig, width: int, depth: int, heads: int, *, stride: int
+) -> nn.Sequential:
+    """The transformer blocks of one stage; every second one has its windows shifted."""
+    window, shift = config.windows(stride)
+    blocks = (
+        SwinBlock(
+            width,
+            heads,
+            window=window,
+            shift=i % 2 * shift,
+            mlp_ratio=config.mlp_ratio,
+            qkv_bias=config.qkv_bias,
+        )
+        for i in range(depth)
+    )
+    return nn.Sequential(*blocks)
+
+
+class Encoder(nn.Module):
+    """Transformer stages on a grid that each of them but the first halves, then modulation."""
+
+    def __init__(self, config: SwinJSCCConfig) -> None:
+        super().__init__()
+        widths = config.encoder_widths
+        self.embed = nn.Conv2d(3, widths[0], 2, stride=2)
+        self.merges = nn.ModuleList(map(PatchMerge, widths, widths[1:]))
+        numbers = zip(widths, config.encoder_depths, config.encoder_heads, strict=True)
+        self.stages = nn.ModuleList(
+            stage(config, *shape, stride=2 ** (i + 1)) for i, shape in enumerate(numbers)
+        )
+        self.norm = nn.LayerNorm(widths[-1])
+        self.modulation = SNRModulation(widths[-1], config.modulation_layers)
+        self.head = nn.Linear(widths[-1], config.channels)
+
+    def forward(self, images: Tensor, snr_db: Tensor) -> Tensor:
+        """Picture [B, 3, H, W] in [0, 1] and SNR [B] to latent [B, C, H/stride, W/stride]."""
+        x = self.embed(images).permute(0, 2, 3, 1)
+        for i, blocks in enumerate(self.stages):
+            x = blocks(x if i == 0 else self.merges[i - 1](x))
+        latent: Tensor = self.head(self.modulation(self.norm(x), snr_db))
+        return latent.permute(0, 3, 1, 2)
+
+
+class Decoder(nn.Module):
+    """Modulation, then transformer stages on a grid that each of them doubles, sigmoid."""
+
+    def __init__(self, config: SwinJSCCConfig) -> None:
+        super().__init__()
+        widths = config.decoder_widths
+        self.stem = nn.Linear(config.channels, widths[0])
+        self.modulation = SNRModulation(widths[0], config.modulation_layers)
+        numbers = zip(widths, config.decoder_depths, config.decoder_heads, strict=True)
+        self.stages = nn.ModuleList(
+            stage(config, *shape, stride=2 ** (config.stages - i))
+            for i, shape in enumerate(numbers)
+        )
+        self.splits = nn.ModuleList(map(PatchSplit, widths, (*widths[1:], 3)))
+
+    def forward(self, latent: Tensor, snr_db: Tensor) -> Tensor:
+        """Equalised latent [B, C, h, w] and SNR [B] to picture [B, 3, H, W] in [0, 1]."""
+        x = self.modulation(self.stem(latent.permute(0, 2, 3, 1)), snr_db)
+        for blocks, split in zip(self.stages, self.splits, strict=True):
+            x = split(blocks(x))
+        return torch.sigmoid(x).permute(0, 3, 1, 2)
+
+
+class SwinJSCC(JointCodec):
+    """The transformer codec of SwinJSCC (Yang, Wang, Dai et al., arXiv 2308.09361), SNR-adaptive.
+
+    The encoder is told the SNR it is given, the decoder the effective SNR |h|²/N0. Windows cost
+    nothing on the channel: pictures are padded to the stride alone.
+
+    Args:
+        config: the architecture.
+        parts: which ends to build.
+    """
+
+    def __init__(self, config: SwinJSCCConfig, parts: Parts = "both") -> None:
+        super().__init__()
+        self.config = config
+        self.stride = 2**config.stages
+        self.padding = config.padding
+        self.encoder = Encoder(config) if parts != "receiver" else None
+        self.decoder = Decoder(config) if parts != "transmitter" else None
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The one C of these weights."""
+        return (self.config.channels,)
+
+    def analyse(
+        self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
+    ) -> Tensor:
+        """See `JointCodec.analyse`; one rate, and the SNR stands for the gain."""
+        del rate_index, gain
+        assert self.encoder is not None
+        latent: Tensor = self.encoder(images, snr_db)
+        return latent
+
+    def synthesise(
+        self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
+    ) -> Tensor:
+        """See `JointCodec.synthesise`."""
+        del rate_index, received
+        assert self.decoder is not None
+        images: Tensor = self.decoder(latent, snr_db)
+        return images
+
+
+_WEIGHT = ("weight",)
+_AFFINE = ("weight", "bias")
+
+
+def _blocks(config: SwinJSCCConfig) -> list[tuple[str, str, int]]:
+    """Released and own name of every transformer block, and its window shift."""
+    blocks = []
+    for end, depths in (("encoder", config.encoder_depths), ("decoder", config.decoder_depths)):
+        for i, depth in enumerate(depths):
+            exponent = i + 1 if end == "encoder" else config.stages - i
+            _, shift = config.windows(2**exponent)
+            blocks += [
+                (f"{end}.layers.{i}.blocks.{j}", f"{end}.stages.{i}.{j}", j % 2 * shift)
+                for j in range(depth)
+            ]
+    return blocks
+
+
+def released_keys(config: SwinJSCCConfig) -> dict[str, str]:
+    """Names of the released Swin codec's tensors and of this codec's, one to one.
+
+    Returns:
+        Every released key that holds something learnt to the key of `SwinJSCC(config)` for the
+        same tensor; none of ours is left over. `released_constants` lists the other ones.
+    """
+    modules: list[tuple[str, str, tuple[str, ...]]] = [
+        ("encoder.patch_embed.proj", "encoder.embed", _AFFINE),
+        ("encoder.norm", "encoder.norm", _AFFINE),
+        ("encoder.head_list", "encoder.head", _AFFINE),
+        ("decoder.head_list", "decoder.stem", _AFFINE),
+    ]
+    for i in range(config.stages):
+        down, up = f"encoder.layers.{i}.downsample", f"decoder.layers.{i}.upsample"
+        modules += [
+            (f"{up}.norm", f"decoder.splits.{i}.norm", _AFFINE),
+            (f"{up}.increment", f"decoder.splits.{i}.linear", _WEIGHT),
+        ]
+        if i > 0:
+            modules += [
+                (f"{down}.norm", f"encoder.merges.{i - 1}.norm", _AFFINE),
+                (f"{down}.reduction", f"encoder.merges.{i - 1}.linear", _WEIGHT),
+            ]
+    for theirs, ours, _ in _blocks(config):
+        modules += [
+            (f"{theirs}.norm1", f"{ours}.norm1", _AFFINE),
+            (
+                f"{theirs}.attn.qkv",
+                f"{ours}.attention.qkv",
+                _AFFINE if config.qkv_bias else _WEIGHT,
+            ),
+            (f"{theirs}.attn.proj", f"{ours}.attention.out", _AFFINE),
+            (f"{theirs}.norm2", f"{ours}.norm2", _AFFINE),
+            (f"{theirs}.mlp.fc1", f"{ours}.mlp.0", _AFFINE),
+            (f"{theirs}.mlp.fc2", f"{ours}.mlp.2", _AFFINE),
+        ]
+    for end in ("encoder", "decoder"):
+        for i in range(config.modulation_layers + 1):
+            modules.append((f"{end}.sm_list.{i}", f"{end}.modulation.mix.{i}", _AFFINE))
+        modules += [
+            (f"{end}.bm_list.{i}.fc.{layer}", f"{end}.modulation.gates.{i}.{layer}", _AFFINE)
+            for i in range(config.modulation_layers)
+            for layer in (0, 2, 4)
+        ]
+    keys = {f"{a}.{leaf}": f"{b}.{leaf}" for a, b, leaves in modules for leaf in leaves}
+    for theirs, ours, _ in _blocks(config):
+        table = f"{theirs}.attn.relative_position_bias_table"
+        keys[table] = f"{ours}.attention.position_bias"
+    return keys
+
+
+def released_constants(config: SwinJSCCConfig) -> frozenset[str]:
+    """Released keys that hold nothing learnt: window geometry, and an embedding never used."""
+    index = {f"{block}.attn.relative_position_index" for block, _, _ in _blocks(config)}
+    masks = {f"{block}.attn_mask" for block, _, shift in _blocks(config) if shift}
+    return frozenset(index | masks | {"decoder.absolute_pos_embed"})
