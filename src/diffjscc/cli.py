@@ -1,0 +1,285 @@
+"""The command line. Heavy imports wait inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from diffjscc.evaluation.lpips import LPIPS
+    from diffjscc.scheme import Channel
+    from diffjscc.transmission import Row
+
+app = typer.Typer(
+    name="diffjscc",
+    help="Send images over noisy channels; see them come back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train_app = typer.Typer(help="Train a part of a scheme.", no_args_is_help=True)
+fetch_app = typer.Typer(help="Download a data set, checked and resumable.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(fetch_app, name="fetch")
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+class ChannelName(StrEnum):
+    """Channels that `transmit` offers."""
+
+    AWGN = "awgn"
+    RAYLEIGH = "rayleigh"
+    RICIAN = "rician"
+
+
+class RefinerName(StrEnum):
+    """Refiners that `transmit` offers."""
+
+    NONE = "none"
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a library's warning without its place in the source; the signature is Python's."""
+    del category, filename, lineno, file, line
+    stderr.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+
+
+@contextmanager
+def _plain_words() -> Iterator[None]:
+    """Turn what a user can cause into one line and exit code 2, warnings into one line each."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", UserWarning)
+            warnings.showwarning = _say_warning
+            yield
+    except (ValueError, OSError, MemoryError) as error:
+        text = str(error) or type(error).__name__
+        stderr.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def _channel(name: ChannelName, snr_db: float, k_factor: float, csi: bool) -> Channel:
+    from diffjscc.channels import AWGN, Rayleigh, Rician  # noqa: PLC0415
+
+    if name is ChannelName.AWGN:
+        if csi:
+            raise ValueError("--transmitter-csi needs a fading channel; awgn has no fade to know")
+        return AWGN(snr_db)
+    if name is ChannelName.RAYLEIGH:
+        return Rayleigh(snr_db, transmitter_csi=csi)
+    return Rician(snr_db, k_factor, csi)
+
+
+def _lpips(device: str) -> LPIPS | None:
+    """LPIPS with the smallest network, or None, with a reason, where its weights are missing."""
+    from diffjscc.evaluation.lpips import LPIPS, MetricUnavailable  # noqa: PLC0415
+
+    try:
+        return LPIPS.load("squeeze").to(device)
+    except MetricUnavailable as error:
+        stderr.print(f"[yellow]no LPIPS:[/] {escape(str(error))}", soft_wrap=True)
+        return None
+
+
+def _show(rows: list[Row]) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    def number(value: float | None, digits: int) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    table = Table()
+    for name in ("picture", "K", "rate (cpp)", "SNR (dB)", "PSNR (dB)", "MS-SSIM", "LPIPS", "s"):
+        table.add_column(name, justify="left" if name == "picture" else "right")
+    for row in rows:
+        table.add_row(
+            escape(Path(row.image).name),
+            f"{row.channel_uses:,}",
+            f"{row.rate:.6f}",
+            f"{row.snr_db:.2f}",
+            number(row.psnr, 2),
+            number(row.ms_ssim, 4),
+            number(row.lpips, 4),
+            number(row.seconds, 2),
+        )
+    stdout.print(table)
+
+
+def _write_rows(rows: list[Row], path: Path) -> None:
+    """A JSON array, one object a line; without the brackets if the name ends in .jsonl."""
+    from diffjscc.data.files import atomic_write  # noqa: PLC0415
+
+    lines = [json.dumps(row.as_dict()) for row in rows]
+    if path.suffix == ".jsonl":
+        text = "".join(f"{line}\n" for line in lines)
+    else:
+        text = "[\n" + ",\n".join(lines) + "\n]\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def transmit(
+    pictures: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")],
+    snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
+    rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
+    weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
+    refiner: Annotated[RefinerName, typer.Option(help="none: the codec alone.")] = RefinerName.NONE,
+    channel: Annotated[ChannelName, typer.Option(help="What to send over.")] = ChannelName.AWGN,
+    k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
+    transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per picture.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Decides noise and fades.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every transmission's figures here.")
+    ] = None,
+) -> None:
+    """Send pictures over a noisy channel and write what comes back.
+
+    Per picture: NAME.png, the reconstruction (NAME-2.png, … with --repeats), and
+    NAME-side-by-side.png. Figures are measured on the pictures as written.
+    """
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with _plain_words():
+        from diffjscc.data.pictures import find_pictures, unique_stems  # noqa: PLC0415
+        from diffjscc.models.diffjscc import DiffJSCC, choose_device  # noqa: PLC0415
+        from diffjscc.transmission import Job, transmit_files  # noqa: PLC0415
+
+        del refiner  # every set of weights is a codec alone so far
+        paths = find_pictures(pictures)
+        scheme = DiffJSCC.from_pretrained(weights, rate, device=device)
+        output.mkdir(parents=True, exist_ok=True)
+        job = Job(
+            scheme=scheme,
+            channel=_channel(channel, snr, k_factor, transmitter_csi),
+            channel_name=channel.value,
+            snr_db=snr,
+            repeats=repeats,
+            seed=seed,
+            lpips=_lpips(device),
+            output=output,
+            device=choose_device(device),
+        )
+        rows: list[Row] = []
+        failed: list[tuple[Path, Exception]] = []
+        with Progress(console=stderr, transient=True) as progress:
+            task = progress.add_task("transmitting", total=len(paths) * repeats)
+            outcomes = transmit_files(
+                job, paths, unique_stems(paths), lambda: progress.advance(task)
+            )
+            for path, outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    failed.append((path, outcome))
+                    progress.advance(task, repeats)
+                else:
+                    rows.extend(outcome)
+        if rows:
+            _show(rows)
+            stdout.print(f"pictures are in {escape(str(output))}", soft_wrap=True)
+        if json_file is not None:
+            _write_rows(rows, json_file)
+    for path, error in failed:
+        stderr.print(
+            f"[bold red]failed:[/] {escape(str(path))}: {escape(str(error))}", soft_wrap=True
+        )
+    if failed:
+        raise typer.Exit(1 if rows else 2)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+) -> None:
+    """Versions, device, and the cards of the bundled weights."""
+    from diffjscc.models.information import information  # noqa: PLC0415
+
+    with _plain_words():
+        facts = information()
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        import yaml  # noqa: PLC0415
+
+        stdout.print(escape(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)), end="")
+
+
+@train_app.command("jscc")
+def train_jscc(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
+    ] = None,
+    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-jscc",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
+        "runs/jscc"
+    ),
+    init: Annotated[str | None, typer.Option(help="Weights to start from.")] = None,
+) -> None:
+    """Train a codec; run again to go on after an interruption.
+
+    On several GPUs: accelerate launch -m diffjscc train jscc …
+    """
+    with _plain_words():
+        from diffjscc.training.config import JSCCConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.jscc import train  # noqa: PLC0415
+
+        weights = train(load_config(JSCCConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+@fetch_app.command("kodak")
+def fetch_kodak(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("data/kodak"),
+) -> None:
+    """The 24 Kodak pictures (15 MB), on which results are reported."""
+    with _plain_words():
+        from diffjscc.data import fetch  # noqa: PLC0415
+
+        fetch.fetch_kodak(output)
+
+
+@fetch_app.command("openimages")
+def fetch_openimages(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path(
+        "data/openimages"
+    ),
+    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 154_000,
+) -> None:
+    """A subset of OpenImages as large as the paper's (about 45 GB), and its manifest."""
+    with _plain_words():
+        from diffjscc.data import fetch  # noqa: PLC0415
+
+        fetched = fetch.fetch_openimages(output, count=count)
+        stdout.print(f"pictures are in {escape(str(fetched.folder))}", soft_wrap=True)
+    for name, reason in fetched.failed.items():
+        stderr.print(f"[bold red]failed:[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
+    if fetched.failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the `diffjscc` command."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode gets "?", not a traceback
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app()

@@ -1,0 +1,1 @@
+"""Weights: what is saved, found and loaded."""

@@ -1,0 +1,218 @@
+"""Typed training configs: YAML files and `key=value` overrides, validated before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from diffjscc.models.build import closest
+
+Positive = Annotated[int, Field(gt=0)]
+SHIPPED = resources.files("diffjscc.training") / "configs"
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where the pictures come from.
+
+    Attributes:
+        train: an image folder, WebDataset shards (folder, glob or {00..11} pattern).
+        crop: side of the square training crops, in pixels.
+        split: manifest (`diffjscc fetch openimages` writes one) that says which pictures of
+            `train` are for training and which for validation; without it all are for training.
+        validation: a folder of other pictures to validate on, if any.
+        validation_pictures: how many of them are used.
+        packed: file for a decoded copy of the pictures, made once; reading crops from it costs
+            no decoding, but 3 bytes a pixel of disk.
+    """
+
+    train: str
+    crop: Positive = 256
+    split: Path | None = None
+    validation: str | None = None
+    validation_pictures: Positive = 8
+    packed: Path | None = None
+
+
+class OptimiserConfig(Section):
+    """Adam with decoupled weight decay (none gives plain Adam), and how its step size moves.
+
+    Attributes:
+        learning_rate: peak step size.
+        betas: decay of the first and second moment.
+        weight_decay: on weights, not on biases and gains.
+        warmup: iterations of linear growth from 0.
+        schedule: "cosine" decays to 0 over all iterations; "linear-tail" stays at the peak and
+            decays linearly to 0 in the last `tail` iterations, so that a run can be prolonged.
+        tail: length of that decay, in iterations.
+        clip: largest gradient norm; larger gradients are scaled down.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["cosine", "linear-tail"] = "cosine"
+    tail: Annotated[int, Field(ge=0)] = 0
+    clip: Annotated[float, Field(gt=0)] | None = None
+
+
+class ChannelConfig(Section):
+    """The channel trained over; the SNR is uniform in `snr_db`, one draw per picture."""
+
+    name: Literal["awgn", "rayleigh", "rician"] = "awgn"
+    snr_db: tuple[float, float] = (0.0, 14.0)
+    k_factor: Annotated[float, Field(ge=0)] = 4.0
+    transmitter_csi: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ChannelConfig:
+        if self.snr_db[0] > self.snr_db[1]:
+            raise ValueError(f"snr_db is {list(self.snr_db)}; give [low, high]")
+        return self
+
+
+class LossConfig(Section):
+    """The distortion.
+
+    Attributes:
+        name: "mse", or "log-mse", mean log(MSE + floor) over pictures: a dB counts the same at
+            every rate and SNR, so the high rates get their share.
+        floor: MSE below which "log-mse" turns into plain MSE.
+    """
+
+    name: Literal["mse", "log-mse"] = "mse"
+    floor: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class RunConfig(Section):
+    """What every training stage needs.
+
+    Attributes:
+        iterations: optimiser steps in all.
+        batch: pictures per step, over all processes.
+        ema: decay of the averaged weights, which are the ones exported.
+        seed: decides initial weights, pictures, crops, SNRs and noise.
+        precision: "bf16" runs the networks under autocast.
+        checkpoint_every, log_every, validate_every: in iterations.
+    """
+
+    iterations: Positive
+    batch: Positive
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    seed: int = 0
+    precision: Literal["no", "bf16"] = "no"
+    checkpoint_every: Positive = 1000
+    log_every: Positive = 100
+    validate_every: Positive = 1000
+
+
+class StageConfig(Section):
+    """What every training stage's config holds."""
+
+    run: RunConfig
+
+
+class JSCCConfig(StageConfig):
+    """`diffjscc train jscc`.
+
+    Attributes:
+        codec: class and architecture, see `build_codec`.
+        rate_shares: probability of each of the codec's rates, ascending; equal without it.
+    """
+
+    codec: dict[str, Any]
+    rate_shares: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    data: DataConfig
+    channel: ChannelConfig = ChannelConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+Config = TypeVar("Config", bound=Section)
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(Path(entry.name).stem for entry in SHIPPED.iterdir())
+
+
+def load_config(kind: type[Config], source: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a shipped config by name, or a YAML file, and apply `section.key=value` overrides.
+
+    Raises:
+        ValueError: no such config, invalid YAML, an unknown key (with a suggestion) or a value
+            that breaks its rule.
+    """
+    shipped = SHIPPED / f"{source}.yaml"
+    path = shipped if shipped.is_file() else Path(source)
+    if not path.is_file():
+        raise ValueError(
+            f"config {source!r} is neither a file nor one of {', '.join(shipped_configs())}"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config {source} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(  # noqa: TRY004 - a broken file, not a wrong call
+            f"config {source} holds {type(values).__name__}; a mapping is needed"
+        )
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"config {source}: {_explain(error, kind)}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ValueError(f"override {override!r} is not of the form key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"override {override!r}: {section} is not a section")  # noqa: TRY004
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {override!r}: the value is not valid YAML") from error
+
+
+def _explain(error: ValidationError, kind: type[Section]) -> str:
+    """Every broken rule on one line: where, which, and the closest known key."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            known = list(_section_at(kind, item["loc"][:-1]).model_fields)
+            lines.append(f"unknown key {where!r}; {closest(str(item['loc'][-1]), known)}")
+        else:
+            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def _section_at(kind: type[Section], location: Sequence[int | str]) -> type[Section]:
+    for name in location:
+        annotation = kind.model_fields[str(name)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            kind = annotation
+    return kind
+
+
+def as_yaml(config: Section) -> str:
+    """The whole config, defaults included, as YAML."""
+    values: Mapping[str, Any] = config.model_dump(mode="json")
+    return yaml.safe_dump(dict(values), sort_keys=False)
