@@ -50,7 +50,7 @@ def run(*arguments: object) -> Result:
 
 
 def transmit(tmp_path: Path, *arguments: object) -> Result:
-    return run("transmit", *arguments, "-o", tmp_path / "out", "--device", "cpu")
+    return run("transmit", *arguments, "-o", tmp_path / "out")
 
 
 def test_a_transmission(tmp_path: Path) -> None:

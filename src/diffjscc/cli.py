@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    import torch
+
     from diffjscc.evaluation.lpips import LPIPS
     from diffjscc.scheme import Channel
     from diffjscc.transmission import Row
@@ -89,7 +91,7 @@ def _channel(name: ChannelName, snr_db: float, k_factor: float, csi: bool) -> Ch
     return Rician(snr_db, k_factor, csi)
 
 
-def _lpips(device: str) -> LPIPS | None:
+def _lpips(device: torch.device) -> LPIPS | None:
     """LPIPS with the smallest network, or None, with a reason, where its weights are missing."""
     from diffjscc.evaluation.lpips import LPIPS, MetricUnavailable  # noqa: PLC0415
 
@@ -177,7 +179,7 @@ def transmit(
             snr_db=snr,
             repeats=repeats,
             seed=seed,
-            lpips=_lpips(device),
+            lpips=_lpips(choose_device(device)),
             output=output,
             device=choose_device(device),
         )

@@ -44,20 +44,30 @@ class CompactConfig:
 
 
 class Condition(nn.Module):
-    """Embeds what both ends know of the link, the SNR and the rate, as one vector per picture."""
+    """Embeds what an end knows of the whole picture and the link, as one vector per picture.
 
-    def __init__(self, rates: int, width: int, snr_range_db: tuple[float, float]) -> None:
+    That is the SNR, the rate, and each latent channel's mean and root mean square over the
+    picture: symbols have unit power whatever the contrast, so without the latter the receiver
+    could not tell how strong the picture was.
+    """
+
+    def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        self.low, self.high = snr_range_db
+        width, channels = config.condition_width, config.rate_channels
+        self.low, self.high = config.snr_range_db
         self.snr = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
-        self.rate = nn.Embedding(rates, width)
+        self.rate = nn.Embedding(len(channels), width)
+        self.statistics = nn.Linear(2 * max(channels), width)
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
-    def forward(self, snr_db: Tensor, rate_index: int) -> Tensor:
-        """snr_db [B] and the position of the rate to [B, width]."""
+    def forward(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
+        """Latent [B, C_max, h, w], snr_db [B] and the rate's position to [B, width]."""
         centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
         snr = (snr_db.clamp(self.low, self.high) - centre) / half
-        out: Tensor = self.out(self.snr(snr[:, None]) + self.rate.weight[rate_index])
+        power = latent.square().mean(dim=(2, 3))
+        statistics = torch.cat((latent.mean(dim=(2, 3)), (power + 1e-6).sqrt()), dim=1)
+        known = self.snr(snr[:, None]) + self.rate.weight[rate_index] + self.statistics(statistics)
+        out: Tensor = self.out(known)
         return out
 
 
@@ -138,15 +148,13 @@ class Encoder(nn.Module):
     without the DCT, the small components that the high rates are for take far longer to be found.
     """
 
-    basis: Tensor
+    analysis: Tensor
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         mid, deep = config.widths
         shape = (config.kernel, config.expansion, config.condition_width)
-        self.condition = Condition(
-            len(config.rate_channels), config.condition_width, config.snr_range_db
-        )
+        self.condition = Condition(config)
         self.channels = config.rate_channels
         self.stem = nn.Conv2d(SHALLOW, mid, 3, stride=2, padding=1)
         self.mid = nn.ModuleList(Block(mid, *shape) for _ in range(config.encoder_blocks[0]))
@@ -154,24 +162,31 @@ class Encoder(nn.Module):
         self.deep = nn.ModuleList(Block(deep, *shape) for _ in range(config.encoder_blocks[1]))
         self.head = nn.Conv2d(deep, max(self.channels), 1)
         basis, deviation = dct_basis(max(self.channels), STRIDE)
-        self.register_buffer("basis", basis.flatten(1)[:, :, None, None], persistent=False)
-        self.gains = Gains(deviation.rsqrt(), config.condition_width)
+        analysis = basis.flatten(1) / deviation.sqrt()[:, None]
+        self.register_buffer("analysis", analysis[:, :, None, None], persistent=False)
+        self.gains = Gains(torch.ones(len(basis)), config.condition_width)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, images: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """The latent, for SNRs [B]."""
-        condition = self.condition(snr_db, rate_index)
-        centred = 2 * images - 1
-        coefficients = F.conv2d(F.pixel_unshuffle(centred, STRIDE), self.basis)
-        x = self.stem(F.pixel_unshuffle(centred, 4))
+    def transform(self, images: Tensor) -> Tensor:
+        """Block DCT coefficients [B, C_max, H/16, W/16] at their starting powers."""
+        return F.conv2d(F.pixel_unshuffle(2 * images - 1, STRIDE), self.analysis)
+
+    def describe(self, images: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
+        """The condition, from the whole picture and SNRs [B]."""
+        condition: Tensor = self.condition(self.transform(images), snr_db, rate_index)
+        return condition
+
+    def forward(self, images: Tensor, condition: Tensor, rate_index: int) -> Tensor:
+        """The latent of a picture, or of a tile of it."""
+        x = self.stem(F.pixel_unshuffle(2 * images - 1, 4))
         for block in self.mid:
             x = block(x, condition)
         x = self.down(x)
         for block in self.deep:
             x = block(x, condition)
-        latent: Tensor = self.gains(coefficients, condition) + self.head(x)
+        latent: Tensor = self.gains(self.transform(images), condition) + self.head(x)
         return latent[:, : self.channels[rate_index]]
 
 
@@ -182,15 +197,13 @@ class Decoder(nn.Module):
     convolutions, which take its block borders away.
     """
 
-    basis: Tensor
+    synthesis: Tensor
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         mid, deep = config.widths
         shape = (config.kernel, config.expansion, config.condition_width)
-        self.condition = Condition(
-            len(config.rate_channels), config.condition_width, config.snr_range_db
-        )
+        self.condition = Condition(config)
         self.widest = max(config.rate_channels)
         self.stem = nn.Conv2d(self.widest, deep, 3, padding=1)
         self.deep = nn.ModuleList(Block(deep, *shape) for _ in range(config.decoder_blocks[0]))
@@ -200,20 +213,27 @@ class Decoder(nn.Module):
         self.shallow = nn.Conv2d(SHALLOW, SHALLOW, 3, padding=1)
         self.head = nn.Conv2d(SHALLOW, SHALLOW, 3, padding=1)
         basis, deviation = dct_basis(self.widest, STRIDE)
-        self.register_buffer("basis", basis.flatten(1).T[:, :, None, None], persistent=False)
+        self.register_buffer("synthesis", basis.flatten(1).T[:, :, None, None], persistent=False)
         self.gains = Gains((deviation * deviation.mean() * 4).sqrt(), config.condition_width)
         nn.init.dirac_(self.head.weight)
         for zeroed in (self.up_shallow.weight, self.up_shallow.bias, self.head.bias):
             assert zeroed is not None
             nn.init.zeros_(zeroed)
 
-    def forward(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """The picture, at SNRs [B]."""
-        condition = self.condition(snr_db, rate_index)
-        unused = self.widest - latent.shape[1]
-        latent = F.pad(latent, (0, 0, 0, 0, 0, unused))
+    def widen(self, latent: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, C_max, h, w]: the channels that the rate does not use are zero."""
+        return F.pad(latent, (0, 0, 0, 0, 0, self.widest - latent.shape[1]))
+
+    def describe(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
+        """The condition, from the whole received latent and SNRs [B]."""
+        condition: Tensor = self.condition(self.widen(latent), snr_db, rate_index)
+        return condition
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """The picture of a latent, or of a tile of it."""
+        latent = self.widen(latent)
         coefficients = self.gains(latent, condition)
-        blocks = F.pixel_shuffle(F.conv2d(coefficients, self.basis), STRIDE)
+        blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
         x = self.stem(latent)
         for block in self.deep:
             x = block(x, condition)
@@ -229,8 +249,8 @@ class CompactJSCC(JointCodec):
     """A rate- and SNR-adaptive codec of 3.4 M parameters: R = 1/128, 1/64, 1/32, 1/16.
 
     A rate uses the first C latent channels; SNR and rate modulate every block of both ends.
-    Every layer is local, so pictures of any size are coded in tiles that give, to rounding,
-    what the whole picture would.
+    Apart from two global figures per channel, every layer is local, so pictures of any size are
+    coded in tiles that give, to rounding, what the whole picture would.
 
     Args:
         config: the architecture.
@@ -238,6 +258,8 @@ class CompactJSCC(JointCodec):
     """
 
     stride = STRIDE
+    encoder: Encoder | None
+    decoder: Decoder | None
 
     def __init__(self, config: CompactConfig, parts: Parts = "both") -> None:
         super().__init__()
@@ -261,9 +283,11 @@ class CompactJSCC(JointCodec):
         del gain
         assert self.encoder is not None
         encoder = self.encoder
+        images = images.contiguous(memory_format=torch.channels_last)
+        condition = encoder.describe(images, snr_db, rate_index)
         return in_tiles(
-            lambda part: encoder(part, snr_db, rate_index),
-            images.contiguous(memory_format=torch.channels_last),
+            lambda part: encoder(part, condition, rate_index),
+            images,
             STRIDE,
             Fraction(1, STRIDE),
             TILE,
@@ -277,9 +301,11 @@ class CompactJSCC(JointCodec):
         del received
         assert self.decoder is not None
         decoder = self.decoder
+        latent = latent.contiguous(memory_format=torch.channels_last)
+        condition = decoder.describe(latent, snr_db, rate_index)
         return in_tiles(
-            lambda part: decoder(part, snr_db, rate_index),
-            latent.contiguous(memory_format=torch.channels_last),
+            lambda part: decoder(part, condition),
+            latent,
             1,
             Fraction(STRIDE),
             TILE,
