@@ -39,6 +39,4 @@ class AWGN:
         self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
     ) -> Received:
         """Send complex64 [B, K] symbols; see `Channel`."""
-        if state is None:
-            state = self.draw(len(symbols.values), generator, symbols.values.device)
-        return send(symbols, state, generator)
+        return send(self, symbols, generator, state)

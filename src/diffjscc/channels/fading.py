@@ -46,9 +46,7 @@ class Rician:
         self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
     ) -> Received:
         """Send complex64 [B, K] symbols; see `Channel`."""
-        if state is None:
-            state = self.draw(len(symbols.values), generator, symbols.values.device)
-        return send(symbols, state, generator)
+        return send(self, symbols, generator, state)
 
 
 @dataclass(frozen=True)

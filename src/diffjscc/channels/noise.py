@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import ChannelState, Generator, Received, Symbols
+from diffjscc.scheme import Channel, ChannelState, Generator, Received, Symbols
 
 
 def noise_power(snr_db: Tensor) -> Tensor:
