@@ -1,0 +1,131 @@
+"""What the initial picture shows, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import Blip2ForConditionalGeneration, Blip2Processor
+
+BLIP2 = "Salesforce/blip2-opt-2.7b"
+BLIP2_REVISION = "59a1ef6c1e5117b3f65523d1c6066825bcf315e3"
+NEW_TOKENS = 20
+
+
+class CaptionerError(RuntimeError):
+    """A captioner that cannot be had."""
+
+
+class Captioner(Protocol):
+    """Pictures to texts."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network, if any: it is moved to the device that it is to run on."""
+        ...
+
+    def __call__(self, images: Tensor) -> list[str]:
+        """Pictures [B, 3, H, W] in [0, 1] to one text each."""
+        ...
+
+
+class FixedCaption:
+    """The user's own words, for every picture.
+
+    Args:
+        text: what the pictures show.
+    """
+
+    module = None
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self, images: Tensor) -> list[str]:
+        """Pictures [B, 3, H, W] to B times the same text."""
+        return [self.text] * len(images)
+
+
+class Blip2Captioner:
+    """BLIP-2 (Li et al., arXiv 2301.12597): greedy, 20 new tokens, no prompt, as in the paper.
+
+    Args:
+        model: the network.
+        processor: its vocabulary and image processor.
+    """
+
+    def __init__(self, model: Blip2ForConditionalGeneration, processor: Blip2Processor) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.processor = processor
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path = BLIP2,
+        revision: str | None = BLIP2_REVISION,
+        dtype: torch.dtype = torch.float32,
+    ) -> Blip2Captioner:
+        """Load BLIP-2 from the hub (15 GB, once) or a folder.
+
+        Args:
+            source: hub id or folder.
+            revision: the hub's commit; None is its newest.
+            dtype: of the weights; float16 or bfloat16 need half the memory.
+
+        Raises:
+            CaptionerError: transformers, the weights or the network are missing.
+        """
+        try:
+            from transformers import (  # noqa: PLC0415
+                AutoTokenizer,
+                Blip2ForConditionalGeneration,
+                Blip2Processor,
+                BlipImageProcessorPil,
+            )
+        except ImportError as error:
+            raise CaptionerError(
+                "captions by BLIP-2 need the transformers library: pip install transformers; "
+                "or give a text of your own, or go without captions"
+            ) from error
+        try:
+            # Put together by hand: an automatic choice would ask for torchvision.
+            processor = Blip2Processor(
+                BlipImageProcessorPil.from_pretrained(source, revision=revision),
+                AutoTokenizer.from_pretrained(source, revision=revision),
+            )
+            model = Blip2ForConditionalGeneration.from_pretrained(
+                source, revision=revision, dtype=dtype
+            )
+        except (OSError, ValueError) as error:
+            raise CaptionerError(
+                f"the captioner {str(source)!r} could not be loaded ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}); check the name and the network, give a folder "
+                "that holds it, or go without captions"
+            ) from error
+        return cls(model, processor)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        module: nn.Module = self.model
+        return module
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> list[str]:
+        """Pictures [B, 3, H, W] in [0, 1] to one text each."""
+        levels = (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
+        pictures = [Image.fromarray(x.numpy()) for x in levels.permute(0, 2, 3, 1).cpu()]
+        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        tokens = self.model.generate(
+            pixel_values=pixels.to(self.model.device, self.model.dtype),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            num_beams=1,
+        )
+        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [text.strip() for text in texts]

@@ -1,0 +1,43 @@
+"""The settings of the diffusion receiver in one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from diffjscc.refiners.colour import ColourFix
+from diffjscc.refiners.guidance import GuidanceConfig
+from diffjscc.refiners.sampling import SamplerConfig
+
+Geometry = Literal["reflect", "released"]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """How `ControlledDiffusion` paints.
+
+    Attributes:
+        sampler: sampler, steps and start.
+        guidance: latent guidance; none by default, as in the paper.
+        colour_fix: whose colours the picture gets: "wavelet" and "adain" take the initial
+            picture's, "none" leaves the prior's.
+        strength: factor on the control module's residuals; 0 is the prior alone.
+        geometry: "reflect" pads to what the networks' strides need. "released" does as the
+            released code: a short side under 512 is enlarged, and padding is black.
+        tile: latent cells per side; latents of more than `tile`² cells are worked on in tiles.
+    """
+
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    colour_fix: ColourFix = "wavelet"
+    strength: float = 1.0
+    geometry: Geometry = "reflect"
+    tile: int = 128
+
+    def __post_init__(self) -> None:
+        for name, kind in (("colour_fix", ColourFix), ("geometry", Geometry)):
+            if getattr(self, name) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {known}")
+        if self.tile < 8:
+            raise ValueError(f"tile is {self.tile} latent cells; it must be at least 8")

@@ -1,0 +1,129 @@
+"""Pictures to the prior's latents, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import Encoder
+from torch import Tensor, nn
+
+from diffjscc.refiners.tiling import blend_tiles, scaled
+
+
+class ConditionEncoder(ModelMixin, ConfigMixin):
+    """The encoding half of a VAE, for weights whose condition latent has an encoder of its own.
+
+    Tensors and arguments have the names that they have in diffusers' `AutoencoderKL`.
+
+    Args:
+        in_channels: channels of the pictures.
+        latent_channels: channels of the latent.
+        block_out_channels: widths, from full size to the latent's.
+        down_block_types: blocks of the encoder.
+        layers_per_block: residual blocks per resolution.
+        norm_num_groups: groups of every group norm.
+        mid_block_add_attention: whether the middle block attends.
+        scaling_factor: what latents are multiplied by.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        latent_channels: int = 4,
+        block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
+        down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",) * 4,
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        mid_block_add_attention: bool = True,
+        scaling_factor: float = 0.18215,
+    ) -> None:
+        super().__init__()
+        del scaling_factor  # read from self.config
+        self.encoder = Encoder(
+            in_channels=in_channels,
+            out_channels=latent_channels,
+            down_block_types=down_block_types,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            mid_block_add_attention=mid_block_add_attention,
+        )
+        self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1] to mean and log variance [B, 2C, h, w]."""
+        moments: Tensor = self.quant_conv(self.encoder(images))
+        return moments
+
+
+def stride(vae: AutoencoderKL | ConditionEncoder) -> int:
+    """Pixels per latent cell and side."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What an encoder says of pictures' latents: a Gaussian for every value.
+
+    Attributes:
+        mean: scaled latent, float32 [B, C, h, w]; also the Gaussian's mode.
+        deviation: standard deviation, of the same shape.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The latent that unit normal `noise` [B, C, h, w] stands for."""
+        return self.mean + self.deviation * noise
+
+    def select(self, rows: list[int]) -> Posterior:
+        """That of some of the pictures."""
+        return Posterior(self.mean[rows], self.deviation[rows])
+
+
+def encode(encoder: AutoencoderKL | ConditionEncoder, images: Tensor, tile: int) -> Posterior:
+    """Pictures [B, 3, H, W] in [0, 1], sides multiples of the stride, to their latents.
+
+    Args:
+        encoder: a VAE, or its encoding half.
+        images: on the encoder's device.
+        tile: side of a tile in latent cells; see `blend_tiles`.
+    """
+    cell = stride(encoder)
+    pixels = (2 * images - 1).to(encoder.dtype)
+
+    def network(rows: slice, columns: slice) -> Tensor:
+        features = encoder.encoder(pixels[..., scaled(rows, cell), scaled(columns, cell)])
+        moments: Tensor = features if encoder.quant_conv is None else encoder.quant_conv(features)
+        return moments
+
+    size = (images.shape[-2] // cell, images.shape[-1] // cell)
+    mean, log_variance = blend_tiles(network, size, tile).float().chunk(2, dim=1)
+    deviation = torch.exp(log_variance.clamp(-30, 20) / 2)
+    scale = encoder.config.scaling_factor
+    return Posterior(scale * mean, scale * deviation)
+
+
+def decode(vae: AutoencoderKL, latent: Tensor, tile: int) -> Tensor:
+    """Latent [B, C, h, w] to pictures, float32 [B, 3, H, W], about [0, 1] but not clamped.
+
+    Args:
+        vae: the VAE.
+        latent: scaled, on the VAE's device.
+        tile: side of a tile in latent cells; see `blend_tiles`.
+    """
+    unscaled = (latent / vae.config.scaling_factor).to(vae.dtype)
+
+    def network(rows: slice, columns: slice) -> Tensor:
+        (pixels,) = vae.decode(unscaled[..., rows, columns], return_dict=False)
+        tile_pixels: Tensor = pixels
+        return tile_pixels
+
+    pixels = blend_tiles(network, (latent.shape[-2], latent.shape[-1]), tile, stride(vae))
+    return (pixels.float() + 1) / 2

@@ -1,0 +1,225 @@
+"""From noise to the prior's latent: the paper's spaced DDPM, and faster solvers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from torch import Tensor
+
+from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
+from diffjscc.scheme import Generator
+
+SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
+Start = Literal["noise", "initial"]
+
+# Noisy latent [B, C, h, w] and time step to the noise predicted in it.
+Predict = Callable[[Tensor, int], Tensor]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How the prior is sampled.
+
+    With start "initial" sampling does not begin at pure noise but at the initial picture's
+    latent with the noise of an intermediate time step: at the level that `start_levels` gives
+    for the picture's SNR, as a fraction of all time steps. The better the channel, the later.
+
+    Attributes:
+        name: "ddpm" is the paper's (100 steps); the others are deterministic given the first
+            noise and need 10 to 30 steps.
+        steps: time steps from pure noise; starting later takes the fewer that remain.
+        start: where sampling begins.
+        start_levels: (SNR in dB, fraction in (0, 1]), by ascending SNR; linear in between,
+            constant beyond.
+    """
+
+    name: SamplerName = "ddpm"
+    steps: int = 100
+    start: Start = "noise"
+    start_levels: tuple[tuple[float, float], ...] = ((0.0, 0.6), (14.0, 0.3))
+
+    def __post_init__(self) -> None:
+        for field, kind in (("name", SamplerName), ("start", Start)):
+            if getattr(self, field) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise ValueError(f"sampler {field} is {getattr(self, field)!r}; known: {known}")
+        if not 1 <= self.steps <= 1000:
+            raise ValueError(f"sampler steps is {self.steps}; it must be 1 to 1000")
+        snrs = [snr_db for snr_db, _ in self.start_levels]
+        if not snrs or snrs != sorted(snrs):
+            raise ValueError(f"start_levels is {self.start_levels}; give ascending SNRs")
+        if not all(0 < level <= 1 for _, level in self.start_levels):
+            raise ValueError(f"start_levels is {self.start_levels}; fractions are in (0, 1]")
+
+    def start_level(self, snr_db: float) -> float:
+        """Fraction of the time steps at which a picture of this SNR begins."""
+        if self.start == "noise":
+            return 1.0
+        (low, level), *others = self.start_levels
+        for high, next_level in others:
+            if snr_db < high:
+                part = max(snr_db - low, 0.0) / (high - low)
+                return level + part * (next_level - level)
+            low, level = high, next_level
+        return level
+
+
+def paper_scheduler() -> DDPMScheduler:
+    """The noise that Stable Diffusion was trained with, and the paper's spacing of its steps."""
+    return DDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.0120,
+        beta_schedule="scaled_linear",
+        variance_type="fixed_small",
+        clip_sample=False,
+        timestep_spacing="linspace",
+    )
+
+
+def signal_powers(scheduler: DDPMScheduler) -> Tensor:
+    """ᾱ of every time step, float64: z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise."""
+    return torch.cumprod(1 - scheduler.betas.double(), dim=0)
+
+
+def gaussian(
+    shape: tuple[int, ...], generator: Generator, device: torch.device | str
+) -> NoiseSource:
+    """N(0, 1) of shape [B, …] at every call, from one generator or one per picture.
+
+    Drawn on the generator's own device, so that a CPU generator gives the same numbers anywhere.
+    """
+
+    def draw(size: tuple[int, ...], source: torch.Generator | None) -> Tensor:
+        where = source.device if source is not None else device
+        return torch.randn(size, generator=source, device=where).to(device)
+
+    if not isinstance(generator, Sequence):
+        return lambda: draw(shape, generator)
+    if len(generator) != shape[0]:
+        raise ValueError(f"{len(generator)} generators for {shape[0]} pictures; give one or each")
+    return lambda: torch.cat([draw((1, *shape[1:]), source) for source in generator])
+
+
+def make_solver(
+    config: SamplerConfig, scheduler: DDPMScheduler
+) -> DPMSolverMultistepScheduler | UniPCMultistepScheduler:
+    """The configured fast solver for the noise that `scheduler` describes, its steps set.
+
+    Steps are spaced after Karras et al., arXiv 2206.00364: with even ones the last, from 1/N of
+    the time to none, is so long that it blurs.
+    """
+    if config.name == "unipc":
+        solver = UniPCMultistepScheduler.from_config(scheduler.config, use_karras_sigmas=True)
+    else:
+        # DDIM is the first order; diffusers' own DDIM is exact only where even steps divide 1000.
+        solver = DPMSolverMultistepScheduler.from_config(
+            scheduler.config,
+            solver_order=1 if config.name == "ddim" else 2,
+            use_karras_sigmas=True,
+        )
+    solver.set_timesteps(config.steps)
+    return solver
+
+
+def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
+    """All time steps of a sampler, descending; "ddpm" takes evenly spaced ones down to 0."""
+    if config.name != "ddpm":
+        steps: list[int] = make_solver(config, scheduler).timesteps.tolist()
+        return steps
+    last: int = scheduler.config.num_train_timesteps - 1
+    if config.steps == 1:
+        return [last]
+    return [int(t) for t in np.linspace(0, last, config.steps).round()[::-1]]
+
+
+def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, snr_db: float) -> int:
+    """How many of `time_steps` a picture of this SNR leaves out: those above its start level."""
+    steps = time_steps(config, scheduler)
+    limit: float = config.start_level(snr_db) * scheduler.config.num_train_timesteps
+    return min(sum(int(t >= limit) for t in steps), len(steps) - 1)
+
+
+def sample(
+    predict: Predict,
+    scheduler: DDPMScheduler,
+    config: SamplerConfig,
+    noise: NoiseSource,
+    *,
+    initial: Tensor | None = None,
+    begin: int = 0,
+    guide: LatentGuidance | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Draw a latent.
+
+    Args:
+        predict: the prior.
+        scheduler: the noise that it was trained with.
+        config: sampler and steps.
+        noise: asked for the first noise, then, by "ddpm", once per step but the last.
+        initial: latent [B, C, h, w] to begin from, noised; None begins at pure noise.
+        begin: how many of `time_steps` are left out.
+        guide: latent guidance. Where x̂₀ is shifted by δ, "ddpm" moves the mean by δ/2, as the
+            released code did; the others go on from the shifted x̂₀.
+        progress: told (steps done, steps in all) after every step.
+
+    Returns:
+        float32 [B, C, h, w].
+    """
+    powers: list[float] = signal_powers(scheduler).tolist()
+    steps = time_steps(config, scheduler)[begin:]
+    powers_before = [*(powers[t] for t in steps[1:]), 1.0]
+    solver = None
+    if config.name != "ddpm":
+        solver = make_solver(config, scheduler)
+        solver.set_begin_index(begin)
+
+    z = noise()
+    if initial is not None:
+        z = math.sqrt(powers[steps[0]]) * initial + math.sqrt(1 - powers[steps[0]]) * z
+    for index, (t, power_before) in enumerate(zip(steps, powers_before, strict=True)):
+        predicted, power = predict(z, t), powers[t]
+        clean = (z - math.sqrt(1 - power) * predicted) / math.sqrt(power)
+        shift = None if guide is None else guide(clean, t)
+        if solver is None:
+            z = ddpm_mean(z, clean, power, power_before)
+            if shift is not None:
+                z = z + shift / 2
+            if power_before < 1:
+                z = z + math.sqrt(ddpm_variance(power, power_before)) * noise()
+        else:
+            if shift is not None:
+                predicted = predicted - math.sqrt(power / (1 - power)) * shift
+            z = solver.step(predicted, t, z, return_dict=False)[0]
+        if progress is not None:
+            progress(index + 1, len(steps))
+    return z
+
+
+def ddpm_mean(z: Tensor, clean: Tensor, power: float, power_before: float) -> Tensor:
+    """Mean of z one kept step earlier, given z and the estimate x̂₀ of the clean latent.
+
+    Ho, Jain, Abbeel, arXiv 2006.11239, equation 7, with β = 1 - ᾱ/ᾱ₋ of the kept steps.
+
+    Args:
+        z: noisy latent.
+        clean: x̂₀, of the same shape.
+        power: ᾱ at this step.
+        power_before: ᾱ₋ at the kept step before it; 1 for the clean latent itself.
+    """
+    beta = 1 - power / power_before
+    of_clean = math.sqrt(power_before) * beta / (1 - power)
+    of_z = math.sqrt(power / power_before) * (1 - power_before) / (1 - power)
+    return of_clean * clean + of_z * z
+
+
+def ddpm_variance(power: float, power_before: float) -> float:
+    """Variance β(1 - ᾱ₋)/(1 - ᾱ) around `ddpm_mean`."""
+    return (1 - power / power_before) * (1 - power_before) / (1 - power)
