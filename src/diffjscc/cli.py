@@ -7,9 +7,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 from rich.console import Console
@@ -38,18 +37,9 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 
-class ChannelName(StrEnum):
-    """Channels that `transmit` offers."""
-
-    AWGN = "awgn"
-    RAYLEIGH = "rayleigh"
-    RICIAN = "rician"
-
-
-class RefinerName(StrEnum):
-    """Refiners that `transmit` offers."""
-
-    NONE = "none"
+ChannelName = Literal["awgn", "rayleigh", "rician"]
+RefinerName = Literal["none"]
+Format = Literal["diffjscc", "released"]
 
 
 def _say_warning(
@@ -82,11 +72,11 @@ def _plain_words() -> Iterator[None]:
 def _channel(name: ChannelName, snr_db: float, k_factor: float, csi: bool) -> Channel:
     from diffjscc.channels import AWGN, Rayleigh, Rician  # noqa: PLC0415
 
-    if name is ChannelName.AWGN:
+    if name == "awgn":
         if csi:
             raise ValueError("--transmitter-csi needs a fading channel; awgn has no fade to know")
         return AWGN(snr_db)
-    if name is ChannelName.RAYLEIGH:
+    if name == "rayleigh":
         return Rayleigh(snr_db, transmitter_csi=csi)
     return Rician(snr_db, k_factor, csi)
 
@@ -145,8 +135,8 @@ def transmit(
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
     weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
-    refiner: Annotated[RefinerName, typer.Option(help="none: the codec alone.")] = RefinerName.NONE,
-    channel: Annotated[ChannelName, typer.Option(help="What to send over.")] = ChannelName.AWGN,
+    refiner: Annotated[RefinerName, typer.Option(help="none: the codec alone.")] = "none",
+    channel: Annotated[ChannelName, typer.Option(help="What to send over.")] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Transmissions per picture.")] = 1,
@@ -175,7 +165,7 @@ def transmit(
         job = Job(
             scheme=scheme,
             channel=_channel(channel, snr, k_factor, transmitter_csi),
-            channel_name=channel.value,
+            channel_name=channel,
             snr_db=snr,
             repeats=repeats,
             seed=seed,
@@ -224,6 +214,20 @@ def info(
         import yaml  # noqa: PLC0415
 
         stdout.print(escape(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)), end="")
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or hub id of a checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    to: Annotated[Format, typer.Option(help="The format to write.")] = "diffjscc",
+) -> None:
+    """Convert the paper's released checkpoints to this package's weights, or back."""
+    with _plain_words():
+        from diffjscc.models.released import convert_released  # noqa: PLC0415
+
+        folder = convert_released(source, destination, to)
+        stdout.print(f"weights are in {escape(str(folder))}", soft_wrap=True)
 
 
 @train_app.command("jscc")

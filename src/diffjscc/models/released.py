@@ -1,0 +1,250 @@
+"""Released checkpoints to our folders of weights, and back, tensor for tensor.
+
+    WEIGHTS/
+      card.json              what it was converted from, SHA-256 of every file
+      refiner.json           what the receiver must know beside the networks
+      codec/                 see `pretrained`
+      unet/ vae/ control/ text_encoder/      see `components`
+      condition_encoder/     only where it is not the VAE's own encoder
+      scheduler/             diffusers' config of the noise schedule
+      released/              config.yaml's settings, and tensors that nothing uses
+
+Every released tensor is used once and every tensor of ours is made once; anything else is an
+error that lists the names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from diffjscc import __version__
+from diffjscc.data.files import sha256_of
+from diffjscc.models.components import Component, read_shards, save_scheduler, write_shards
+from diffjscc.models.keys import CONDITION_ENCODER, VAE, Move
+from diffjscc.models.pretrained import (
+    WeightsError,
+    find_weights,
+    load_codec,
+    read_json,
+    read_tensors,
+    save_codec,
+    write_json,
+    write_tensors,
+)
+from diffjscc.models.released_config import check_config
+from diffjscc.models.released_file import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    find_released,
+    read_checkpoint,
+    read_config,
+)
+from diffjscc.models.released_plan import Plan, compare, schedule_buffers
+
+Direction = Literal["diffjscc", "released"]
+Advance = Callable[[int], None]
+
+
+def convert_released(
+    source: str | Path, destination: str | Path, to: Direction = "diffjscc"
+) -> Path:
+    """Convert a released checkpoint to our format, or one in our format back.
+
+    Args:
+        source: a folder or hub id with `config.yaml` and `model.ckpt`; with `to` "released", a
+            folder or hub id of weights that were converted before.
+        destination: the folder to write. It appears when it is complete.
+        to: the format to write.
+
+    Returns:
+        `destination`.
+
+    Raises:
+        WeightsError: files that are missing, damaged, hostile or of another architecture.
+        FileExistsError: `destination` holds something already.
+        OSError: it cannot be written, or the disk has too little space.
+    """
+    if to not in get_args(Direction):
+        raise ValueError(f"to is {to!r}; it must be one of {', '.join(get_args(Direction))}")
+    target = Path(destination)
+    with new_folder(target) as folder:
+        if to == "diffjscc":
+            _convert(source, folder)
+        else:
+            _convert_back(source, folder)
+    return target
+
+
+def _convert(source: str | Path, folder: Path) -> None:
+    files = find_released(source)
+    settings = read_config(files.config)
+    plan = Plan(check_config(settings, files.config))
+    state = read_checkpoint(files.checkpoint)
+    plan.check(state, str(files.checkpoint))
+    size = sum(value.nbytes for value in plan.released().values())
+    _check_space(folder, size)
+    # Everything is written, then read again for its checksum, as is the source.
+    with _progress(3 * size) as advance:
+        codec_state = _moved(plan.tables["codec"], state)
+        plan.codec.load_state_dict(codec_state, assign=True)
+        save_codec(plan.codec, folder)
+        shared = _same_encoder(plan.tables["condition_encoder"], state)
+        for network in plan.networks:
+            if not (shared and network.folder == "condition_encoder"):
+                _write(network, state, folder, advance)
+        save_scheduler(plan.config, folder / "scheduler")
+        write_json(folder / "refiner.json", plan.refiner(shared))
+        _write_unused(plan, settings, state, folder, shared)
+        written = sorted(path for path in folder.rglob("*") if path.is_file())
+        card = {
+            "converted_from": files.name,
+            "revision": files.revision,
+            "converted_with": f"diffjscc {__version__}",
+            "source_sha256": _checksums([files.config, files.checkpoint], None, advance),
+            "sha256": _checksums(written, folder, advance),
+        }
+    write_json(folder / "card.json", card)
+
+
+def _checksums(paths: Iterable[Path], folder: Path | None, advance: Advance) -> dict[str, str]:
+    """SHA-256 of files, by their names or by their paths within `folder`."""
+    sums = {}
+    for path in paths:
+        name = path.name if folder is None else path.relative_to(folder).as_posix()
+        sums[name] = sha256_of(path)
+        advance(path.stat().st_size)
+    return sums
+
+
+def _write(network: Component, state: Mapping[str, Tensor], folder: Path, advance: Advance) -> None:
+    """Write one component folder."""
+    target = folder / network.folder
+    target.mkdir()
+    network.save_config(target)
+    write_shards(_moved(network.table, state), target, network.stem, advance)
+
+
+def _write_unused(
+    plan: Plan, settings: dict[str, Any], state: Mapping[str, Tensor], folder: Path, shared: bool
+) -> None:
+    """Write what only the way back needs."""
+    target = folder / "released"
+    target.mkdir()
+    kept = {key: state[key] for key in [*plan.unused, *sorted(plan.optional & state.keys())]}
+    name = write_tensors(kept, target, "unused", torch.float32)
+    record = {"config": settings, "unused": name, "condition_encoder_shared": shared}
+    write_json(target / "config.json", record)
+
+
+def _moved(table: Iterable[Move], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors by name, from the released ones."""
+    return {
+        key: value for move in table for key, value in move.to_ours(state[move.released]).items()
+    }
+
+
+def _same_encoder(table: Iterable[Move], state: Mapping[str, Tensor]) -> bool:
+    """Whether the condition encoder is the VAE's encoder, to the last bit."""
+    return all(torch.equal(state[move.released], state[_in_vae(move.released)]) for move in table)
+
+
+def _in_vae(key: str) -> str:
+    """The VAE's counterpart of a released key of the condition encoder."""
+    return VAE + key.removeprefix(CONDITION_ENCODER)
+
+
+def _convert_back(source: str | Path, folder: Path) -> None:
+    weights = find_weights(source)
+    record_path = weights / "released" / "config.json"
+    if not record_path.exists():
+        raise WeightsError(
+            f"{source} has no released/config.json: only weights that were converted from a "
+            "released checkpoint can be converted back"
+        )
+    record = read_json(record_path)
+    plan = Plan(check_config(record.get("config", {}), record_path))
+    state = schedule_buffers(plan.config)
+    state |= read_tensors(weights / "released" / Path(str(record.get("unused"))).name)
+    codec = dict(load_codec(weights).state_dict())
+    compare(dict(plan.codec.state_dict()), codec, str(weights / "codec"))
+    state |= {move.released: move.to_released(codec) for move in plan.tables["codec"]}
+    with _progress(sum(value.nbytes for value in plan.released().values())) as advance:
+        for network in plan.networks:
+            if network.folder == "condition_encoder" and record.get("condition_encoder_shared"):
+                table = plan.tables["condition_encoder"]
+                state |= {move.released: state[_in_vae(move.released)] for move in table}
+                continue
+            tensors = network.named(read_shards(weights / network.folder, network.stem))
+            compare(network.tensors, tensors, str(weights / network.folder))
+            state |= {move.released: move.to_released(tensors) for move in network.table}
+            advance(sum(value.nbytes for value in tensors.values()))
+        plan.check(state, str(weights))
+        _check_space(folder, sum(value.nbytes for value in state.values()))
+        torch.save({"state_dict": state}, folder / CHECKPOINT_NAME)
+    text = yaml.safe_dump(record["config"], sort_keys=False)
+    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(
+            f"the conversion needs {size / 1e9:.1f} GB beside {folder.parent} and {free / 1e9:.1f} "
+            "GB are free; free some space or write elsewhere"
+        )
+
+
+@contextlib.contextmanager
+def _progress(size: int) -> Iterator[Advance]:
+    """A progress bar over bytes."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("converting", total=size)
+        yield lambda count: progress.advance(task, count)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; it becomes `path` when the block ends.
+
+    Raises:
+        FileExistsError: `path` is a file or a folder that holds something.
+        FileNotFoundError: its own folder does not exist.
+    """
+    path = path.absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists already; choose another name or remove it first")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder; create it or correct the path")
+    prefix = f".{path.name}.unfinished-"
+    _remove_abandoned(path.parent, prefix)
+    temporary = path.with_name(prefix + secrets.token_hex(4))
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path, prefix: str, idle_seconds: float = 3600) -> None:
+    """Remove what killed conversions left: gigabytes that no listing shows."""
+    for entry in list(folder.iterdir()):
+        if entry.name.startswith(prefix) and entry.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # somebody is at work there
+                written = max(path.stat().st_mtime for path in (entry, *entry.rglob("*")))
+                if time.time() - written > idle_seconds:
+                    shutil.rmtree(entry, ignore_errors=True)
