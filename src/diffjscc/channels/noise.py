@@ -41,8 +41,15 @@ def complex_normal(
     return values.to(device)
 
 
-def send(symbols: Symbols, state: ChannelState, generator: Generator) -> Received:
-    """Y = h·x + n with n ~ CN(0, N0), N0 per picture. The noise does not scale with the fade."""
+def send(
+    channel: Channel, symbols: Symbols, generator: Generator, state: ChannelState | None
+) -> Received:
+    """Y = h·x + n with n ~ CN(0, N0), N0 per picture. The noise does not scale with the fade.
+
+    The channel draws its state unless one is given.
+    """
+    if state is None:
+        state = channel.draw(len(symbols.values), generator, symbols.values.device)
     noise = complex_normal(
         (symbols.values.shape[0], symbols.channel_uses), generator, symbols.values.device
     )
