@@ -238,7 +238,7 @@ class DeepJSCC(JointCodec):
         return images
 
     def _csi(self, snr_db: Tensor, gain: Tensor | None) -> Tensor:
-        """Csi [B, k] from the SNR [B] that the weights expect and the gain [B, 1]."""
+        """The csi [B, k] from the SNR [B] that the weights expect and the gain [B, 1]."""
         if self.config.csi == "snr" or gain is None:
             return snr_db[:, None]
         if gain.shape[1] != 1:
