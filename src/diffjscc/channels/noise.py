@@ -44,7 +44,7 @@ def complex_normal(
 def send(
     channel: Channel, symbols: Symbols, generator: Generator, state: ChannelState | None
 ) -> Received:
-    """Receive y = h·x + n with n ~ CN(0, N0), N0 per picture. The noise does not scale with the fade.
+    """Receive y = h·x + n, n ~ CN(0, N0), N0 per picture; noise does not scale with the fade.
 
     The channel draws its state unless one is given.
     """
