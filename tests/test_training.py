@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from diffjscc.models.pretrained import load_codec
@@ -24,6 +25,12 @@ from diffjscc.training.config import (
 )
 from diffjscc.training.jscc import distortion, train
 from diffjscc.training.loop import learning_rate_at
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> None:
+    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

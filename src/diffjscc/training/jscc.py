@@ -170,11 +170,11 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
     Returns:
         The folder of the exported, averaged weights.
     """
+    training, validation = open_pictures(config.data)
+    output.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
     share = accelerator.process_index, accelerator.num_processes
-    output.mkdir(parents=True, exist_ok=True)
-    training, validation = open_pictures(config.data)
     crops = TrainingCrops(training, config.data.crop, config.run.seed, config.run.batch)
 
     set_seed(config.run.seed)
