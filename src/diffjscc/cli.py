@@ -99,8 +99,9 @@ def _show(rows: list[Row]) -> None:
         return "–" if value is None else f"{value:.{digits}f}"
 
     table = Table()
-    for name in ("picture", "K", "rate (cpp)", "SNR (dB)", "PSNR (dB)", "MS-SSIM", "LPIPS", "s"):
-        table.add_column(name, justify="left" if name == "picture" else "right")
+    table.add_column("picture", overflow="fold")
+    for name in ("K", "cpp", "SNR/dB", "PSNR/dB", "MS-SSIM", "LPIPS", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(Path(row.image).name),
