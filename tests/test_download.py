@@ -248,7 +248,7 @@ def test_no_server_is_said_in_a_sentence(path: Path) -> None:
 def test_a_silent_server_is_not_waited_for(origin: Origin, path: Path) -> None:
     origin.silent = True
     start = time.monotonic()
-    with pytest.raises(DownloadError, match=r"within 0\.2 s|timed out"):
+    with pytest.raises(DownloadError, match=r"within 0\.2 s"):
         download(origin.url, path, attempts=1, timeout=0.2)
     assert time.monotonic() - start < 0.9
 

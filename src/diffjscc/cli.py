@@ -162,6 +162,7 @@ def transmit(
         del refiner  # every set of weights is a codec alone so far
         paths = find_pictures(pictures)
         scheme = DiffJSCC.from_pretrained(weights, rate, device=device)
+        computing = choose_device(device)
         output.mkdir(parents=True, exist_ok=True)
         job = Job(
             scheme=scheme,
@@ -170,9 +171,9 @@ def transmit(
             snr_db=snr,
             repeats=repeats,
             seed=seed,
-            lpips=_lpips(choose_device(device)),
+            lpips=_lpips(computing),
             output=output,
-            device=choose_device(device),
+            device=computing,
         )
         rows: list[Row] = []
         failed: list[tuple[Path, Exception]] = []

@@ -9,7 +9,7 @@ symbol is N0 = 10^(-snr_db/10), half in each real part, so `snr_db` is Es/N0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
@@ -228,7 +228,3 @@ class Scheme:
     ) -> Reconstruction:
         """`send` and `decode` in one."""
         return self.decode(self.send(images, channel, generator), generator)
-
-    def without_refiner(self) -> Scheme:
-        """The same codec and rate, alone."""
-        return replace(self, refiner=None)

@@ -259,10 +259,16 @@ def _open(request: Request, timeout: float) -> HTTPResponse:
             answer.put(error)
 
     Thread(target=ask, daemon=True).start()
+    late = TimeoutError(f"no answer within {timeout:g} s")
     try:
         result = answer.get(timeout=timeout)
     except Empty:
-        raise TimeoutError(f"no answer within {timeout:g} s") from None
+        raise late from None
+    # The socket's own time limit is the same, and may be the first to notice.
+    if isinstance(result, TimeoutError) or isinstance(
+        getattr(result, "reason", None), TimeoutError
+    ):
+        raise late from None
     if isinstance(result, Exception):
         raise result
     return result
