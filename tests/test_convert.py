@@ -1,6 +1,5 @@
 """Released checkpoints: what they become, that they come back the same, and what is refused."""
 
-import copy
 import hashlib
 import json
 from pathlib import Path
@@ -18,40 +17,15 @@ from transformers import CLIPTextModel
 from diffjscc.codecs.deepjscc import DeepJSCC
 from diffjscc.codecs.swin import SwinJSCC
 from diffjscc.data.files import sha256_of
-from diffjscc.models.components import read_shards, write_shards
 from diffjscc.models.keys import SCHEDULE
-from diffjscc.models.pretrained import WeightsError, load_codec, read_json
+from diffjscc.models.pretrained import load_codec
 from diffjscc.models.released import convert_released
 from diffjscc.models.released_config import check_config
 from diffjscc.models.released_plan import Plan, schedule_buffers
+from diffjscc.models.storage import WeightsError, read_json, read_shards, write_shards
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.latents import ConditionEncoder
-from released_checkpoint import (
-    released_checkpoint,
-    released_config,
-    released_state,
-    write_checkpoint,
-)
-
-
-@pytest.fixture(scope="module")
-def source(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return released_checkpoint(shared, tmp_path_factory.mktemp("released") / "mini")
-
-
-@pytest.fixture(scope="module")
-def converted(source: Path) -> Path:
-    return convert_released(source, source.parent / "converted")
-
-
-@pytest.fixture
-def config(shared: Path) -> dict[str, Any]:
-    return copy.deepcopy(released_config(shared))
-
-
-@pytest.fixture
-def state(shared: Path) -> dict[str, Tensor]:
-    return released_state(shared)
+from released_checkpoint import write_checkpoint
 
 
 def recorded(shared: Path, name: str) -> dict[str, Tensor]:
@@ -124,7 +98,7 @@ def test_converted_networks_give_the_recorded_numbers(shared: Path, converted: P
     close(features, text_io["penultimate_ln_final"])
 
 
-def test_converted_folder_says_what_it_is(source: Path, converted: Path) -> None:
+def test_converted_folder_says_what_it_is(checkpoint: Path, converted: Path) -> None:
     codec = load_codec(converted)
     assert isinstance(codec, DeepJSCC)
     assert codec.config.snr_range_db == (0.0, 14.0)
@@ -139,7 +113,8 @@ def test_converted_folder_says_what_it_is(source: Path, converted: Path) -> None
     card = read_json(converted / "card.json")
     for name in ("config.yaml", "model.ckpt"):
         assert (
-            card["source_sha256"][name] == hashlib.sha256((source / name).read_bytes()).hexdigest()
+            card["source_sha256"][name]
+            == hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
         )
     written = {path.relative_to(converted).as_posix() for path in converted.rglob("*.*")}
     assert card["sha256"].keys() == written - {"card.json"}
@@ -147,11 +122,11 @@ def test_converted_folder_says_what_it_is(source: Path, converted: Path) -> None
         assert sha256_of(converted / name) == digest
 
 
-def test_settings_reach_the_control_module_and_the_codec(config: dict[str, Any]) -> None:
-    params = config["params"]
+def test_settings_reach_the_control_module_and_the_codec(settings: dict[str, Any]) -> None:
+    params = settings["params"]
     params["control_stage_config"]["params"]["min_snr"] = -5
     params["preprocess_config"]["params"] |= {"SNR_low": 2, "SNR_high": 11, "channel": "Rayleigh"}
-    plan = Plan(check_config(config, Path("config.yaml")))
+    plan = Plan(check_config(settings, Path("config.yaml")))
     (control,) = (n.model for n in plan.networks if n.folder == "control")
     assert control.config.min_snr == -5
     assert tuple(control.config.snr_range_db) == (2, 11)
@@ -159,10 +134,10 @@ def test_settings_reach_the_control_module_and_the_codec(config: dict[str, Any])
     assert plan.codec.config.snr_range_db == (2, 11)
 
 
-def test_tables_cover_a_full_size_checkpoint(shared: Path, config: dict[str, Any]) -> None:
+def test_tables_cover_a_full_size_checkpoint(shared: Path, settings: dict[str, Any]) -> None:
     path = shared / "parity/keys_cldm_cnn_full.json"
     full = json.loads(path.read_text(encoding="utf-8"))
-    plan = Plan(check_config(full_size(config), Path("config.yaml")))
+    plan = Plan(check_config(full_size(settings), Path("config.yaml")))
 
     needed = {key: value["shape"] for key, value in full.items() if key not in SCHEDULE}
     assert {key: list(value.shape) for key, value in plan.released().items()} == needed
@@ -188,7 +163,13 @@ def test_large_components_are_sharded(converted: Path, tmp_path: Path) -> None:
     tensors = read_shards(converted / "vae", "diffusion_pytorch_model")
     (tmp_path / "config.json").write_bytes((converted / "vae/config.json").read_bytes())
     sizes: list[int] = []
-    write_shards(tensors, tmp_path, "diffusion_pytorch_model", sizes.append, 1_000_000)
+    write_shards(
+        tensors,
+        tmp_path,
+        "diffusion_pytorch_model",
+        advance=sizes.append,
+        shard_bytes=1_000_000,
+    )
     files = list(tmp_path.glob("*.safetensors"))
     assert len(files) == len(sizes) >= 5
     assert max(path.stat().st_size for path in files) < 1_100_000
@@ -207,15 +188,17 @@ def test_large_components_are_sharded(converted: Path, tmp_path: Path) -> None:
 # The way back
 
 
-def test_converting_back_gives_the_same_tensors(source: Path, converted: Path) -> None:
-    back = convert_released(converted, source.parent / "back", to="released")
-    assert not differing(checkpoint_state(source), checkpoint_state(back))
-    settings = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (source, back)]
+def test_converting_back_gives_the_same_tensors(checkpoint: Path, converted: Path) -> None:
+    back = convert_released(converted, checkpoint.parent / "back", to="released")
+    assert not differing(checkpoint_state(checkpoint), checkpoint_state(back))
+    settings = [
+        yaml.safe_load((folder / "config.yaml").read_text()) for folder in (checkpoint, back)
+    ]
     assert settings[0] == settings[1]
 
 
-def test_schedule_is_the_recorded_one(shared: Path, config: dict[str, Any]) -> None:
-    buffers = schedule_buffers(check_config(config, Path("config.yaml")))
+def test_schedule_is_the_recorded_one(shared: Path, settings: dict[str, Any]) -> None:
+    buffers = schedule_buffers(check_config(settings, Path("config.yaml")))
     schedule = load_file(shared / "parity/schedule.safetensors")
     assert list(buffers) == list(SCHEDULE)
     for name in ("betas", "alphas_cumprod"):
@@ -232,12 +215,12 @@ def test_only_what_was_converted_converts_back(converted: Path, tmp_path: Path) 
 
 
 def test_condition_encoder_is_shared_where_it_is_the_vaes(
-    config: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
+    settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     for key in state:
         if key.startswith("cond_encoder."):
             state[key] = state[key.replace("cond_encoder", "first_stage_model")].clone()
-    source = write_checkpoint(tmp_path / "source", config, state)
+    source = write_checkpoint(tmp_path / "source", settings, state)
     ours = convert_released(source, tmp_path / "ours")
     assert read_json(ours / "refiner.json")["condition_encoder"] == "vae"
     assert not (ours / "condition_encoder").exists()
@@ -246,7 +229,7 @@ def test_condition_encoder_is_shared_where_it_is_the_vaes(
 
     # One bit, one weight: a copy no longer.
     state["cond_encoder.quant_conv.bias"] = state["cond_encoder.quant_conv.bias"] + 2**-10
-    source = write_checkpoint(tmp_path / "source", config, state)
+    source = write_checkpoint(tmp_path / "source", settings, state)
     apart = convert_released(source, tmp_path / "apart")
     assert read_json(apart / "refiner.json")["condition_encoder"] == "condition_encoder"
     kept = read_shards(apart / "condition_encoder", "diffusion_pytorch_model")
@@ -254,18 +237,18 @@ def test_condition_encoder_is_shared_where_it_is_the_vaes(
 
 
 def test_swin_codec_converts_both_ways(
-    shared: Path, config: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
+    shared: Path, settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = shared / "parity/jscc_swin_tiny_w2.weights.safetensors"
     with safe_open(path, "pt") as file:
         params = json.loads(file.metadata()["config"]) | {"SNR_low": 0, "SNR_high": 14}
-    config["params"]["preprocess_config"] = {
+    settings["params"]["preprocess_config"] = {
         "target": "model.deepjscc_swin.DeepJSCC_SWIN",
         "params": params,
     }
     state = {key: v for key, v in state.items() if not key.startswith("preprocess_model.")}
     state |= {f"preprocess_model.{key}": value for key, value in load_file(path).items()}
-    source = write_checkpoint(tmp_path / "source", config, state)
+    source = write_checkpoint(tmp_path / "source", settings, state)
     ours = convert_released(source, tmp_path / "ours")
     codec = load_codec(ours)
     assert isinstance(codec, SwinJSCC)

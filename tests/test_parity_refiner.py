@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from diffjscc.models.released import convert_released
+from diffjscc.models.receiver import load_refiner
 from diffjscc.refiners import colour
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.config import DiffusionConfig
@@ -35,7 +34,6 @@ from diffjscc.refiners.sampling import (
     time_steps,
 )
 from diffjscc.refiners.text import TextFeatures
-from released_checkpoint import released_checkpoint
 
 STEPS = [2, 5, 10, 20, 50, 100, 250]
 
@@ -45,19 +43,10 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 @pytest.fixture(scope="module")
-def refiner(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> ControlledDiffusion:
-    source = released_checkpoint(shared, tmp_path_factory.mktemp("released"))
-    folder = convert_released(source, tmp_path_factory.mktemp("converted") / "mini")
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    return ControlledDiffusion(
-        vae=AutoencoderKL.from_pretrained(folder / "vae"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
-        control=ControlModule.from_pretrained(folder / "control"),
-        scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"),
-        text=TextFeatures(encoder, None),
-        condition_encoder=ConditionEncoder.from_pretrained(folder / "condition_encoder"),
-        config=DiffusionConfig(sampler=SamplerConfig("ddpm", steps=10)),
-    )
+def refiner(converted: Path) -> ControlledDiffusion:
+    refiner = load_refiner(converted)
+    refiner.config = DiffusionConfig(sampler=SamplerConfig("ddpm", steps=10))
+    return refiner
 
 
 @pytest.fixture(autouse=True)

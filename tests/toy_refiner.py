@@ -70,6 +70,18 @@ def make_refiner(text: bool = False, **config: object) -> ControlledDiffusion:
     )
 
 
+def networks(refiner: ControlledDiffusion) -> dict[str, nn.Module]:
+    """The networks that a refiner has, by the names of their folders."""
+    found = {
+        "unet": refiner.denoiser.unet,
+        "control": refiner.denoiser.control,
+        "vae": refiner.vae,
+        "condition_encoder": refiner.condition_encoder,
+        "text_encoder": None if refiner.text is None else refiner.text.encoder,
+    }
+    return {name: network for name, network in found.items() if network is not None}
+
+
 def make_text_encoder() -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(

@@ -1,4 +1,4 @@
-"""Files that are either complete or absent, and what identifies them."""
+"""Files and folders that are either complete or absent, and what identifies them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,31 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; it becomes `path` when the block ends.
+
+    Raises:
+        FileExistsError: `path` is a file or a folder that holds something.
+        FileNotFoundError: its own folder does not exist.
+    """
+    path = path.absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists already; choose another name or remove it first")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder; create it or correct the path")
+    remove_abandoned(path)
+    temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(4) + path.suffix)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -87,14 +113,25 @@ def _flush(path: Path) -> None:
 
 
 def remove_abandoned(path: Path, idle_seconds: float = 3600) -> None:
-    """Remove what killed processes left of `path`: temporary files unwritten for `idle_seconds`."""
+    """Remove what killed processes left of `path`: files and folders that no listing shows.
+
+    Args:
+        path: what was to be written by `atomic_write` or `new_folder`.
+        idle_seconds: how long nothing in them has been written.
+    """
     path = path.resolve()
     prefix, now = _temporary_prefix(path), time.time()
     for entry in list(path.parent.iterdir()):
-        if not (entry.name.startswith(prefix) and entry.suffix == path.suffix):
+        if not (entry.name.startswith(prefix) and entry.name.endswith(path.suffix)):
             continue
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker
-            if now - entry.stat().st_mtime > idle_seconds:
+        with contextlib.suppress(FileNotFoundError):  # somebody is at work there, or was quicker
+            content = entry.rglob("*") if entry.is_dir() else ()
+            written = max(part.stat().st_mtime for part in (entry, *content))
+            if now - written <= idle_seconds:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
                 entry.unlink()
 
 

@@ -1,11 +1,11 @@
-"""From a config's names to codecs, and back: the one table of what a saved codec can be."""
+"""From plain data to checked configs, and to codecs: the one table of what those can be."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +13,8 @@ from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
+
+Config = TypeVar("Config")
 
 CODECS: dict[str, tuple[type[Any], type[Any]]] = {
     "CompactJSCC": (CompactJSCC, CompactConfig),
@@ -27,6 +29,40 @@ def closest(word: str, known: list[str]) -> str:
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
 
 
+def build_config(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
+    """A config dataclass from plain data.
+
+    Args:
+        kind: the dataclass; configs within it are plain data too.
+        values: settings by name; those that are missing keep their defaults.
+        name: of the whole, for errors.
+
+    Raises:
+        ValueError: an unknown key or a value that cannot be; it is named.
+    """
+    _check_keys(kind, values, name)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join((name, *map(str, first["loc"])))
+        if first["type"] == "missing":
+            raise ValueError(f"{where} is missing") from error
+        message = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+        raise ValueError(f"{where}{value}: {message}") from error
+
+
+def _check_keys(kind: type[Any], values: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError if a key, here or in a config within, is not a setting."""
+    settings = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in settings:
+            raise ValueError(f"{name} has no setting {key!r}; {closest(key, list(settings))}")
+        if dataclasses.is_dataclass(settings[key]) and isinstance(value, Mapping):
+            _check_keys(settings[key], value, f"{name}.{key}")
+
+
 def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointCodec:
     """Build an untrained codec from `{"class": NAME, **architecture}`.
 
@@ -38,17 +74,7 @@ def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointC
     if name not in CODECS:
         raise ValueError(f"codec class {name!r} is unknown; {closest(str(name), list(CODECS))}")
     codec_class, config_class = CODECS[name]
-    fields = [field.name for field in dataclasses.fields(config_class)]
-    for key in values:
-        if key not in fields:
-            raise ValueError(f"{name} has no setting {key!r}; {closest(key, fields)}")
-    try:
-        config = TypeAdapter(config_class).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join((name, *map(str, first["loc"])))
-        raise ValueError(f"{where} = {first['input']!r}: {first['msg']}") from error
-    codec: JointCodec = codec_class(config, parts)
+    codec: JointCodec = codec_class(build_config(config_class, values, name), parts)
     return codec
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffjscc import __version__
 from diffjscc.models.diffjscc import choose_device
-from diffjscc.models.pretrained import bundled_weights, find_weights, read_json, weights_hash
+from diffjscc.models.pretrained import bundled_weights, find_weights, has_refiner, weights_hash
+from diffjscc.models.storage import read_json
 
 
 def information() -> dict[str, Any]:
@@ -18,9 +20,8 @@ def information() -> dict[str, Any]:
     weights = {}
     for name in bundled_weights():
         folder = find_weights(name)
-        size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-        facts = {"hash": weights_hash(folder), "mebibytes": round(size / 2**20, 2)}
-        weights[name] = facts | read_json(folder / "card.json")
+        facts = {"hash": weights_hash(folder), "mebibytes": mebibytes(folder)}
+        weights[name] = facts | {"components": components(folder)} | read_json(folder / "card.json")
     return {
         "diffjscc": __version__,
         "python": platform.python_version(),
@@ -29,3 +30,16 @@ def information() -> dict[str, Any]:
         "device": str(choose_device()),
         "weights": weights,
     }
+
+
+def components(folder: Path) -> dict[str, str | None]:
+    """The class of the codec of a folder of weights, and that of its refiner, if it has one."""
+    codec = read_json(folder / "codec" / "config.json").get("class")
+    refiner = read_json(folder / "refiner.json").get("class") if has_refiner(folder) else None
+    return {"codec": codec, "refiner": refiner}
+
+
+def mebibytes(folder: Path) -> float:
+    """Size of all tensors of a folder of weights."""
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    return round(size / 2**20, 2)

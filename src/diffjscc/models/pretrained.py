@@ -1,74 +1,57 @@
-"""Weights on disk: component folders with `config.json` beside safetensors.
+"""From a name to weights: bundled, a folder, a hub id, or a released checkpoint of either kind.
 
     WEIGHTS/
       card.json                  what made the weights, on what, and how good they are
-      codec/config.json          {"class": …, architecture, "files": {part: name}}
-      codec/encoder-<hash>.safetensors
-      codec/decoder-<hash>.safetensors
+      codec/                     see `codec`
+      refiner.json, unet/ …      see `receiver`; only where the weights have a diffusion receiver
 
-Encoder and decoder are files of their own: a transmitter carries no receiver. The hash in a
-file's name is the start of its SHA-256 and is checked when it is read.
+Released checkpoints are converted once, into the hub's cache (HF_HOME, or HF_ASSETS_CACHE).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from huggingface_hub import cached_assets_path, constants
+from huggingface_hub.utils import WeakFileLock
 
 from diffjscc.codecs.joint import JointCodec, Parts
-from diffjscc.data.files import atomic_write
-from diffjscc.models.build import build_codec, describe_codec
+from diffjscc.models.codec import read_codec, save_codec
+from diffjscc.models.sources import CHECKPOINT_NAME, CONFIG_NAME, bundled_weights, find_folder
+from diffjscc.models.storage import WeightsError, has_refiner, weights_hash
 
-PARTS: dict[Parts, tuple[str, ...]] = {
-    "both": ("encoder", "decoder"),
-    "transmitter": ("encoder",),
-    "receiver": ("decoder",),
-}
-BUNDLED = resources.files("diffjscc.models") / "weights"
-
-
-class WeightsError(ValueError):
-    """Weights that are missing, damaged or of another architecture."""
-
-
-def bundled_weights() -> list[str]:
-    """Names of the weights that come with the package."""
-    return sorted(entry.name for entry in BUNDLED.iterdir() if entry.is_dir())
+__all__ = [
+    "WeightsError",
+    "bundled_weights",
+    "find_weights",
+    "has_refiner",
+    "load_codec",
+    "save_codec",
+    "weights_hash",
+]
 
 
 def find_weights(source: str | Path) -> Path:
-    """The folder of bundled weights by name, of a local path, or of a hub id (downloaded once).
+    """The folder of weights.
+
+    Args:
+        source: name of bundled weights, a folder, or a hub id (downloaded once); the latter two
+            may also be a released checkpoint's, which is converted once.
 
     Raises:
-        WeightsError: there is no such folder, and no such hub id or no network.
+        WeightsError: there is no such folder, and no such hub id or no network, or the released
+            checkpoint cannot be converted.
+        OSError: there is no room for what is converted.
     """
-    name = str(source)
-    if name in bundled_weights():
-        return Path(str(BUNDLED / name))
-    if Path(name).is_dir():
-        return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise WeightsError(
-            f"weights {name!r} are neither bundled ({', '.join(bundled_weights())}) nor a folder"
-        )
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsError(
-            f"weights {name!r} are not bundled, not a folder, and could not be fetched from the "
-            f"hub ({type(error).__name__}); check the name and the network, or give a folder"
-        ) from error
+    folder = find_folder(source)
+    if (folder / "codec" / "config.json").is_file():
+        return folder
+    if any((folder / name).is_file() for name in (CONFIG_NAME, CHECKPOINT_NAME)):
+        return _converted(source, folder)
+    return folder
 
 
 def load_codec(
@@ -77,114 +60,55 @@ def load_codec(
     """Load a codec, ready for inference, as float32.
 
     Args:
-        source: name of bundled weights, a folder, or a hub id.
+        source: see `find_weights`.
         parts: "transmitter" or "receiver" reads and keeps that end only.
         device: where to put it.
 
     Raises:
         WeightsError: missing or damaged files, or tensors that do not fit the architecture.
     """
-    folder = find_weights(source) / "codec"
-    config = read_json(folder / "config.json")
-    files = config.pop("files", {})
-    try:
-        codec = build_codec(config, parts)
-    except ValueError as error:
-        raise WeightsError(f"{folder / 'config.json'}: {error}") from error
-    for part in PARTS[parts]:
-        if part not in files:
-            raise WeightsError(f"{folder / 'config.json'} names no file for the {part}")
-        module = getattr(codec, part)
-        state = read_tensors(folder / files[part])
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as error:
-            raise WeightsError(
-                f"{folder / files[part]} does not fit its config: {error}"
-            ) from error
-    return codec.to(device).eval().requires_grad_(False)
+    return read_codec(find_weights(source), parts, device)
 
 
-def save_codec(
-    codec: JointCodec, folder: Path, dtype: torch.dtype = torch.float32
-) -> dict[str, str]:
-    """Write `folder`/codec; floating-point tensors are stored as `dtype`.
+def _converted(source: str | Path, folder: Path) -> Path:
+    """The weights that a released checkpoint becomes, from the cache where they are there.
 
-    Returns:
-        File name of each part.
+    Args:
+        source: hub id or folder of the checkpoint.
+        folder: where its files lie, or, on the hub's side, its commit's folder.
     """
-    target = folder / "codec"
-    target.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for part in PARTS["both"]:
-        module = getattr(codec, part)
-        if module is None:
-            raise ValueError(f"the codec was loaded without its {part}; load both to save")
-        files[part] = write_tensors(module.state_dict(), target, part, dtype)
-    write_json(target / "config.json", {**describe_codec(codec), "files": files})
-    for stale in target.glob("*.safetensors"):
-        if stale.name not in files.values():
-            stale.unlink()
-    return files
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        WeightsError: missing, unreadable, or not an object.
-    """
+    if Path(source).is_dir():
+        key = f"{folder.resolve().name}-{_stamp(folder)}"
+    else:
+        key = f"{str(source).replace('/', '--')}-{folder.name}"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} is missing; this is not a folder of weights") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} holds {type(value).__name__}; an object is needed")
-    return value
+        cache: Path = cached_assets_path(
+            "diffjscc", "weights", "converted", assets_dir=constants.HF_ASSETS_CACHE
+        )
+        target = cache / key
+        if target.is_dir():
+            return target
+        # A second process waits for the first and finds what it made.
+        with WeakFileLock(cache / f".{key}.lock"):
+            if not target.is_dir():
+                from diffjscc.models.released import convert_released  # noqa: PLC0415
 
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def write_tensors(state: dict[str, Tensor], folder: Path, stem: str, dtype: torch.dtype) -> str:
-    """Write `folder`/`stem`-<hash>.safetensors and return its name."""
-    stored = {
-        name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-        for name, value in state.items()
-    }
-    content = to_safetensors(stored)
-    name = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
-    with atomic_write(folder / name) as temporary:
-        temporary.write_bytes(content)
-    return name
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file that `write_tensors` wrote; floating-point tensors come as float32.
-
-    Raises:
-        WeightsError: missing, damaged, or not what its name's hash says.
-    """
-    try:
-        content = path.read_bytes()
+                convert_released(source, target)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    digest, expected = hashlib.sha256(content).hexdigest()[:8], path.stem.rpartition("-")[2]
-    if digest != expected:
-        raise WeightsError(f"{path} is damaged: its SHA-256 starts with {digest}; fetch it again")
-    try:
-        state = parse_safetensors(content)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise WeightsError(
+            f"the converted checkpoint cannot be kept: {error}; set HF_HOME to a folder that can "
+            f"be written, or run `diffjscc convert {source} FOLDER` and load that folder"
+        ) from error
+    return target
 
 
-def weights_hash(folder: Path) -> str:
-    """One hash for all tensors of a folder of weights: from the hashes in its files' names."""
-    names = sorted(path.name for path in folder.rglob("*.safetensors"))
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+def _stamp(folder: Path) -> str:
+    """What tells a local checkpoint from others and from its own earlier states."""
+    facts = [str(folder.resolve())]
+    for name in (CONFIG_NAME, CHECKPOINT_NAME):
+        if (folder / name).is_file():
+            status = (folder / name).stat()
+            facts.append(f"{status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]

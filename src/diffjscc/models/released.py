@@ -3,8 +3,8 @@
     WEIGHTS/
       card.json              what it was converted from, SHA-256 of every file
       refiner.json           what the receiver must know beside the networks
-      codec/                 see `pretrained`
-      unet/ vae/ control/ text_encoder/      see `components`
+      codec/                 see `codec`
+      unet/ vae/ control/ text_encoder/      see `networks`
       condition_encoder/     only where it is not the VAE's own encoder
       scheduler/             diffusers' config of the noise schedule
       released/              config.yaml's settings, and tensors that nothing uses
@@ -16,9 +16,7 @@ error that lists the names.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -30,28 +28,24 @@ from rich.progress import Progress
 from torch import Tensor
 
 from diffjscc import __version__
-from diffjscc.data.files import sha256_of
-from diffjscc.models.components import Component, read_shards, save_scheduler, write_shards
+from diffjscc.data.files import new_folder, sha256_of
+from diffjscc.models.codec import read_codec, save_codec
+from diffjscc.models.components import Component, save_scheduler
 from diffjscc.models.keys import CONDITION_ENCODER, VAE, Move
-from diffjscc.models.pretrained import (
+from diffjscc.models.released_config import check_config
+from diffjscc.models.released_file import find_released, read_checkpoint, read_config
+from diffjscc.models.released_plan import Plan, schedule_buffers
+from diffjscc.models.sources import CHECKPOINT_NAME, CONFIG_NAME, find_folder
+from diffjscc.models.storage import (
     WeightsError,
-    find_weights,
-    load_codec,
+    compare,
     read_json,
+    read_shards,
     read_tensors,
-    save_codec,
     write_json,
+    write_shards,
     write_tensors,
 )
-from diffjscc.models.released_config import check_config
-from diffjscc.models.released_file import (
-    CHECKPOINT_NAME,
-    CONFIG_NAME,
-    find_released,
-    read_checkpoint,
-    read_config,
-)
-from diffjscc.models.released_plan import Plan, compare, schedule_buffers
 
 Direction = Literal["diffjscc", "released"]
 Advance = Callable[[int], None]
@@ -133,7 +127,7 @@ def _write(network: Component, state: Mapping[str, Tensor], folder: Path, advanc
     target = folder / network.folder
     target.mkdir()
     network.save_config(target)
-    write_shards(_moved(network.table, state), target, network.stem, advance)
+    write_shards(_moved(network.table, state), target, network.stem, advance=advance)
 
 
 def _write_unused(
@@ -166,7 +160,7 @@ def _in_vae(key: str) -> str:
 
 
 def _convert_back(source: str | Path, folder: Path) -> None:
-    weights = find_weights(source)
+    weights = find_folder(source)
     record_path = weights / "released" / "config.json"
     if not record_path.exists():
         raise WeightsError(
@@ -177,7 +171,7 @@ def _convert_back(source: str | Path, folder: Path) -> None:
     plan = Plan(check_config(record.get("config", {}), record_path))
     state = schedule_buffers(plan.config)
     state |= read_tensors(weights / "released" / Path(str(record.get("unused"))).name)
-    codec = dict(load_codec(weights).state_dict())
+    codec = dict(read_codec(weights).state_dict())
     compare(dict(plan.codec.state_dict()), codec, str(weights / "codec"))
     state |= {move.released: move.to_released(codec) for move in plan.tables["codec"]}
     with _progress(sum(value.nbytes for value in plan.released().values())) as advance:
@@ -212,39 +206,3 @@ def _progress(size: int) -> Iterator[Advance]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("converting", total=size)
         yield lambda count: progress.advance(task, count)
-
-
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; it becomes `path` when the block ends.
-
-    Raises:
-        FileExistsError: `path` is a file or a folder that holds something.
-        FileNotFoundError: its own folder does not exist.
-    """
-    path = path.absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists already; choose another name or remove it first")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder; create it or correct the path")
-    prefix = f".{path.name}.unfinished-"
-    _remove_abandoned(path.parent, prefix)
-    temporary = path.with_name(prefix + secrets.token_hex(4))
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            path.rmdir()
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path, prefix: str, idle_seconds: float = 3600) -> None:
-    """Remove what killed conversions left: gigabytes that no listing shows."""
-    for entry in list(folder.iterdir()):
-        if entry.name.startswith(prefix) and entry.is_dir():
-            with contextlib.suppress(FileNotFoundError):  # somebody is at work there
-                written = max(path.stat().st_mtime for path in (entry, *entry.rglob("*")))
-                if time.time() - written > idle_seconds:
-                    shutil.rmtree(entry, ignore_errors=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from diffjscc.models.keys import TextLayout, UNetLayout, VAELayout
-from diffjscc.models.pretrained import WeightsError
+from diffjscc.models.storage import WeightsError
 
 # Bounds keep a damaged or hostile file from asking for a network that no machine can describe.
 Count = Annotated[int, Field(ge=1, le=64)]

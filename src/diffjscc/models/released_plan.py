@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,38 +17,8 @@ from diffjscc.codecs.swin import released_keys as swin_keys
 from diffjscc.models.build import build_codec
 from diffjscc.models.components import components
 from diffjscc.models.keys import CODEC, SCHEDULE, Move, codec_table, unused_text_shapes
-from diffjscc.models.pretrained import WeightsError
 from diffjscc.models.released_config import ReleasedConfig
-
-_LISTED = 60  # keys that an error message names of a kind
-
-
-class MismatchError(WeightsError):
-    """Tensors that are not those of the architecture.
-
-    Attributes:
-        missing: names that the architecture needs.
-        unexpected: names that it has no place for.
-        misshapen: names whose shape or type is another.
-    """
-
-    def __init__(
-        self, where: str, missing: Iterable[str], unexpected: Iterable[str], misshapen: list[str]
-    ) -> None:
-        self.missing, self.unexpected = sorted(missing), sorted(unexpected)
-        self.misshapen = [line.split(" ", 1)[0] for line in misshapen]
-        lines = [f"the tensors of {where} do not fit its config"]
-        kinds = (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("misshapen", misshapen),
-        )
-        for kind, names in kinds:
-            if names:
-                more = [f"… and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-                listed = "\n    ".join([*names[:_LISTED], *more])
-                lines.append(f"  {len(names)} {kind}:\n    {listed}")
-        super().__init__("\n".join(lines))
+from diffjscc.models.storage import compare
 
 
 def codec_names(codec: JointCodec) -> tuple[dict[str, str], frozenset[str]]:
@@ -121,6 +91,7 @@ class Plan:
         return {
             "class": "ControlledDiffusion",
             "condition_encoder": "vae" if shared else "condition_encoder",
+            "text_encoder": True,
             "scaling_factor": config.params.scale_factor,
             "snr_scale": config.control.snr_scale,
             "min_snr": config.control.min_snr,
@@ -141,19 +112,3 @@ class Plan:
         expected = self.released()
         extra = {key for key in state.keys() - expected.keys() if tolerated(key)} | self.optional
         compare(expected, {key: state[key] for key in state.keys() - extra}, where)
-
-
-def compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
-    """Raise MismatchError unless `state` has the names, shapes and kinds of `expected`."""
-    misshapen = []
-    for key in sorted(expected.keys() & state.keys()):
-        meant, found = expected[key], state[key]
-        # Numbers are stored as float32, which would not hold these exactly.
-        fits = found.dtype != torch.float64 and found.layout == torch.strided
-        same_kind = found.is_floating_point() == meant.is_floating_point()
-        if not (fits and same_kind and found.shape == meant.shape):
-            is_, should = (f"{list(t.shape)} {str(t.dtype)[6:]}" for t in (found, meant))
-            misshapen.append(f"{key} is {is_}, not {should}")
-    missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
-    if missing or unexpected or misshapen:
-        raise MismatchError(where, missing, unexpected, misshapen)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,34 @@ class Placement:
     device: torch.device
     offload: bool = False
 
+    @property
+    def home(self) -> torch.device:
+        """Where networks are while nobody needs them."""
+        return torch.device("cpu") if self.offload else self.device
+
+    def precision(self, dtype: torch.dtype | None) -> torch.dtype:
+        """The weights' type; None is bfloat16 on CUDA and float32 elsewhere."""
+        if dtype is not None:
+            return dtype
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
     def settle(self, modules: Iterable[nn.Module], dtype: torch.dtype | None) -> None:
         """Bring networks to where they wait, channels last, which convolutions run faster on.
 
         Args:
             modules: the networks.
-            dtype: of their weights; None is bfloat16 on CUDA and float32 elsewhere.
+            dtype: of their weights; see `precision`.
         """
-        if dtype is None:
-            dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        home = torch.device("cpu") if self.offload else self.device
         for module in modules:
-            module.to(home, dtype)
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            # Not diffusers' own `to`, which warns of modules to be kept in float32: "[]".
+            nn.Module.to(module, self.home, self.precision(dtype))
+            nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def copy(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """A weight as `settle` would have it, in memory of its own."""
+        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        kind = self.precision(dtype) if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(self.home, kind, copy=True, memory_format=layout)
 
     @contextmanager
     def holding(self, *modules: nn.Module | None) -> Iterator[None]:

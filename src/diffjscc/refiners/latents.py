@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
+from diffjscc.codecs.compact import STRIDE
 from diffjscc.refiners.tiling import blend_tiles, scaled
+from diffjscc.refiners.vae import VAE, CompactVAE
 
 
 class ConditionEncoder(ModelMixin, ConfigMixin):
@@ -61,8 +63,10 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         return moments
 
 
-def stride(vae: AutoencoderKL | ConditionEncoder) -> int:
+def stride(vae: VAE | ConditionEncoder) -> int:
     """Pixels per latent cell and side."""
+    if isinstance(vae, CompactVAE):
+        return STRIDE
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
@@ -87,7 +91,7 @@ class Posterior:
         return Posterior(self.mean[rows], self.deviation[rows])
 
 
-def encode(encoder: AutoencoderKL | ConditionEncoder, images: Tensor, tile: int) -> Posterior:
+def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Posterior:
     """Pictures [B, 3, H, W] in [0, 1], sides multiples of the stride, to their latents.
 
     Args:
@@ -110,7 +114,7 @@ def encode(encoder: AutoencoderKL | ConditionEncoder, images: Tensor, tile: int)
     return Posterior(scale * mean, scale * deviation)
 
 
-def decode(vae: AutoencoderKL, latent: Tensor, tile: int) -> Tensor:
+def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
     """Latent [B, C, h, w] to pictures, float32 [B, 3, H, W], about [0, 1] but not clamped.
 
     Args:
