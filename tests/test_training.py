@@ -154,7 +154,7 @@ def test_init_starts_from_other_weights(pictures: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(load_codec(second).state_dict()[name], value)
 
 
-@pytest.mark.parametrize("name", shipped_configs())
+@pytest.mark.parametrize("name", shipped_configs(JSCCConfig))
 def test_shipped_configs_are_valid(name: str) -> None:
     config = load_config(JSCCConfig, name)
     assert config.run.iterations >= 10_000

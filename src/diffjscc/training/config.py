@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diffjscc.models.build import closest
+from diffjscc.refiners.sampling import SamplerName
 
 Positive = Annotated[int, Field(gt=0)]
 SHIPPED = resources.files("diffjscc.training") / "configs"
@@ -118,8 +119,13 @@ class RunConfig(Section):
 
 
 class StageConfig(Section):
-    """What every training stage's config holds."""
+    """What every training stage's config holds.
 
+    Attributes:
+        stage: what the names of its shipped configs end in.
+    """
+
+    stage: ClassVar[str]
     run: RunConfig
 
 
@@ -131,6 +137,7 @@ class JSCCConfig(StageConfig):
         rate_shares: probability of each of the codec's rates, ascending; equal without it.
     """
 
+    stage: ClassVar[str] = "jscc"
     codec: dict[str, Any]
     rate_shares: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     data: DataConfig
@@ -139,12 +146,176 @@ class JSCCConfig(StageConfig):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-Config = TypeVar("Config", bound=Section)
+class PrecomputeConfig(Section):
+    """`diffjscc precompute`: what control training reads in place of pictures.
+
+    Attributes:
+        folder: where it is kept.
+        bins: how many equal parts the SNR range is cut into. Every picture is sent once in each,
+            at an SNR drawn there.
+        rates: rates of these transmissions, such as "1/128", in turn; all of the codec's
+            without it.
+        short_side: larger pictures are reduced to this short side first, in pixels. Those smaller
+            than a crop are always enlarged to it.
+        captions: "blip2" describes the initial pictures, "source" takes the texts that come with
+            the training pictures.
+        blip2: folder or hub id of BLIP-2; None takes the revision that the paper's results need.
+    """
+
+    folder: Path
+    bins: Positive = 4
+    rates: tuple[str, ...] | None = None
+    short_side: Positive | None = None
+    captions: Literal["none", "blip2", "source"] = "none"
+    blip2: str | None = None
 
 
-def shipped_configs() -> list[str]:
-    """Names of the configs that come with the package."""
-    return sorted(Path(entry.name).stem for entry in SHIPPED.iterdir())
+class MemoryConfig(Section):
+    """How an iteration fits into memory; its result is the same to rounding.
+
+    Attributes:
+        accumulate: parts that a process computes its share of a batch in.
+        gradient_checkpointing: compute activations again in the backward pass, not keep them.
+    """
+
+    accumulate: Positive = 1
+    gradient_checkpointing: bool = False
+
+
+class SamplingConfig(Section):
+    """How validation paints, and how the weights are set to paint; see `SamplerConfig`."""
+
+    name: SamplerName = "ddpm"
+    steps: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class ControlConfig(StageConfig):
+    """`diffjscc train control`, and `diffjscc precompute` before it.
+
+    Attributes:
+        prior: folder or hub id with unet/, vae/, scheduler/ and, for priors that read text,
+            text_encoder/ and tokenizer/, as diffusers has them.
+        codec: weights of the codec.
+        data: `crop` is in pixels of the pictures that the latents stand for.
+        channel: what the initial pictures came over.
+        snr_scale, min_snr: see `ControlModule`.
+        text_dropout: probability that a picture's caption is withheld.
+        min_snr_gamma: see `step_weights`; None weighs all time steps alike, as the paper does.
+    """
+
+    stage: ClassVar[str] = "control"
+    prior: str
+    codec: str
+    data: DataConfig
+    channel: ChannelConfig = ChannelConfig()
+    precompute: PrecomputeConfig
+    snr_scale: float = 100.0
+    min_snr: float = 0.0
+    text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    optimiser: OptimiserConfig = OptimiserConfig()
+    sampler: SamplingConfig = SamplingConfig()
+    memory: MemoryConfig = MemoryConfig()
+
+
+class VAEArchitecture(Section):
+    """Arguments of `CompactVAE`."""
+
+    latent_channels: Positive = 16
+    widths: tuple[Positive, Positive] = (112, 224)
+    encoder_blocks: tuple[Positive, Positive] = (2, 4)
+    decoder_blocks: tuple[Positive, Positive] = (7, 2)
+    kernel: Positive = 5
+    deviation: Annotated[float, Field(gt=0)] = 0.1
+
+
+class VAELossConfig(Section):
+    """How pictures that went through the latent are judged.
+
+    Attributes:
+        l1: weight of the mean absolute error of pictures in [-1, 1].
+        lpips: weight of LPIPS with SqueezeNet.
+        adversarial: weight of the patch discriminator's verdict.
+        adversarial_start: iteration from which there is a discriminator.
+        discriminator_width: channels of its first layer.
+    """
+
+    l1: Annotated[float, Field(ge=0)] = 1.0
+    lpips: Annotated[float, Field(ge=0)] = 0.5
+    adversarial: Annotated[float, Field(ge=0)] = 0.05
+    adversarial_start: Annotated[int, Field(ge=0)] = 0
+    discriminator_width: Positive = 48
+
+
+class VAEConfig(StageConfig):
+    """`diffjscc train vae`.
+
+    Attributes:
+        vae: the architecture.
+        freeze_encoder: train the decoder alone: latents stay what they are, and so priors and
+            control modules that were trained on them stay of use.
+    """
+
+    stage: ClassVar[str] = "vae"
+    vae: VAEArchitecture = VAEArchitecture()
+    freeze_encoder: bool = False
+    data: DataConfig
+    loss: VAELossConfig = VAELossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class UNetArchitecture(Section):
+    """A prior's UNet.
+
+    Attributes:
+        widths: channels of each resolution, each half the one before.
+        attention: whether blocks of that resolution attend.
+        layers: residual blocks per resolution.
+        head_width: channels per attention head.
+        norm_groups: groups of every group norm.
+    """
+
+    widths: tuple[Positive, ...] = (128, 192)
+    attention: tuple[bool, ...] = (False, True)
+    layers: Positive = 1
+    head_width: Positive = 32
+    norm_groups: Positive = 16
+
+    @model_validator(mode="after")
+    def _matched(self) -> UNetArchitecture:
+        if len(self.attention) != len(self.widths):
+            raise ValueError(f"attention is {list(self.attention)}; give one for each width")
+        return self
+
+
+class PriorConfig(StageConfig):
+    """`diffjscc train prior`.
+
+    Attributes:
+        vae: folder of weights with vae/, such as `train vae` writes.
+        latents: folder in which the pictures' latents are kept; they are made at the first start.
+        short_side: larger pictures are reduced to this short side first, in pixels. Those smaller
+            than a crop are always enlarged to it.
+        min_snr_gamma: see `step_weights`.
+    """
+
+    stage: ClassVar[str] = "prior"
+    vae: str
+    unet: UNetArchitecture = UNetArchitecture()
+    data: DataConfig
+    latents: Path
+    short_side: Positive | None = None
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+def shipped_configs(kind: type[StageConfig]) -> list[str]:
+    """Names of a stage's configs that come with the package."""
+    names = sorted(Path(entry.name).stem for entry in SHIPPED.iterdir())
+    return [name for name in names if name.endswith(f"-{kind.stage}")]
 
 
 def load_config(kind: type[Config], source: str, overrides: Sequence[str] = ()) -> Config:
@@ -158,7 +329,7 @@ def load_config(kind: type[Config], source: str, overrides: Sequence[str] = ()) 
     path = shipped if shipped.is_file() else Path(source)
     if not path.is_file():
         raise ValueError(
-            f"config {source!r} is neither a file nor one of {', '.join(shipped_configs())}"
+            f"config {source!r} is neither a file nor one of {', '.join(shipped_configs(kind))}"
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

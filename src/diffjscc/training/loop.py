@@ -15,7 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 from diffjscc.data.files import atomic_write
 from diffjscc.training.config import OptimiserConfig, StageConfig, as_yaml
 
-# Settings that may change when a run goes on: they alter its length or its reports alone.
+# Settings that may change when a run goes on: they alter its length, its reports or the memory
+# that it takes, alone.
 PROLONGABLE = {
     "run.iterations",
     "run.checkpoint_every",
@@ -24,7 +25,13 @@ PROLONGABLE = {
     "data.packed",
     "data.validation",
     "data.validation_pictures",
+    "memory.accumulate",
+    "memory.gradient_checkpointing",
     "optimiser.tail",
+    "precompute.blip2",
+    "precompute.folder",
+    "sampler.name",
+    "sampler.steps",
 }
 
 
@@ -44,6 +51,16 @@ def learning_rate_at(step: int, iterations: int, config: OptimiserConfig) -> flo
     if config.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * step / iterations))
     return rate * min(1.0, (iterations - step) / max(config.tail, 1))
+
+
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, step: int, iterations: int, config: OptimiserConfig
+) -> float:
+    """Set the step size of iteration `step`, and return it; see `learning_rate_at`."""
+    rate = learning_rate_at(step, iterations, config)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 class Averaged:

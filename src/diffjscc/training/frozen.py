@@ -1,0 +1,168 @@
+"""The networks that control training reads and never changes: the prior with all its parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import nn
+
+from diffjscc.models.sources import bundled_weights, find_folder
+from diffjscc.models.storage import WeightsError
+from diffjscc.refiners.text import TextFeatures
+from diffjscc.refiners.vae import VAE, CompactVAE
+
+T = TypeVar("T")
+
+VAES: dict[str, type[VAE]] = {"AutoencoderKL": AutoencoderKL, "CompactVAE": CompactVAE}
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A latent diffusion prior.
+
+    Attributes:
+        vae: pictures ↔ latents.
+        unet: predicts noise.
+        scheduler: the noise that it was trained with.
+        text: what its cross attention reads; None for a prior without a text encoder.
+    """
+
+    vae: VAE
+    unet: UNet2DConditionModel
+    scheduler: DDPMScheduler
+    text: TextFeatures | None
+
+
+def find_prior(source: str) -> str:
+    """Folder of bundled weights by name; other folders and hub ids as they are."""
+    return str(find_folder(source)) if source in bundled_weights() else source
+
+
+def _part(source: str, name: str, load: Callable[[], T]) -> T:
+    """Load a part of a prior, or say which one is missing."""
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"the {name} of prior {source!r} could not be loaded: {first}; give a folder with "
+            "unet/, vae/ and scheduler/ as diffusers has them, or a hub id and a network"
+        ) from error
+
+
+def load_vae(source: str) -> VAE:
+    """The VAE of a prior, float32 and frozen.
+
+    Args:
+        source: name of bundled weights, folder or hub id.
+
+    Raises:
+        WeightsError: it is missing, damaged or of an unknown class.
+    """
+    place = find_prior(source)
+    config = _part(source, "vae", lambda: AutoencoderKL.load_config(place, subfolder="vae"))
+    name = config["_class_name"]
+    if name not in VAES:
+        raise WeightsError(
+            f"the vae of prior {source!r} is of the class {name!r}; known: {', '.join(VAES)}"
+        )
+    vae: VAE = _part(
+        source,
+        "vae",
+        lambda: VAES[name].from_pretrained(place, subfolder="vae", torch_dtype=torch.float32),
+    )
+    return vae.requires_grad_(False).eval()
+
+
+def load_prior(source: str) -> Prior:
+    """All of a prior, float32 and frozen.
+
+    Args:
+        source: name of bundled weights, folder or hub id.
+
+    Raises:
+        WeightsError: a part is missing or damaged.
+    """
+    place = find_prior(source)
+    unet: UNet2DConditionModel = _part(
+        source,
+        "unet",
+        lambda: UNet2DConditionModel.from_pretrained(
+            place, subfolder="unet", torch_dtype=torch.float32
+        ),
+    )
+    return Prior(
+        vae=load_vae(source),
+        unet=unet.requires_grad_(False).eval(),
+        scheduler=_load_scheduler(source, place),
+        text=_load_text(source, place),
+    )
+
+
+def _load_scheduler(source: str, place: str) -> DDPMScheduler:
+    """The noise that the prior was trained with; how to sample it is the paper's."""
+    noise = _part(
+        source,
+        "scheduler",
+        lambda: DDPMScheduler.from_pretrained(place, subfolder="scheduler").config,
+    )
+    return DDPMScheduler(
+        num_train_timesteps=noise.num_train_timesteps,
+        beta_start=noise.beta_start,
+        beta_end=noise.beta_end,
+        beta_schedule=noise.beta_schedule,
+        trained_betas=noise.trained_betas,
+        rescale_betas_zero_snr=noise.rescale_betas_zero_snr,
+        prediction_type=noise.prediction_type,
+        variance_type="fixed_small",
+        clip_sample=False,
+        timestep_spacing="linspace",
+    )
+
+
+def has_text(source: str) -> bool:
+    """Whether a prior has a text encoder; of one on the hub it is taken for granted."""
+    place = Path(find_prior(source))
+    return not place.is_dir() or (place / "text_encoder").is_dir()
+
+
+def _load_text(source: str, place: str) -> TextFeatures | None:
+    if not has_text(source):
+        return None
+    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: PLC0415
+
+    encoder: CLIPTextModel = _part(
+        source,
+        "text encoder",
+        lambda: CLIPTextModel.from_pretrained(place, subfolder="text_encoder", dtype=torch.float32),
+    )
+    folder = Path(place)
+    tokenizer = None
+    if not folder.is_dir() or (folder / "tokenizer").is_dir():
+        tokenizer = _part(
+            source,
+            "tokenizer",
+            lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"),
+        )
+    return TextFeatures(encoder.requires_grad_(False).eval(), tokenizer)
+
+
+def tensors_hash(module: nn.Module) -> str:
+    """One hash for a network's names and numbers, whatever files they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def encoder_hash(vae: VAE) -> str:
+    """One hash for what latents depend on: the decoder may be trained further."""
+    parts = [part for part in (vae.encoder, vae.quant_conv) if part is not None]
+    return tensors_hash(nn.ModuleList(parts))

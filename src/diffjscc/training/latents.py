@@ -1,0 +1,289 @@
+"""What control training reads in place of pictures: latents, precomputed and kept on disk.
+
+    FOLDER/index.json               which pictures, over what link, with whose weights
+    FOLDER/part-00000.safetensors   256 pictures, the next ones in the next part
+
+Of every picture: mean and deviation of its own latent, the condition latents of its initial
+pictures (one per transmission) and how those came about. In float16 that is a few per cent of
+what the initial pictures would take, and neither codec nor VAE is run in training.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from diffjscc.data.files import atomic_write
+from diffjscc.models.storage import read_json
+from diffjscc.training.config import ControlConfig
+
+PART = 256  # pictures; what a killed process has to do again
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class PictureLatents:
+    """One picture and its N transmissions.
+
+    Attributes:
+        original: mean and deviation of the picture's latent, float16 [2, C, h, w].
+        initial: condition latents of the initial pictures, float16 [N, C, h, w].
+        snr_db: effective SNR in dB, float32 [N].
+        rates: numbers of the rates, among those of the codec, int64 [N].
+        captions: what the initial pictures show.
+    """
+
+    original: Tensor
+    initial: Tensor
+    snr_db: Tensor
+    rates: Tensor
+    captions: list[str]
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """The file of pictures 256·number and after."""
+    return folder / f"part-{number:05}.safetensors"
+
+
+def part_count(pictures: int) -> int:
+    """Files that hold so many pictures."""
+    return -(-pictures // PART)
+
+
+def write_part(path: Path, pictures: Iterable[PictureLatents]) -> None:
+    """Write one part atomically; it may be without pictures, if none could be read."""
+    tensors: dict[str, Tensor] = {}
+    captions = []
+    for row, picture in enumerate(pictures):
+        tensors[f"original.{row}"] = picture.original.contiguous()
+        tensors[f"initial.{row}"] = picture.initial.contiguous()
+        tensors[f"snr_db.{row}"] = picture.snr_db
+        tensors[f"rates.{row}"] = picture.rates
+        captions.append(picture.captions)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(to_safetensors(tensors, {"captions": json.dumps(captions)}))
+
+
+class LatentFolder:
+    """The pictures of all parts, by number; reading a crop touches little but its own bytes.
+
+    Args:
+        folder: what `diffjscc precompute` wrote.
+        expected: settings that control training needs, see `precompute.settings`.
+
+    Attributes:
+        folder: as given.
+
+    Raises:
+        ValueError: nothing there, not complete, damaged, or made with other settings.
+    """
+
+    def __init__(self, folder: Path, expected: dict[str, Any]) -> None:
+        self.folder = folder
+        if not (folder / INDEX).exists():
+            raise ValueError(
+                f"{folder} holds no latents; run `diffjscc precompute` with this config first"
+            )
+        check_index(folder, expected)
+        parts = part_count(expected["pictures"])
+        missing = [n for n in range(parts) if not part_path(folder, n).exists()]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the {parts} parts of {folder} are missing, the first is "
+                f"{part_path(folder, missing[0]).name}; run `diffjscc precompute` again, it goes on"
+            )
+        self._parts: list[Any] = []
+        self._places: list[tuple[int, int]] = []
+        self._captions: list[list[str]] = []
+        for number in range(parts):
+            path = part_path(folder, number)
+            try:
+                part: Any = safe_open(path, "pt")
+                metadata: dict[str, str] = part.metadata()
+                captions = json.loads(metadata["captions"])
+            except (SafetensorError, OSError, ValueError) as error:
+                raise ValueError(
+                    f"{path} is damaged ({error}); remove it and run `diffjscc precompute` again"
+                ) from error
+            self._parts.append(part)
+            self._places += [(number, row) for row in range(len(captions))]
+            self._captions += captions
+        if not self._places:
+            raise ValueError(f"none of the pictures of {folder} could be read; check data.train")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def original(self, number: int, size: int, corner: tuple[float, float]) -> Tensor:
+        """A square of a picture's own latent: mean and deviation, float32 [2, C, size, size].
+
+        Args:
+            number: of the picture.
+            size: side of the square, in latent cells.
+            corner: where it lies, from (0, 0), top left, to (1, 1), bottom right; 1 excluded.
+        """
+        place, row = self._places[number]
+        return _square(self._parts[place].get_slice(f"original.{row}"), slice(None), size, corner)
+
+    def initial(
+        self, number: int, transmission: int, size: int, corner: tuple[float, float]
+    ) -> Tensor:
+        """The same square of a transmission's condition latent, float32 [C, size, size]."""
+        place, row = self._places[number]
+        return _square(self._parts[place].get_slice(f"initial.{row}"), transmission, size, corner)
+
+    def snr_db(self, number: int, transmission: int) -> float:
+        """Effective SNR of a transmission in dB."""
+        place, row = self._places[number]
+        value: float = self._parts[place].get_tensor(f"snr_db.{row}")[transmission].item()
+        return value
+
+    def caption(self, number: int, transmission: int) -> str:
+        """What a transmission's initial picture shows; empty where nothing was to be said."""
+        return self._captions[number][transmission]
+
+
+class _OnDisk(Protocol):
+    """A tensor in a safetensors file, of which parts can be read."""
+
+    def get_shape(self) -> list[int]: ...
+
+    def __getitem__(self, index: tuple[slice | int, ...]) -> Tensor: ...
+
+
+def _square(latents: _OnDisk, which: slice | int, size: int, corner: tuple[float, float]) -> Tensor:
+    """Read a square of [N, C, h, w] without the rest."""
+    sides = latents.get_shape()[2:]
+    top, left = (int(place * (side - size + 1)) for place, side in zip(corner, sides, strict=True))
+    return latents[which, :, top : top + size, left : left + size].float()
+
+
+class EpochOrder:
+    """Which picture fills which place of which batch: every epoch shows each once.
+
+    Args:
+        seed: another seed gives another order.
+        pictures: how many there are.
+        batch: pictures per iteration.
+    """
+
+    def __init__(self, seed: int, pictures: int, batch: int) -> None:
+        self.pictures, self.batch = pictures, batch
+        self._order = functools.lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(pictures)
+        )
+
+    def __call__(self, step: int, place: int) -> int:
+        """Number of the picture at a place of iteration `step`'s batch."""
+        epoch, position = divmod(step * self.batch + place, self.pictures)
+        return int(self._order(epoch)[position])
+
+
+def check_index(folder: Path, expected: dict[str, Any]) -> None:
+    """Raise ValueError unless the latents in `folder` were made with the expected settings."""
+    found = read_json(folder / INDEX)
+    changed = [
+        f"{key}: {found.get(key)} there, {expected.get(key)} here"
+        for key in sorted(found.keys() | expected.keys())
+        if found.get(key) != expected.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f"the latents in {folder} were made with other settings ({'; '.join(changed)}); "
+            "choose another precompute.folder and run `diffjscc precompute` for these"
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of an iteration's pictures, with all that is random about them.
+
+    Attributes:
+        clean: latents z_0 of the originals, drawn from their posteriors, float32 [b, C, n, n].
+        noise: N(0, 1) of the same shape.
+        t: time steps, int64 [b].
+        condition: condition latents f_s [b, C, n, n].
+        snr_db: effective SNR in dB, float32 [b].
+        captions: b texts, empty where one is withheld.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    t: Tensor
+    condition: Tensor
+    snr_db: Tensor
+    captions: list[str]
+
+    def part(self, index: int, parts: int) -> Batch:
+        """One of so many equal parts."""
+        share = len(self.clean) // parts
+        mine = slice(index * share, (index + 1) * share)
+        return Batch(
+            self.clean[mine],
+            self.noise[mine],
+            self.t[mine],
+            self.condition[mine],
+            self.snr_db[mine],
+            self.captions[mine],
+        )
+
+
+class LatentBatches:
+    """The batch of every iteration, by number, as `TrainingCrops` has them for pictures.
+
+    Args:
+        latents: the pictures.
+        config: batch, seed, transmissions and text dropout.
+        size: side of the crops, in latent cells.
+        time_steps: of the prior, in all.
+    """
+
+    def __init__(
+        self, latents: LatentFolder, config: ControlConfig, size: int, time_steps: int
+    ) -> None:
+        self.latents, self.config = latents, config
+        self.size, self.time_steps = size, time_steps
+        self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
+
+    def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
+        """One process's part of a step's batch; `process_count` divides the batch."""
+        share = self.config.run.batch // process_count
+        rows = []
+        for place in range(process_index * share, (process_index + 1) * share):
+            # 1 + place: with a last number of 0 the stream would be that of the epoch's order.
+            rng = np.random.default_rng([self.config.run.seed, step, 1 + place])
+            rows.append(self._row(self.order(step, place), rng))
+        clean, noise, t, condition, snr_db, captions = zip(*rows, strict=True)
+        return Batch(
+            torch.stack(clean),
+            torch.stack(noise),
+            torch.tensor(t),
+            torch.stack(condition),
+            torch.tensor(snr_db),
+            list(captions),
+        )
+
+    def _row(
+        self, number: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, int, Tensor, float, str]:
+        transmission = int(rng.integers(self.config.precompute.bins))
+        t = int(rng.integers(self.time_steps))
+        top, left, withheld = rng.random(3)
+        mean, deviation = self.latents.original(number, self.size, (top, left))
+        condition = self.latents.initial(number, transmission, self.size, (top, left))
+        drawn, noise = torch.from_numpy(rng.standard_normal((2, *mean.shape), dtype=np.float32))
+        caption = self.latents.caption(number, transmission)
+        if withheld < self.config.text_dropout:
+            caption = ""
+        snr_db = self.latents.snr_db(number, transmission)
+        return mean + deviation * drawn, noise, t, condition, snr_db, caption
