@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.models import OptionInfo
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
 
     from diffjscc.evaluation.lpips import LPIPS
+    from diffjscc.models.diffjscc import DiffJSCC
     from diffjscc.scheme import Channel
     from diffjscc.transmission import Row
 
@@ -38,8 +41,21 @@ stderr = Console(stderr=True)
 
 
 ChannelName = Literal["awgn", "rayleigh", "rician"]
-RefinerName = Literal["none"]
+RefinerName = Literal["diffusion", "none"]
+SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
+Start = Literal["noise", "initial"]
+CaptionerName = Literal["blip2", "none"]
+ColourFix = Literal["wavelet", "adain", "none"]
+DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 Format = Literal["diffjscc", "released"]
+
+
+def _receiver(description: str) -> OptionInfo:
+    """An option of the diffusion receiver; None leaves what the weights were made for."""
+    option: OptionInfo = typer.Option(
+        help=description, rich_help_panel="Diffusion receiver (default: as the weights have it)"
+    )
+    return option
 
 
 def _say_warning(
@@ -92,41 +108,17 @@ def _lpips(device: torch.device) -> LPIPS | None:
         return None
 
 
-def _show(rows: list[Row]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+def _show_steps(scheme: DiffJSCC, progress: Progress) -> None:
+    """A bar for the sampling steps of the picture in work, if any refiner takes some."""
+    if scheme.refiner is None:
+        return
+    from diffjscc.refiners.diffusion import ControlledDiffusion  # noqa: PLC0415
 
-    def number(value: float | None, digits: int) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
-    table = Table()
-    table.add_column("picture", overflow="fold")
-    for name in ("K", "cpp", "SNR/dB", "PSNR/dB", "MS-SSIM", "LPIPS", "s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            escape(Path(row.image).name),
-            f"{row.channel_uses:,}",
-            f"{row.rate:.6f}",
-            f"{row.snr_db:.2f}",
-            number(row.psnr, 2),
-            number(row.ms_ssim, 4),
-            number(row.lpips, 4),
-            number(row.seconds, 2),
+    if isinstance(scheme.refiner, ControlledDiffusion):
+        task = progress.add_task("painting", total=None)
+        scheme.refiner.progress = lambda done, total: progress.update(
+            task, completed=done, total=total
         )
-    stdout.print(table)
-
-
-def _write_rows(rows: list[Row], path: Path) -> None:
-    """A JSON array, one object a line; without the brackets if the name ends in .jsonl."""
-    from diffjscc.data.files import atomic_write  # noqa: PLC0415
-
-    lines = [json.dumps(row.as_dict()) for row in rows]
-    if path.suffix == ".jsonl":
-        text = "".join(f"{line}\n" for line in lines)
-    else:
-        text = "[\n" + ",\n".join(lines) + "\n]\n"
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 @app.command()
@@ -136,7 +128,6 @@ def transmit(
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
     weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
-    refiner: Annotated[RefinerName, typer.Option(help="none: the codec alone.")] = "none",
     channel: Annotated[ChannelName, typer.Option(help="What to send over.")] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
@@ -146,22 +137,59 @@ def transmit(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every transmission's figures here.")
     ] = None,
+    refiner: Annotated[
+        RefinerName | None, _receiver("What paints the final picture; none: the codec alone.")
+    ] = None,
+    sampler: Annotated[SamplerName | None, _receiver("ddpm is the paper's.")] = None,
+    steps: Annotated[int | None, _receiver("Steps from pure noise.")] = None,
+    start: Annotated[
+        Start | None, _receiver("Where sampling begins; initial: the initial picture, noised.")
+    ] = None,
+    captioner: Annotated[
+        CaptionerName | None, _receiver("Tells a prior that reads text what pictures show.")
+    ] = None,
+    caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
+    guidance: Annotated[
+        float | None, _receiver("Pull towards the initial picture; 0: none, more: fidelity.")
+    ] = None,
+    colour_fix: Annotated[
+        ColourFix | None, _receiver("How the initial picture's colours are kept.")
+    ] = None,
+    strength: Annotated[
+        float | None, _receiver("Of the control module; 0: the prior alone.")
+    ] = None,
+    dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
+    offload: Annotated[bool, _receiver("Networks wait on the CPU until they are needed.")] = False,
 ) -> None:
     """Send pictures over a noisy channel and write what comes back.
 
-    Per picture: NAME.png, the reconstruction (NAME-2.png, … with --repeats), and
-    NAME-side-by-side.png. Figures are measured on the pictures as written.
+    Per picture: NAME.png, what came back (NAME-2.png, … with --repeats); NAME-initial.png, what
+    the diffusion receiver was given, where there is one; and NAME-side-by-side.png. Figures are
+    measured on the pictures as written.
     """
     from rich.progress import Progress  # noqa: PLC0415
 
     with _plain_words():
         from diffjscc.data.pictures import find_pictures, unique_stems  # noqa: PLC0415
-        from diffjscc.models.diffjscc import DiffJSCC, choose_device  # noqa: PLC0415
-        from diffjscc.transmission import Job, transmit_files  # noqa: PLC0415
+        from diffjscc.models.diffjscc import choose_device  # noqa: PLC0415
+        from diffjscc.painting import PaintingOptions, load_scheme  # noqa: PLC0415
+        from diffjscc.tables import figures_table  # noqa: PLC0415
+        from diffjscc.transmission import Job, transmit_files, write_rows  # noqa: PLC0415
 
-        del refiner  # every set of weights is a codec alone so far
+        options = PaintingOptions(
+            sampler=sampler,
+            steps=steps,
+            start=start,
+            captioner=captioner,
+            caption=caption,
+            guidance=guidance,
+            colour_fix=colour_fix,
+            strength=strength,
+            dtype=dtype,
+            offload=offload,
+        )
         paths = find_pictures(pictures)
-        scheme = DiffJSCC.from_pretrained(weights, rate, device=device)
+        scheme = load_scheme(weights, rate, refiner, options, device)
         computing = choose_device(device)
         output.mkdir(parents=True, exist_ok=True)
         job = Job(
@@ -179,6 +207,7 @@ def transmit(
         failed: list[tuple[Path, Exception]] = []
         with Progress(console=stderr, transient=True) as progress:
             task = progress.add_task("transmitting", total=len(paths) * repeats)
+            _show_steps(scheme, progress)
             outcomes = transmit_files(
                 job, paths, unique_stems(paths), lambda: progress.advance(task)
             )
@@ -189,10 +218,10 @@ def transmit(
                 else:
                     rows.extend(outcome)
         if rows:
-            _show(rows)
+            stdout.print(figures_table(rows))
             stdout.print(f"pictures are in {escape(str(output))}", soft_wrap=True)
         if json_file is not None:
-            _write_rows(rows, json_file)
+            write_rows(rows, json_file)
     for path, error in failed:
         stderr.print(
             f"[bold red]failed:[/] {escape(str(path))}: {escape(str(error))}", soft_wrap=True
@@ -252,6 +281,91 @@ def train_jscc(
         from diffjscc.training.jscc import train  # noqa: PLC0415
 
         weights = train(load_config(JSCCConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+@train_app.command("vae")
+def train_vae(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
+    ] = None,
+    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-vae",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
+        "runs/vae"
+    ),
+    init: Annotated[str | None, typer.Option(help="Weights whose VAE to start from.")] = None,
+) -> None:
+    """Train a VAE, the first half of a prior; run again to go on after an interruption."""
+    with _plain_words():
+        from diffjscc.training.config import VAEConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.vae import train  # noqa: PLC0415
+
+        weights = train(load_config(VAEConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+@train_app.command("prior")
+def train_prior(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=32 …")
+    ] = None,
+    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-prior",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
+        "runs/prior"
+    ),
+    init: Annotated[str | None, typer.Option(help="Weights whose prior to start from.")] = None,
+) -> None:
+    """Train a latent diffusion prior on a VAE; run again to go on after an interruption."""
+    with _plain_words():
+        from diffjscc.training.config import PriorConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.prior import train  # noqa: PLC0415
+
+        weights = train(load_config(PriorConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+@app.command("precompute")
+def precompute_latents(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: precompute.bins=8 …")
+    ] = None,
+    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-control",
+) -> None:
+    """Prepare what `train control` reads; run again to go on after an interruption.
+
+    On several GPUs: accelerate launch -m diffjscc precompute …
+    """
+    with _plain_words():
+        from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.precompute import precompute  # noqa: PLC0415
+
+        folder = precompute(load_config(ControlConfig, config, overrides or []))
+        stdout.print(f"latents are in {escape(str(folder))}", soft_wrap=True)
+
+
+@train_app.command("control")
+def train_control(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=32 …")
+    ] = None,
+    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-control",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
+        "runs/control"
+    ),
+    init: Annotated[
+        str | None, typer.Option(help="Weights whose control module to start from.")
+    ] = None,
+) -> None:
+    """Train a prior's control module; run again to go on after an interruption.
+
+    Run `diffjscc precompute` with the same config and settings first.
+    On several GPUs: accelerate launch -m diffjscc train control …
+    """
+    with _plain_words():
+        from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.control import train  # noqa: PLC0415
+
+        weights = train(load_config(ControlConfig, config, overrides or []), output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 

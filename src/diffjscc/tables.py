@@ -1,0 +1,44 @@
+"""Figures in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from diffjscc.transmission import Figures, Row
+
+
+def figures_table(rows: Sequence[Row]) -> Table:
+    """A row a transmission, in 80 columns unless numbers are long.
+
+    With a refiner, figures of the initial picture stand above those of the final one.
+    """
+    refined = any(row.initial is not None for row in rows)
+    caption = "initial picture, → final picture" if refined else None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="right")
+    table.add_column("picture", overflow="fold")
+    for name in ("K", "cpp", "SNR/dB", "PSNR/dB", "MS-SSIM", "LPIPS", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        figures = _numbers(row.final)
+        if row.initial is not None:
+            pairs = zip(_numbers(row.initial), figures, strict=True)
+            figures = [f"{initial}\n→ {final}" for initial, final in pairs]
+        table.add_row(
+            escape(Path(row.image).name),
+            f"{row.channel_uses:,}",
+            f"{row.rate:.6f}",
+            f"{row.snr_db:.2f}",
+            *figures,
+            f"{row.seconds:.2f}",
+        )
+    return table
+
+
+def _numbers(figures: Figures) -> list[str]:
+    values = ((figures.psnr, 2), (figures.ms_ssim, 4), (figures.lpips, 4))
+    return ["–" if value is None else f"{value:.{digits}f}" for value, digits in values]
