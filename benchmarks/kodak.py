@@ -58,11 +58,11 @@ def main() -> None:
     points = [(rate, snr_db) for rate in rates for snr_db in SNRS_DB]
     rows = []
     for rate, snr_db in track(points, description="Kodak"):
-        scheme = DiffJSCC.from_pretrained(arguments.weights, rate, device="cpu")
+        scheme = DiffJSCC.from_pretrained(arguments.weights, rate, refiner=None, device="cpu")
         figures = measure(scheme, snr_db, pictures, lpips)
         rows.append({"rate": str(rate), "snr_db": snr_db, **figures})
     result = {
-        "weights": weights_hash(find_weights(arguments.weights)),
+        "weights": weights_hash(find_weights(arguments.weights), ["codec"]),
         "pictures": len(pictures),
         "rows": rows,
     }

@@ -50,7 +50,8 @@ def run(*arguments: object) -> Result:
 
 
 def transmit(tmp_path: Path, *arguments: object) -> Result:
-    return run("transmit", *arguments, "-o", tmp_path / "out")
+    """By the codec alone, which is quick; test_cli_receiver is about the rest."""
+    return run("transmit", *arguments, "--refiner", "none", "-o", tmp_path / "out")
 
 
 def test_a_transmission(tmp_path: Path) -> None:
@@ -223,8 +224,9 @@ def test_full_disk(tmp_path: Path) -> None:
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "from diffjscc.cli import main; main()"
     )
+    arguments = ["transmit", str(source), "--refiner", "none", "-o", str(tmp_path / "out")]
     result = subprocess.run(
-        [sys.executable, "-c", script, "transmit", str(source), "-o", str(tmp_path / "out")],
+        [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -29,7 +29,7 @@ from toy_refiner import generators, make_refiner, make_unet, networks, receive
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 PAINTING = DiffusionConfig(
-    sampler=SamplerConfig("unipc", 4, "initial", ((-5.0, 0.9), (3.0, 0.5), (20.0, 0.2))),
+    sampler=SamplerConfig("unipc", 4, "initial", ((0.05, 0.9), (0.2, 0.5), (1.0, 0.2))),
     guidance=GuidanceConfig(30.0, 900, 100, 2, "sample"),
     colour_fix="adain",
     strength=0.75,

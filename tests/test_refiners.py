@@ -15,6 +15,7 @@ from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.sampling import SamplerConfig
+from diffjscc.scheme import Received
 from toy_refiner import QUICK, generators, make_control, make_refiner, make_unet, make_vae, receive
 
 
@@ -25,7 +26,7 @@ def _seeded():
 
 def test_what_a_picture_becomes_does_not_depend_on_its_batch() -> None:
     refiner = make_refiner(
-        sampler=SamplerConfig("ddpm", 6, "initial", ((0.0, 0.9), (14.0, 0.2))),
+        sampler=SamplerConfig("ddpm", 6, "initial", ((0.2, 0.9), (0.6, 0.2))),
         guidance=GuidanceConfig(20.0, target="sample"),
     )
     initial = torch.rand(3, 3, 20, 28)
@@ -93,15 +94,36 @@ def test_conditions_are_computed_once_for_all_steps_and_draws() -> None:
         refiner.draw(initial, receive([1.0, 2.0]), 3, generators(1, 2))
 
 
+def bits_per_pixel(received: Received) -> list[float]:
+    """What each picture's link could tell of a pixel."""
+    return (received.rate * torch.log2(1 + 10 ** (received.snr_db / 10))).tolist()
+
+
 def test_progress_counts_all_steps() -> None:
-    refiner = make_refiner(sampler=SamplerConfig("ddim", 10, "initial", ((0.0, 0.9), (14.0, 0.2))))
+    received = receive([0.0, 14.0, 0.0])
+    poor, rich, _ = bits_per_pixel(received)
+    levels = ((poor, 0.9), (rich, 0.2))
+    refiner = make_refiner(sampler=SamplerConfig("ddim", 10, "initial", levels))
     told: list[tuple[int, int]] = []
     refiner.progress = lambda done, total: told.append((done, total))
-    refiner.refine(torch.rand(3, 3, 8, 8), receive([0.0, 14.0, 0.0]))
+    refiner.refine(torch.rand(3, 3, 8, 8), received)
     sampler, scheduler = refiner.config.sampler, refiner.scheduler
-    late, later = (10 - sampling.begin_index(sampler, scheduler, snr_db) for snr_db in (0.0, 14.0))
+    late, later = (10 - sampling.begin_index(sampler, scheduler, level) for level in (0.9, 0.2))
     assert 10 > late > later > 0
     assert told == [(done, late + later) for done in range(1, late + later + 1)]
+
+
+def test_where_the_link_tells_enough_the_initial_picture_stays() -> None:
+    received = receive([0.0, 14.0])
+    poor, rich = bits_per_pixel(received)
+    levels = ((poor, 0.5), (0.99 * rich, 0.0))
+    refiner = make_refiner(sampler=SamplerConfig("ddim", 4, "initial", levels))
+    initial = torch.rand(2, 3, 24, 24)
+    image = refiner.refine(initial, received).image
+    assert torch.equal(image[1], initial[1])
+    assert (image[0] - initial[0]).abs().mean() > 1e-3
+    both = refiner.refine(initial, receive([14.0, 14.0])).image
+    assert torch.equal(both, initial)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 18)])

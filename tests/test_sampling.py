@@ -91,15 +91,16 @@ def test_a_single_step_goes_from_noise_to_the_mean(name) -> None:
 
 
 def test_the_better_the_channel_the_later_sampling_starts() -> None:
-    config = SamplerConfig("ddpm", 100, "initial", ((0.0, 0.8), (10.0, 0.4), (20.0, 0.1)))
+    config = SamplerConfig("ddpm", 100, "initial", ((0.01, 0.8), (0.04, 0.4), (0.64, 0.0)))
     scheduler = sampling.paper_scheduler()
-    levels = [config.start_level(snr_db) for snr_db in (-3, 0, 5, 10, 15, 99)]
-    assert levels == pytest.approx([0.8, 0.8, 0.6, 0.4, 0.25, 0.1])
-    begins = [sampling.begin_index(config, scheduler, snr_db) for snr_db in (0, 5, 20)]
+    levels = [config.start_level(bits) for bits in (0, 0.01, 0.02, 0.04, 0.16, 0.64, 9)]
+    assert levels == pytest.approx([0.8, 0.8, 0.6, 0.4, 0.2, 0, 0])
+    assert SamplerConfig().start_level(9) == 1  # the paper's: from noise, always
     steps = sampling.time_steps(config, scheduler)
-    for begin, level in zip(begins, (0.8, 0.6, 0.1), strict=True):
+    for level in (0.8, 0.6, 0.1):
+        begin = sampling.begin_index(config, scheduler, level)
         assert steps[begin] < 1000 * level <= steps[begin - 1]
-    assert sampling.begin_index(SamplerConfig(), scheduler, 20) == 0
+    assert sampling.begin_index(config, scheduler, 1.0) == 0
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm-solver++", "unipc"])
@@ -107,9 +108,9 @@ def test_a_late_start_keeps_more_of_the_initial_latent(name) -> None:
     initial = torch.zeros(1, 4, 32, 32)
     drift = []
     for level in (0.1, 0.3, 0.6):
-        config = SamplerConfig(name, 50, "initial", ((0.0, level),))
+        config = SamplerConfig(name, 50, "initial")
         scheduler = sampling.paper_scheduler()
-        begin = sampling.begin_index(config, scheduler, 0.0)
+        begin = sampling.begin_index(config, scheduler, level)
         counts = []
         z = sampling.sample(
             of_gaussian_pictures,
@@ -131,8 +132,9 @@ def test_a_late_start_keeps_more_of_the_initial_latent(name) -> None:
         ({"name": "euler"}, "sampler name is 'euler'; known: ddpm, ddim"),
         ({"steps": 0}, "steps is 0; it must be 1 to 1000"),
         ({"start": "middle"}, "sampler start is 'middle'; known: noise, initial"),
-        ({"start_levels": ((5.0, 0.5), (0.0, 0.7))}, "give ascending SNRs"),
-        ({"start_levels": ((0.0, 0.0),)}, r"fractions are in \(0, 1\]"),
+        ({"start_levels": ((5.0, 0.5), (1.0, 0.7))}, "give ascending bits per pixel"),
+        ({"start_levels": ((0.0, 0.5),)}, "bits per pixel above 0"),
+        ({"start_levels": ((1.0, 1.1),)}, r"fractions are in \[0, 1\]"),
     ],
 )
 def test_wrong_sampler_settings_are_named(wrong, message) -> None:

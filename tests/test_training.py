@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from diffjscc.training.config import (
     shipped_configs,
 )
 from diffjscc.training.jscc import distortion, train
-from diffjscc.training.loop import learning_rate_at
+from diffjscc.training.loop import Optimiser, learning_rate_at
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def toy(pictures: Path, folder: Path, **run: object) -> Path:
         "data": {"train": str(pictures), "crop": 32, "validation": str(pictures)}
         | {"validation_pictures": 1},
         "loss": {"name": "log-mse"},
-        "optimiser": {"learning_rate": 2e-3, "clip": 1.0},
+        "optimiser": {"learning_rate": 2e-3, "clip": 1.0, "muon": ["expand", "project"]},
         "run": {"iterations": 12, "batch": 4, "checkpoint_every": 4, "log_every": 2}
         | {"validate_every": 6}
         | run,
@@ -206,6 +207,26 @@ def test_step_sizes() -> None:
     assert learning_rate_at(4, 100, tail) == 0.5
     assert learning_rate_at(50, 100, tail) == 1
     assert learning_rate_at(90, 100, tail) == 0.5
+
+
+def test_muon_moves_matrices_alike_in_all_directions() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        OrderedDict(first=torch.nn.Linear(16, 32), second=torch.nn.Linear(32, 4))
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(torch.randn(64, 16) * torch.logspace(0, -1.5, 16)).square().mean().backward()
+    config = OptimiserConfig(muon=("first",), learning_rate=1e-3)
+    Optimiser(model, config).step(config.learning_rate)
+    moved = {name: before[name] - value for name, value in model.state_dict().items()}
+    stretch = torch.linalg.svdvals(moved["first.weight"]) / (1e-3 * 0.2 * 32**0.5)
+    assert stretch[:4].min() > 0.6  # the second layer has rank 4, and so has this gradient
+    assert stretch.max() < 1.3
+    assert torch.allclose(moved["second.weight"].abs(), torch.tensor(1e-3), rtol=1e-2)  # Adam's
+    for name, reason in (("third", "no weight is named so"), ("norm", "is for matrices")):
+        model.add_module("norm", torch.nn.LayerNorm(4))
+        with pytest.raises(ValueError, match=reason):
+            Optimiser(model, OptimiserConfig(muon=(name,)))
 
 
 def test_log_mse_weighs_decibels_alike() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ from toy_refiner import make_control, make_text_encoder, make_tokenizer, make_un
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 CODEC |= {"decoder_blocks": [1, 1], "rate_channels": [4, 8]}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "DIFFJSCC_METRIC_WEIGHTS": ""}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the processes that are started: how sums are split up decides how they are rounded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

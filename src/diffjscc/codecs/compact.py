@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.spectrum import SpectralGain, dct_matrix
 from diffjscc.codecs.tiling import in_tiles
 from diffjscc.scheme import Received
 
@@ -71,6 +72,14 @@ class Condition(nn.Module):
         return out
 
 
+class Pointwise(nn.Linear):
+    """A 1x1 convolution; its weight is the matrix that it is, as optimisers of matrices need."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, C', h, w]."""
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+
 class Block(nn.Module):
     """Depthwise convolution, layer norm modulated by the condition, pointwise MLP, residual."""
 
@@ -78,8 +87,8 @@ class Block(nn.Module):
         super().__init__()
         self.spatial = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
         self.modulation = nn.Linear(condition_width, 2 * width)
-        self.expand = nn.Conv2d(width, expansion * width, 1)
-        self.project = nn.Conv2d(expansion * width, width, 1)
+        self.expand = Pointwise(width, expansion * width)
+        self.project = Pointwise(expansion * width, width)
         for zeroed in (self.modulation, self.project):  # a new block is the identity
             nn.init.zeros_(zeroed.weight)
             assert zeroed.bias is not None
@@ -107,8 +116,7 @@ def dct_basis(count: int, side: int) -> tuple[Tensor, Tensor]:
         pictures in [0, 1], descending.
     """
     index = torch.arange(side, dtype=torch.float64)
-    cosines = torch.cos(torch.pi * (2 * index + 1) * index[:, None] / (2 * side))
-    cosines = F.normalize(cosines, dim=1)
+    cosines = dct_matrix(side)
     colours = F.normalize(
         torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64), dim=1
     )
@@ -165,6 +173,7 @@ class Encoder(nn.Module):
         analysis = basis.flatten(1) / deviation.sqrt()[:, None]
         self.register_buffer("analysis", analysis[:, :, None, None], persistent=False)
         self.gains = Gains(torch.ones(len(basis)), config.condition_width)
+        self.spectrum = SpectralGain(len(basis), config.condition_width)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
@@ -207,14 +216,15 @@ class Decoder(nn.Module):
         self.widest = max(config.rate_channels)
         self.stem = nn.Conv2d(self.widest, deep, 3, padding=1)
         self.deep = nn.ModuleList(Block(deep, *shape) for _ in range(config.decoder_blocks[0]))
-        self.up_mid = nn.Conv2d(deep, 4 * mid, 1)
+        self.up_mid = Pointwise(deep, 4 * mid)
         self.mid = nn.ModuleList(Block(mid, *shape) for _ in range(config.decoder_blocks[1]))
-        self.up_shallow = nn.Conv2d(mid, 4 * SHALLOW, 1)
+        self.up_shallow = Pointwise(mid, 4 * SHALLOW)
         self.shallow = nn.Conv2d(SHALLOW, SHALLOW, 3, padding=1)
         self.head = nn.Conv2d(SHALLOW, SHALLOW, 3, padding=1)
         basis, deviation = dct_basis(self.widest, STRIDE)
         self.register_buffer("synthesis", basis.flatten(1).T[:, :, None, None], persistent=False)
         self.gains = Gains((deviation * deviation.mean() * 4).sqrt(), config.condition_width)
+        self.spectrum = SpectralGain(self.widest, config.condition_width)
         nn.init.dirac_(self.head.weight)
         for zeroed in (self.up_shallow.weight, self.up_shallow.bias, self.head.bias):
             assert zeroed is not None
@@ -249,8 +259,9 @@ class CompactJSCC(JointCodec):
     """A rate- and SNR-adaptive codec of 3.4 M parameters: R = 1/128, 1/64, 1/32, 1/16.
 
     A rate uses the first C latent channels; SNR and rate modulate every block of both ends.
-    Apart from two global figures per channel, every layer is local, so pictures of any size are
-    coded in tiles that give, to rounding, what the whole picture would.
+    Apart from two global figures per channel and a filter of the whole latent, every layer is
+    local, so pictures of any size are coded in tiles that give, to rounding, what the whole
+    picture would.
 
     Args:
         config: the architecture.
@@ -285,7 +296,7 @@ class CompactJSCC(JointCodec):
         encoder = self.encoder
         images = images.contiguous(memory_format=torch.channels_last)
         condition = encoder.describe(images, snr_db, rate_index)
-        return in_tiles(
+        latent = in_tiles(
             lambda part: encoder(part, condition, rate_index),
             images,
             STRIDE,
@@ -293,6 +304,8 @@ class CompactJSCC(JointCodec):
             TILE,
             HALO,
         )
+        shaped: Tensor = encoder.spectrum(latent, condition)
+        return shaped
 
     def synthesise(
         self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
@@ -303,6 +316,7 @@ class CompactJSCC(JointCodec):
         decoder = self.decoder
         latent = latent.contiguous(memory_format=torch.channels_last)
         condition = decoder.describe(latent, snr_db, rate_index)
+        latent = decoder.spectrum(latent, condition)
         return in_tiles(
             lambda part: decoder(part, condition),
             latent,

@@ -149,6 +149,9 @@ class ControlledDiffusion:
             ValueError: another number of generators.
         """
         rows = [i for i in range(len(initial)) for _ in range(repeats)]
+        levels = self.start_levels(received)
+        if not any(levels):
+            return Reconstruction(initial[rows], initial[rows])
         if isinstance(generator, Sequence) and len(generator) != len(rows):
             raise ValueError(f"{len(generator)} generators for {len(rows)} draws; give one or each")
         images = initial.to(self.placement.device)
@@ -167,13 +170,17 @@ class ControlledDiffusion:
             posterior,
         )
         with self.placement.holding(self.denoiser):
-            z = self._sample_all(conditions.select(rows), generator)
+            z = self._sample_all(conditions.select(rows), [levels[i] for i in rows], generator)
         with self.placement.holding(self.vae):
             painted = self.decode(z)
         painted = FIXES[self.config.colour_fix](painted, prepared[rows]).clamp(0, 1)
         size = (initial.shape[-2], initial.shape[-1])
+        image = self.restore(painted, size).to(initial.device)
+        for draw, i in enumerate(rows):
+            if levels[i] == 0:
+                image[draw] = initial[i]
         return Reconstruction(
-            image=self.restore(painted, size).to(initial.device),
+            image=image,
             initial=initial[rows],
             caption=None if captions is None else [captions[i] for i in rows],
         )
@@ -189,6 +196,12 @@ class ControlledDiffusion:
         if self.config.geometry == "released":
             return torch.stack([released_restore(x, size) for x in images])
         return crop(images, size)
+
+    def start_levels(self, received: Received) -> list[float]:
+        """Where sampling begins for each picture received; see `SamplerConfig`."""
+        snrs = 10 ** (received.snr_db.double() / 10)
+        bits = received.rate * torch.log2(1 + snrs)
+        return [self.config.sampler.start_level(value) for value in bits.tolist()]
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
         """SNR [B] in dB within the trained range; warns where it was not."""
@@ -319,23 +332,28 @@ class ControlledDiffusion:
     def _needs_posterior(self) -> bool:
         return self.config.sampler.start == "initial" or self.config.guidance.scale > 0
 
-    def _sample_all(self, conditions: Conditions, generator: Generator) -> Tensor:
-        """Sample pictures that begin at the same step together; the others by themselves."""
+    def _sample_all(
+        self, conditions: Conditions, levels: list[float], generator: Generator
+    ) -> Tensor:
+        """Sample pictures that begin at the same step together, the others by themselves.
+
+        Latents of those at level 0, which nobody looks at, are zero.
+        """
         channels = self.denoiser.unet.config.in_channels
-        latents = torch.empty_like(conditions.latent[:, :1]).repeat(1, channels, 1, 1)
+        latents = torch.zeros_like(conditions.latent[:, :1]).repeat(1, channels, 1, 1)
         steps = len(time_steps(self.config.sampler, self.scheduler))
-        begins = [
-            begin_index(self.config.sampler, self.scheduler, snr_db)
-            for snr_db in conditions.snr_db.tolist()
-        ]
-        done, total = 0, sum(steps - begin for begin in set(begins))
+        groups: dict[int, list[int]] = {}
+        for row, level in enumerate(levels):
+            if level > 0:
+                begin = begin_index(self.config.sampler, self.scheduler, level)
+                groups.setdefault(begin, []).append(row)
+        done, total = 0, sum(steps - begin for begin in groups)
 
         def report(step: int, _: int) -> None:
             if self.progress is not None:
                 self.progress(done + step, total)
 
-        for begin in sorted(set(begins)):
-            rows = [i for i, own in enumerate(begins) if own == begin]
+        for begin, rows in sorted(groups.items()):
             own = [generator[i] for i in rows] if isinstance(generator, Sequence) else generator
             noise = gaussian(latents[rows].shape, own, self.placement.device)
             latents[rows] = self.sample(

@@ -28,22 +28,23 @@ class SamplerConfig:
     """How the prior is sampled.
 
     With start "initial" sampling does not begin at pure noise but at the initial picture's
-    latent with the noise of an intermediate time step: at the level that `start_levels` gives
-    for the picture's SNR, as a fraction of all time steps. The better the channel, the later.
+    latent with the noise of an intermediate time step: at the level that `start_levels` gives,
+    as a fraction of all time steps, for what the link can tell of a pixel, R·log2(1 + SNR) bits.
+    The more that is, the later; at level 0 the initial picture is left as it is.
 
     Attributes:
         name: "ddpm" is the paper's (100 steps); the others are deterministic given the first
             noise and need 10 to 30 steps.
         steps: time steps from pure noise; starting later takes the fewer that remain.
         start: where sampling begins.
-        start_levels: (SNR in dB, fraction in (0, 1]), by ascending SNR; linear in between,
-            constant beyond.
+        start_levels: (bits per pixel, fraction in [0, 1]), by ascending bits; linear in the
+            logarithm of the bits in between, constant beyond.
     """
 
     name: SamplerName = "ddpm"
     steps: int = 100
     start: Start = "noise"
-    start_levels: tuple[tuple[float, float], ...] = ((0.0, 0.6), (14.0, 0.3))
+    start_levels: tuple[tuple[float, float], ...] = ((0.01, 0.7), (0.3, 0.0))
 
     def __post_init__(self) -> None:
         for field, kind in (("name", SamplerName), ("start", Start)):
@@ -52,23 +53,21 @@ class SamplerConfig:
                 raise ValueError(f"sampler {field} is {getattr(self, field)!r}; known: {known}")
         if not 1 <= self.steps <= 1000:
             raise ValueError(f"sampler steps is {self.steps}; it must be 1 to 1000")
-        snrs = [snr_db for snr_db, _ in self.start_levels]
-        if not snrs or snrs != sorted(snrs):
-            raise ValueError(f"start_levels is {self.start_levels}; give ascending SNRs")
-        if not all(0 < level <= 1 for _, level in self.start_levels):
-            raise ValueError(f"start_levels is {self.start_levels}; fractions are in (0, 1]")
+        bits = [bits for bits, _ in self.start_levels]
+        if not bits or bits[0] <= 0 or bits != sorted(set(bits)):
+            raise ValueError(
+                f"start_levels is {self.start_levels}; give ascending bits per pixel above 0"
+            )
+        if not all(0 <= level <= 1 for _, level in self.start_levels):
+            raise ValueError(f"start_levels is {self.start_levels}; fractions are in [0, 1]")
 
-    def start_level(self, snr_db: float) -> float:
-        """Fraction of the time steps at which a picture of this SNR begins."""
+    def start_level(self, bits: float) -> float:
+        """Fraction of the time steps at which a picture with so many bits per pixel begins."""
         if self.start == "noise":
             return 1.0
-        (low, level), *others = self.start_levels
-        for high, next_level in others:
-            if snr_db < high:
-                part = max(snr_db - low, 0.0) / (high - low)
-                return level + part * (next_level - level)
-            low, level = high, next_level
-        return level
+        places = [math.log(place) for place, _ in self.start_levels]
+        levels = [level for _, level in self.start_levels]
+        return float(np.interp(math.log(max(bits, 1e-30)), places, levels))
 
 
 def paper_scheduler() -> DDPMScheduler:
@@ -139,10 +138,10 @@ def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
     return [int(t) for t in np.linspace(0, last, config.steps).round()[::-1]]
 
 
-def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, snr_db: float) -> int:
-    """How many of `time_steps` a picture of this SNR leaves out: those above its start level."""
+def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, level: float) -> int:
+    """How many of `time_steps` a picture leaves out: those above its start level."""
     steps = time_steps(config, scheduler)
-    limit: float = config.start_level(snr_db) * scheduler.config.num_train_timesteps
+    limit: float = level * scheduler.config.num_train_timesteps
     return min(sum(int(t >= limit) for t in steps), len(steps) - 1)
 
 

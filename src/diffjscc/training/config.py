@@ -49,6 +49,8 @@ class OptimiserConfig(Section):
     """Adam with decoupled weight decay (none gives plain Adam), and how its step size moves.
 
     Attributes:
+        muon: names of layers whose weights, matrices, get orthogonalised steps of the same size
+            in place of Adam's (Jordan et al., kellerjordan.github.io/posts/muon).
         learning_rate: peak step size.
         betas: decay of the first and second moment.
         weight_decay: on weights, not on biases and gains.
@@ -59,6 +61,7 @@ class OptimiserConfig(Section):
         clip: largest gradient norm; larger gradients are scaled down.
     """
 
+    muon: tuple[str, ...] = ()
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

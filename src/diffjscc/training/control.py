@@ -39,7 +39,7 @@ from diffjscc.training.config import ControlConfig, as_yaml
 from diffjscc.training.frozen import load_prior
 from diffjscc.training.jscc import make_channel
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
-from diffjscc.training.loop import Log, Run, Swapped, make_optimiser, set_learning_rate
+from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.noise import add_noise, mean_square, step_weights
 from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import chosen_rates, settings
@@ -277,10 +277,9 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
         refiner.scheduler.config.num_train_timesteps,
     )
     output.mkdir(parents=True, exist_ok=True)
-    run = Run(control, make_optimiser(control, config.optimiser), config, output)
+    run = Run(control, Optimiser(control, config.optimiser), config, output)
     start, last = run.restore(), config.run.iterations
     backward = Backward(refiner, config, accelerator)
-    optimiser = accelerator.prepare(run.optimiser)
     log = Log(output, start, as_yaml(config)) if main else None
     panels = Panels(validation, config, codec, refiner) if main and validation else None
     losses: list[Tensor] = []
@@ -289,12 +288,11 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
         task = progress.add_task("training", total=last, completed=start)
         read = prefetch(lambda step: batches.batch_at(step, *share), start, last - start)
         for step, batch in enumerate(read, start):
-            rate = set_learning_rate(optimiser, step, last, config.optimiser)
+            rate = learning_rate_at(step, last, config.optimiser)
             loss = backward(batch)
             if config.optimiser.clip is not None:
                 accelerator.clip_grad_norm_(control.parameters(), config.optimiser.clip)
-            optimiser.step()
-            optimiser.zero_grad()
+            run.optimiser.step(rate)
             run.averaged.update(control, step)
 
             done = step + 1

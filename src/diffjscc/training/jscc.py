@@ -31,10 +31,10 @@ from diffjscc.scheme import Channel, Scheme
 from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig, as_yaml
 from diffjscc.training.loop import (
     Log,
+    Optimiser,
     Run,
     Swapped,
     learning_rate_at,
-    make_optimiser,
 )
 from diffjscc.training.pictures import open_pictures
 
@@ -182,11 +182,9 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
     shares = rate_shares(config, len(codec.rates))
     if init is not None:
         codec.load_state_dict(load_codec(init).state_dict())
-    run = Run(codec, make_optimiser(codec, config.optimiser), config, output)
+    run = Run(codec, Optimiser(codec, config.optimiser), config, output)
     start = run.restore()
-    transmission, optimiser = accelerator.prepare(
-        Transmission(codec, config.channel), run.optimiser
-    )
+    transmission = accelerator.prepare(Transmission(codec, config.channel))
     log = Log(output, start, as_yaml(config)) if main else None
     levels = TrainingLevels(codec.rates)
     last = config.run.iterations
@@ -196,15 +194,13 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
         batches = prefetch(lambda step: crops.batch_at(step, *share), start, last - start)
         for step, images in enumerate(batches, start):
             snr_db, rates, seeds = conditions(config, shares, step, *share)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate_at(step, last, config.optimiser)
+            rate = learning_rate_at(step, last, config.optimiser)
             mse = transmission(images.to(device), snr_db.to(device), rates, seeds)
             loss = distortion(mse, config.loss)
             accelerator.backward(loss)
             if config.optimiser.clip is not None:
                 accelerator.clip_grad_norm_(codec.parameters(), config.optimiser.clip)
-            optimiser.step()
-            optimiser.zero_grad()
+            run.optimiser.step(rate)
             run.averaged.update(codec, step)
             levels.add(rates, mse)
 
@@ -213,7 +209,6 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
             if log is None:
                 continue
             if done % config.run.log_every == 0:
-                rate = learning_rate_at(step, last, config.optimiser)
                 log.numbers(done, {"loss": loss.item(), "learning rate": rate} | levels.report())
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)

@@ -35,14 +35,66 @@ PROLONGABLE = {
 }
 
 
-def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and filters only."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+class Optimiser:
+    """AdamW, and Muon (torch.optim) for the weights that a config names, as one.
+
+    Weight decay is on matrices and filters only. Muon's steps are scaled to the size of AdamW's,
+    so one step size serves both.
+
+    Args:
+        model: whose trainable parameters it moves.
+        config: its settings.
+
+    Raises:
+        ValueError: a name in `config.muon` that no weight has.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        matrices = {name: p for name, p in trained.items() if _is_named(name, config.muon)}
+        if any(p.ndim != 2 for p in matrices.values()):
+            wrong = [name for name, p in matrices.items() if p.ndim != 2]
+            raise ValueError(f"optimiser.muon is for matrices; {wrong[0]} is none")
+        for wanted in config.muon:
+            if not any(_is_named(name, (wanted,)) for name in matrices):
+                raise ValueError(f"optimiser.muon names {wanted!r}, but no weight is named so")
+        others = [p for name, p in trained.items() if name not in matrices]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        rate, decay = config.learning_rate, config.weight_decay
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
+        ]
+        if matrices:
+            matched = "match_rms_adamw"
+            values = list(matrices.values())
+            self.parts.append(
+                torch.optim.Muon(values, lr=rate, weight_decay=decay, adjust_lr_fn=matched)
+            )
+
+    def step(self, learning_rate: float) -> None:
+        """Move the parameters along their gradients, which are then forgotten."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            part.step()
+            part.zero_grad()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """What the next steps depend on."""
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        """Take up a state."""
+        for part, own in zip(self.parts, state, strict=True):
+            part.load_state_dict(own)
+
+
+def _is_named(weight: str, layers: tuple[str, ...]) -> bool:
+    """Whether "….layer.weight" is the weight of a layer of one of these names."""
+    return weight.endswith(".weight") and weight.split(".")[-2] in layers
 
 
 def learning_rate_at(step: int, iterations: int, config: OptimiserConfig) -> float:
@@ -51,16 +103,6 @@ def learning_rate_at(step: int, iterations: int, config: OptimiserConfig) -> flo
     if config.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * step / iterations))
     return rate * min(1.0, (iterations - step) / max(config.tail, 1))
-
-
-def set_learning_rate(
-    optimiser: torch.optim.Optimizer, step: int, iterations: int, config: OptimiserConfig
-) -> float:
-    """Set the step size of iteration `step`, and return it; see `learning_rate_at`."""
-    rate = learning_rate_at(step, iterations, config)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    return rate
 
 
 class Averaged:
@@ -118,7 +160,7 @@ class Run:
     """
 
     def __init__(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, config: StageConfig, folder: Path
+        self, model: nn.Module, optimiser: Optimiser, config: StageConfig, folder: Path
     ) -> None:
         self.model, self.optimiser, self.config = model, optimiser, config
         self.averaged = Averaged(model, config.run.ema)

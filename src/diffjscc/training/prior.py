@@ -38,7 +38,7 @@ from diffjscc.refiners.vae import VAE
 from diffjscc.training.config import PriorConfig, UNetArchitecture, as_yaml
 from diffjscc.training.frozen import encoder_hash, load_vae
 from diffjscc.training.latents import EpochOrder, LatentFolder, PictureLatents
-from diffjscc.training.loop import Log, Run, Swapped, make_optimiser, set_learning_rate
+from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.noise import add_noise, mean_square, step_weights
 from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import fill, fitted
@@ -193,10 +193,10 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
     set_seed(config.run.seed)
     unet = build(config.unet, vae.config.latent_channels, init).to(device)
     output.mkdir(parents=True, exist_ok=True)
-    run = Run(unet, make_optimiser(unet, config.optimiser), config, output)
+    run = Run(unet, Optimiser(unet, config.optimiser), config, output)
     start, last = run.restore(), config.run.iterations
     weights = step_weights(powers, config.min_snr_gamma).to(device)
-    error, optimiser = accelerator.prepare(NoiseError(unet, powers.to(device)), run.optimiser)
+    error = accelerator.prepare(NoiseError(unet, powers.to(device)))
     log = Log(output, start, as_yaml(config)) if main else None
     losses: list[Tensor] = []
     unet.train()
@@ -204,14 +204,13 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
         task = progress.add_task("training", total=last, completed=start)
         read = prefetch(lambda step: batches.batch_at(step, *share), start, last - start)
         for step, batch in enumerate(read, start):
-            rate = set_learning_rate(optimiser, step, last, config.optimiser)
+            rate = learning_rate_at(step, last, config.optimiser)
             clean, noise, t = (tensor.to(device) for tensor in batch)
             loss = (weights[t] * error(clean, noise, t)).mean()
             accelerator.backward(loss)
             if config.optimiser.clip is not None:
                 accelerator.clip_grad_norm_(unet.parameters(), config.optimiser.clip)
-            optimiser.step()
-            optimiser.zero_grad()
+            run.optimiser.step(rate)
             run.averaged.update(unet, step)
 
             done = step + 1

@@ -27,7 +27,7 @@ from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.training.config import VAEConfig, VAELossConfig, as_yaml
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
-from diffjscc.training.loop import Log, Run, Swapped, make_optimiser, set_learning_rate
+from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.pictures import open_pictures
 
 TILE = 128  # latent cells: validation pictures are coded whole
@@ -147,9 +147,9 @@ def train(config: VAEConfig, output: Path, init: str | None = None) -> Path:
     set_seed(config.run.seed)
     built = build(config, init).to(device)
     vae, lpips, networks = built.vae, built.lpips, built.trained
-    run = Run(networks, make_optimiser(networks, config.optimiser), config, output)
+    run = Run(networks, Optimiser(networks, config.optimiser), config, output)
     start = run.restore()
-    game, optimiser = accelerator.prepare(built, run.optimiser)
+    game = accelerator.prepare(built)
     log = Log(output, start, as_yaml(config)) if main else None
     last = config.run.iterations
     training_mode(networks, vae, config)
@@ -158,13 +158,12 @@ def train(config: VAEConfig, output: Path, init: str | None = None) -> Path:
         batches = prefetch(lambda step: crops.batch_at(step, *share), start, last - start)
         for step, images in enumerate(batches, start):
             seeds = noise_seeds(config.run.seed, step, config.run.batch, *share)
-            rate = set_learning_rate(optimiser, step, last, config.optimiser)
+            rate = learning_rate_at(step, last, config.optimiser)
             losses = game(images.to(device, memory_format=torch.channels_last), seeds, step)
             accelerator.backward(losses["total"])
             if config.optimiser.clip is not None:
                 accelerator.clip_grad_norm_(vae.parameters(), config.optimiser.clip)
-            optimiser.step()
-            optimiser.zero_grad()
+            run.optimiser.step(rate)
             run.averaged.update(networks, step)
 
             done = step + 1
