@@ -31,10 +31,10 @@ from diffjscc.refiners.sampling import paper_scheduler, signal_powers
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
 from diffjscc.training.config import ControlConfig, load_config, shipped_configs
-from diffjscc.training.control import NoiseError, train
+from diffjscc.training.control import train
 from diffjscc.training.frozen import load_prior, load_vae
 from diffjscc.training.latents import LatentBatches, LatentFolder, part_path, write_part
-from diffjscc.training.noise import step_weights
+from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.precompute import Precomputation, fitted, precompute, settings
 from toy_refiner import make_control, make_text_encoder, make_tokenizer, make_unet, make_vae
 

@@ -48,6 +48,8 @@ CaptionerName = Literal["blip2", "none"]
 ColourFix = Literal["wavelet", "adain", "none"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 Format = Literal["diffjscc", "released"]
+ConfigName = Annotated[str, typer.Option(help="Shipped config or YAML file.")]
+RunFolder = Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")]
 
 
 def _receiver(description: str) -> OptionInfo:
@@ -266,10 +268,8 @@ def train_jscc(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
     ] = None,
-    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-jscc",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
-        "runs/jscc"
-    ),
+    config: ConfigName = "compact-jscc",
+    output: RunFolder = Path("runs/jscc"),
     init: Annotated[str | None, typer.Option(help="Weights to start from.")] = None,
 ) -> None:
     """Train a codec; run again to go on after an interruption.
@@ -289,10 +289,8 @@ def train_vae(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
     ] = None,
-    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-vae",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
-        "runs/vae"
-    ),
+    config: ConfigName = "compact-vae",
+    output: RunFolder = Path("runs/vae"),
     init: Annotated[str | None, typer.Option(help="Weights whose VAE to start from.")] = None,
 ) -> None:
     """Train a VAE, the first half of a prior; run again to go on after an interruption."""
@@ -309,10 +307,8 @@ def train_prior(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=32 …")
     ] = None,
-    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-prior",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
-        "runs/prior"
-    ),
+    config: ConfigName = "compact-prior",
+    output: RunFolder = Path("runs/prior"),
     init: Annotated[str | None, typer.Option(help="Weights whose prior to start from.")] = None,
 ) -> None:
     """Train a latent diffusion prior on a VAE; run again to go on after an interruption."""
@@ -329,7 +325,7 @@ def precompute_latents(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: precompute.bins=8 …")
     ] = None,
-    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-control",
+    config: ConfigName = "compact-control",
 ) -> None:
     """Prepare what `train control` reads; run again to go on after an interruption.
 
@@ -348,10 +344,8 @@ def train_control(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=32 …")
     ] = None,
-    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")] = "compact-control",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path(
-        "runs/control"
-    ),
+    config: ConfigName = "compact-control",
+    output: RunFolder = Path("runs/control"),
     init: Annotated[
         str | None, typer.Option(help="Weights whose control module to start from.")
     ] = None,

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -26,7 +26,7 @@ from diffjscc.models.build import closest
 from diffjscc.models.storage import WeightsError, compare, read_json, read_shards, write_shards
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.latents import ConditionEncoder
-from diffjscc.refiners.vae import VAE, CompactVAE
+from diffjscc.refiners.vae import VAE, VAES
 
 Model: TypeAlias = UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder
 
@@ -36,7 +36,7 @@ CLASSES: dict[str, tuple[type[Model], ...]] = {
     "unet": (UNet2DConditionModel,),
     "control": (ControlModule,),
     "text_encoder": (CLIPTextModel,),
-    "vae": (AutoencoderKL, CompactVAE),
+    "vae": VAES,
     "condition_encoder": (ConditionEncoder,),
 }
 # Settings of CLIPTextConfig that describe the network. Others are passed over: among them are

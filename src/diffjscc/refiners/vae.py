@@ -168,3 +168,4 @@ class CompactVAE(ModelMixin, ConfigMixin):
 
 
 VAE: TypeAlias = AutoencoderKL | CompactVAE
+VAES: tuple[type[VAE], ...] = (AutoencoderKL, CompactVAE)

@@ -18,60 +18,31 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.crops import prefetch
 from diffjscc.data.sources import PictureSource
 from diffjscc.evaluation.lpips import LPIPS, MetricUnavailable
 from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.networks import load_network
-from diffjscc.models.pretrained import find_weights, load_codec, save_codec
+from diffjscc.models.networks import Network
+from diffjscc.models.pretrained import load_codec, save_codec
 from diffjscc.models.receiver import save_refiner
-from diffjscc.models.storage import WeightsError, compare
+from diffjscc.models.storage import WeightsError
 from diffjscc.refiners.config import DiffusionConfig
-from diffjscc.refiners.control import ControlModule, Denoiser
+from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import SamplerConfig, signal_powers
 from diffjscc.scheme import Scheme
 from diffjscc.training.config import ControlConfig, as_yaml
-from diffjscc.training.frozen import load_prior
+from diffjscc.training.frozen import load_prior, take_over
 from diffjscc.training.jscc import make_channel
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
-from diffjscc.training.noise import add_noise, mean_square, step_weights
+from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import chosen_rates, settings
-
-
-class NoiseError(nn.Module):
-    """How wrong prior and control module are about noise; what a data-parallel wrapper wraps.
-
-    Args:
-        denoiser: the frozen prior and the control module in training.
-        powers: ᾱ of every time step, float64 [T].
-    """
-
-    powers: Tensor
-
-    def __init__(self, denoiser: Denoiser, powers: Tensor) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-        self.register_buffer("powers", powers, persistent=False)
-
-    def forward(
-        self,
-        clean: Tensor,
-        noise: Tensor,
-        t: Tensor,
-        condition: Tensor,
-        snr_db: Tensor,
-        context: Tensor | None,
-    ) -> Tensor:
-        """MSE of the predicted noise, float32 [B]; see `Batch` and `ControlModule.forward`."""
-        z_t = add_noise(clean, noise, self.powers[t])
-        return mean_square(self.denoiser(z_t, t, condition, snr_db, context) - noise)
 
 
 def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusion:
@@ -113,8 +84,7 @@ def start_from(control: ControlModule, source: str) -> None:
     Raises:
         WeightsError: it is missing, damaged, of another prior, or reads the SNR in another way.
     """
-    folder = find_weights(source)
-    earlier = load_network(folder, "control", lambda tensor: tensor.float())
+    earlier = take_over(Network("control", control), source, "control module")
     for name in ("snr_scale", "min_snr"):
         ours, theirs = control.config[name], earlier.config[name]
         if ours != theirs:
@@ -122,8 +92,6 @@ def start_from(control: ControlModule, source: str) -> None:
                 f"the control module of {source} has {name} {theirs}, the config {ours}; set "
                 f"{name}={theirs} to start from it"
             )
-    compare(control.state_dict(), earlier.state_dict(), f"{source}'s control module")
-    control.load_state_dict(earlier.state_dict())
 
 
 def check_sizes(config: ControlConfig, refiner: ControlledDiffusion, processes: int) -> None:

@@ -12,14 +12,14 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
 
+from diffjscc.models.networks import Model, Network, load_network
+from diffjscc.models.pretrained import find_weights
 from diffjscc.models.sources import bundled_weights, find_folder
-from diffjscc.models.storage import WeightsError
+from diffjscc.models.storage import WeightsError, compare
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.refiners.vae import VAE, CompactVAE
+from diffjscc.refiners.vae import VAE, VAES
 
 T = TypeVar("T")
-
-VAES: dict[str, type[VAE]] = {"AutoencoderKL": AutoencoderKL, "CompactVAE": CompactVAE}
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,15 @@ def load_vae(source: str) -> VAE:
     place = find_prior(source)
     config = _part(source, "vae", lambda: AutoencoderKL.load_config(place, subfolder="vae"))
     name = config["_class_name"]
-    if name not in VAES:
+    known = {kind.__name__: kind for kind in VAES}
+    if name not in known:
         raise WeightsError(
-            f"the vae of prior {source!r} is of the class {name!r}; known: {', '.join(VAES)}"
+            f"the vae of prior {source!r} is of the class {name!r}; known: {', '.join(known)}"
         )
     vae: VAE = _part(
         source,
         "vae",
-        lambda: VAES[name].from_pretrained(place, subfolder="vae", torch_dtype=torch.float32),
+        lambda: known[name].from_pretrained(place, subfolder="vae", torch_dtype=torch.float32),
     )
     return vae.requires_grad_(False).eval()
 
@@ -151,6 +152,23 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
             lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"),
         )
     return TextFeatures(encoder.requires_grad_(False).eval(), tokenizer)
+
+
+def take_over(network: Network, source: str, name: str) -> Model:
+    """Give a network the numbers of an earlier one, and return that.
+
+    Args:
+        network: the one to go on with.
+        source: weights that hold the earlier one.
+        name: what the network is called.
+
+    Raises:
+        WeightsError: it is missing, damaged or of another architecture.
+    """
+    earlier = load_network(find_weights(source), network.folder, lambda tensor: tensor.float())
+    compare(network.model.state_dict(), earlier.state_dict(), f"{source}'s {name}")
+    network.model.load_state_dict(earlier.state_dict())
+    return earlier
 
 
 def tensors_hash(module: nn.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def add_noise(clean: Tensor, noise: Tensor, power: Tensor) -> Tensor:
@@ -15,6 +15,29 @@ def add_noise(clean: Tensor, noise: Tensor, power: Tensor) -> Tensor:
 def mean_square(errors: Tensor) -> Tensor:
     """Mean square of each [C, h, w], float32 [B]."""
     return errors.float().square().mean(dim=(1, 2, 3))
+
+
+class NoiseError(nn.Module):
+    """How wrong a network is about noise; what a data-parallel wrapper wraps.
+
+    Args:
+        denoiser: from z_t [B, C, h, w], t [B] and conditions to the noise in z_t.
+        powers: ᾱ of every time step, float64 [T].
+    """
+
+    powers: Tensor
+
+    def __init__(self, denoiser: nn.Module, powers: Tensor) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.register_buffer("powers", powers, persistent=False)
+
+    def forward(
+        self, clean: Tensor, noise: Tensor, t: Tensor, *conditions: Tensor | None
+    ) -> Tensor:
+        """MSE of the predicted noise, float32 [B], of latents and noise [B, C, h, w] at t [B]."""
+        z_t = add_noise(clean, noise, self.powers[t])
+        return mean_square(self.denoiser(z_t, t, *conditions) - noise)
 
 
 def step_weights(powers: Tensor, gamma: float | None) -> Tensor:

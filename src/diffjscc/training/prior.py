@@ -22,10 +22,7 @@ from torch import Tensor, nn
 
 from diffjscc.data.crops import prefetch
 from diffjscc.data.sources import PictureSource
-from diffjscc.models.networks import Network, load_network, save_network
-from diffjscc.models.pretrained import find_weights
-from diffjscc.models.storage import compare
-from diffjscc.refiners.config import DiffusionConfig
+from diffjscc.models.networks import Network, save_network
 from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.sampling import (
     SamplerConfig,
@@ -36,14 +33,13 @@ from diffjscc.refiners.sampling import (
 )
 from diffjscc.refiners.vae import VAE
 from diffjscc.training.config import PriorConfig, UNetArchitecture, as_yaml
-from diffjscc.training.frozen import encoder_hash, load_vae
+from diffjscc.training.frozen import encoder_hash, load_vae, take_over
 from diffjscc.training.latents import EpochOrder, LatentFolder, PictureLatents
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
-from diffjscc.training.noise import add_noise, mean_square, step_weights
+from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.pictures import open_pictures
-from diffjscc.training.precompute import fill, fitted
+from diffjscc.training.precompute import TILE, fill, fitted
 
-TILE = DiffusionConfig().tile
 SAMPLES = 4  # pictures that validation paints
 
 
@@ -62,33 +58,26 @@ def build(config: UNetArchitecture, latent_channels: int, init: str | None) -> U
         norm_num_groups=config.norm_groups,
     )
     if init is not None:
-        earlier = load_network(find_weights(init), "unet", lambda tensor: tensor.float())
-        compare(unet.state_dict(), earlier.state_dict(), f"{init}'s prior")
-        unet.load_state_dict(earlier.state_dict())
+        take_over(Network("unet", unet), init, "prior")
     return unet.to(memory_format=torch.channels_last)
 
 
-class NoiseError(nn.Module):
-    """How wrong a prior is about noise; what a data-parallel wrapper wraps.
+class Alone(nn.Module):
+    """A prior without a control module and without text, as one function.
 
     Args:
-        unet: the prior in training.
-        powers: ᾱ of every time step, float64 [T].
+        unet: the prior.
     """
 
-    powers: Tensor
-
-    def __init__(self, unet: UNet2DConditionModel, powers: Tensor) -> None:
+    def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.unet = unet
-        self.register_buffer("powers", powers, persistent=False)
 
-    def forward(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """MSE of the predicted noise, float32 [B], of latents and noise [B, C, h, w] at t [B]."""
-        (predicted,) = self.unet(
-            add_noise(clean, noise, self.powers[t]), t, None, return_dict=False
-        )
-        return mean_square(predicted - noise)
+    def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
+        """Noise predicted in z_t, of its shape [B, C, h, w], at time steps int64 [B]."""
+        (predicted,) = self.unet(z_t, t, None, return_dict=False)
+        noise: Tensor = predicted
+        return noise
 
 
 class PriorBatches:
@@ -154,16 +143,15 @@ def validate(
     unet: UNet2DConditionModel, vae: VAE, config: PriorConfig, log: Log, step: int
 ) -> None:
     """Paint pictures from noise alone."""
-    scheduler, size = paper_scheduler(), config.data.crop // stride(vae)
+    denoiser, size = Alone(unet), config.data.crop // stride(vae)
     shape = (SAMPLES, unet.config.in_channels, size, size)
 
     def predict(z: Tensor, t: int) -> Tensor:
-        steps = torch.full((len(z),), t, device=z.device)
-        noise: Tensor = unet(z, steps, None, return_dict=False)[0]
-        return noise
+        predicted: Tensor = denoiser(z, torch.full((len(z),), t, device=z.device))
+        return predicted
 
     noise = gaussian(shape, torch.Generator().manual_seed(0), unet.device)
-    latents = sample(predict, scheduler, SamplerConfig("dpm-solver++", 25), noise)
+    latents = sample(predict, paper_scheduler(), SamplerConfig("dpm-solver++", 25), noise)
     log.pictures(step, "samples", decode(vae, latents, TILE))
 
 
@@ -196,7 +184,7 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
     run = Run(unet, Optimiser(unet, config.optimiser), config, output)
     start, last = run.restore(), config.run.iterations
     weights = step_weights(powers, config.min_snr_gamma).to(device)
-    error = accelerator.prepare(NoiseError(unet, powers.to(device)))
+    error = accelerator.prepare(NoiseError(Alone(unet), powers.to(device)))
     log = Log(output, start, as_yaml(config)) if main else None
     losses: list[Tensor] = []
     unet.train()

@@ -20,17 +20,17 @@ from diffjscc.data.crops import TrainingCrops, prefetch
 from diffjscc.data.sources import PictureSource
 from diffjscc.evaluation.lpips import LPIPS
 from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.networks import Network, load_network, save_network
-from diffjscc.models.pretrained import find_weights
-from diffjscc.models.storage import compare
+from diffjscc.models.networks import Network, save_network
+from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.training.config import VAEConfig, VAELossConfig, as_yaml
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
+from diffjscc.training.frozen import take_over
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.pictures import open_pictures
 
-TILE = 128  # latent cells: validation pictures are coded whole
+TILE = DiffusionConfig().tile
 
 
 class Game(nn.Module):
@@ -83,9 +83,7 @@ def build(config: VAEConfig, init: str | None) -> Game:
     """The networks at the start of a run; `init` is described at `train`."""
     vae = CompactVAE(**config.vae.model_dump())
     if init is not None:
-        earlier = load_network(find_weights(init), "vae", lambda tensor: tensor.float())
-        compare(vae.state_dict(), earlier.state_dict(), f"{init}'s VAE")
-        vae.load_state_dict(earlier.state_dict())
+        take_over(Network("vae", vae), init, "VAE")
     vae = vae.to(memory_format=torch.channels_last)
     if config.freeze_encoder:
         vae.encoder.requires_grad_(False)
