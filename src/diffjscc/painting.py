@@ -6,21 +6,19 @@ import math
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from diffjscc.models.diffjscc import DiffJSCC
 from diffjscc.models.pretrained import bundled_weights, find_weights, has_refiner
+from diffjscc.names import CaptionerName, ColourFix, DTypeName, RefinerName, SamplerName, Start
 from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError, FixedCaption
 
 if TYPE_CHECKING:  # a codec alone does not wait for diffusers
-    from diffjscc.refiners.colour import ColourFix
     from diffjscc.refiners.config import DiffusionConfig
     from diffjscc.refiners.diffusion import ControlledDiffusion
-    from diffjscc.refiners.sampling import SamplerName, Start
 
-DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 DTYPES: dict[DTypeName, torch.dtype | None] = {
     "auto": None,
     "float32": torch.float32,
@@ -49,7 +47,7 @@ class PaintingOptions:
     sampler: SamplerName | None = None
     steps: int | None = None
     start: Start | None = None
-    captioner: Literal["blip2", "none"] | None = None
+    captioner: CaptionerName | None = None
     caption: str | None = None
     guidance: float | None = None
     colour_fix: ColourFix | None = None
@@ -125,7 +123,7 @@ class PaintingOptions:
 def load_scheme(
     source: str | Path,
     rate: str | float | Fraction | None,
-    refiner: Literal["diffusion", "none"] | None,
+    refiner: RefinerName | None,
     options: PaintingOptions,
     device: str = "auto",
 ) -> DiffJSCC:

@@ -58,5 +58,6 @@ def send(
         values=state.gain * symbols.values + amplitude * noise,
         image_size=symbols.image_size,
         nominal_rate=symbols.nominal_rate,
+        uses_by_kind=symbols.uses_by_kind,
         state=state,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +12,7 @@ from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
+from diffjscc.settings import closest
 
 Config = TypeVar("Config")
 
@@ -21,12 +21,6 @@ CODECS: dict[str, tuple[type[Any], type[Any]]] = {
     "DeepJSCC": (DeepJSCC, DeepJSCCConfig),
     "SwinJSCC": (SwinJSCC, SwinJSCCConfig),
 }
-
-
-def closest(word: str, known: list[str]) -> str:
-    """What a misspelt word may have meant, or what is known."""
-    match = get_close_matches(word, known, n=1)
-    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
 
 
 def build_config(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:

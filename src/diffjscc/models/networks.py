@@ -22,11 +22,11 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from diffjscc.models.build import closest
 from diffjscc.models.storage import WeightsError, compare, read_json, read_shards, write_shards
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.vae import VAE, VAES
+from diffjscc.settings import closest
 
 Model: TypeAlias = UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder
 

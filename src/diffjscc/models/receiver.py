@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from diffjscc.models.build import build_config, closest
+from diffjscc.models.build import build_config
 from diffjscc.models.networks import (
     CLASSES,
     Model,
@@ -37,6 +37,7 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.text import TextFeatures, load_tokenizer
+from diffjscc.settings import closest
 
 __all__ = ["has_refiner", "load_refiner", "save_refiner"]
 

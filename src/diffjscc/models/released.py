@@ -19,7 +19,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -46,13 +46,13 @@ from diffjscc.models.storage import (
     write_shards,
     write_tensors,
 )
+from diffjscc.names import WeightsFormat
 
-Direction = Literal["diffjscc", "released"]
 Advance = Callable[[int], None]
 
 
 def convert_released(
-    source: str | Path, destination: str | Path, to: Direction = "diffjscc"
+    source: str | Path, destination: str | Path, to: WeightsFormat = "diffjscc"
 ) -> Path:
     """Convert a released checkpoint to our format, or one in our format back.
 
@@ -70,8 +70,8 @@ def convert_released(
         FileExistsError: `destination` holds something already.
         OSError: it cannot be written, or the disk has too little space.
     """
-    if to not in get_args(Direction):
-        raise ValueError(f"to is {to!r}; it must be one of {', '.join(get_args(Direction))}")
+    if to not in get_args(WeightsFormat):
+        raise ValueError(f"to is {to!r}; it must be one of {', '.join(get_args(WeightsFormat))}")
     target = Path(destination)
     with new_folder(target) as folder:
         if to == "diffjscc":

@@ -6,13 +6,13 @@ Both fixes take whole pictures, before they are clamped.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ColourFix = Literal["wavelet", "adain", "none"]
+from diffjscc.names import ColourFix
+
 LEVELS = 5
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
-from diffjscc.refiners.colour import ColourFix
+from diffjscc.names import ColourFix, Geometry
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.sampling import SamplerConfig
-
-Geometry = Literal["reflect", "released"]
 
 
 @dataclass(frozen=True)

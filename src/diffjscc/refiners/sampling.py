@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
+from diffjscc.names import SamplerName, Start
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.scheme import Generator
-
-SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
-Start = Literal["noise", "initial"]
 
 # Noisy latent [B, C, h, w] and time step to the noise predicted in it.
 Predict = Callable[[Tensor, int], Tensor]

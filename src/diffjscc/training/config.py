@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from diffjscc.models.build import closest
-from diffjscc.refiners.sampling import SamplerName
+from diffjscc.channels.choice import ChannelChoice
+from diffjscc.names import SamplerName
+from diffjscc.settings import Positive, Section, check, overridden, read_yaml
 
-Positive = Annotated[int, Field(gt=0)]
 SHIPPED = resources.files("diffjscc.training") / "configs"
-
-
-class Section(BaseModel):
-    """A group of settings; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataConfig(Section):
@@ -71,13 +64,10 @@ class OptimiserConfig(Section):
     clip: Annotated[float, Field(gt=0)] | None = None
 
 
-class ChannelConfig(Section):
+class ChannelConfig(ChannelChoice):
     """The channel trained over; the SNR is uniform in `snr_db`, one draw per picture."""
 
-    name: Literal["awgn", "rayleigh", "rician"] = "awgn"
     snr_db: tuple[float, float] = (0.0, 14.0)
-    k_factor: Annotated[float, Field(ge=0)] = 4.0
-    transmitter_csi: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> ChannelConfig:
@@ -329,64 +319,9 @@ def load_config(kind: type[Config], source: str, overrides: Sequence[str] = ()) 
             that breaks its rule.
     """
     shipped = SHIPPED / f"{source}.yaml"
-    path = shipped if shipped.is_file() else Path(source)
+    path = Path(str(shipped)) if shipped.is_file() else Path(source)
     if not path.is_file():
         raise ValueError(
             f"config {source!r} is neither a file nor one of {', '.join(shipped_configs(kind))}"
         )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config {source} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(  # noqa: TRY004 - a broken file, not a wrong call
-            f"config {source} holds {type(values).__name__}; a mapping is needed"
-        )
-    for override in overrides:
-        _apply(values, override)
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(f"config {source}: {_explain(error, kind)}") from error
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise ValueError(f"override {override!r} is not of the form key=value")
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ValueError(f"override {override!r}: {section} is not a section")  # noqa: TRY004
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"override {override!r}: the value is not valid YAML") from error
-
-
-def _explain(error: ValidationError, kind: type[Section]) -> str:
-    """Every broken rule on one line: where, which, and the closest known key."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            known = list(_section_at(kind, item["loc"][:-1]).model_fields)
-            lines.append(f"unknown key {where!r}; {closest(str(item['loc'][-1]), known)}")
-        else:
-            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
-    return "; ".join(lines)
-
-
-def _section_at(kind: type[Section], location: Sequence[int | str]) -> type[Section]:
-    for name in location:
-        annotation = kind.model_fields[str(name)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            kind = annotation
-    return kind
-
-
-def as_yaml(config: Section) -> str:
-    """The whole config, defaults included, as YAML."""
-    values: Mapping[str, Any] = config.model_dump(mode="json")
-    return yaml.safe_dump(dict(values), sort_keys=False)
+    return check(kind, overridden(read_yaml(path), overrides), f"config {source}")

@@ -23,7 +23,8 @@ from torch import Tensor
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.crops import prefetch
 from diffjscc.data.sources import PictureSource
-from diffjscc.evaluation.lpips import LPIPS, MetricUnavailable
+from diffjscc.evaluation.lpips import LPIPS
+from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.evaluation.metrics import psnr
 from diffjscc.models.networks import Network
 from diffjscc.models.pretrained import load_codec, save_codec
@@ -35,9 +36,9 @@ from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import SamplerConfig, signal_powers
 from diffjscc.scheme import Scheme
-from diffjscc.training.config import ControlConfig, as_yaml
+from diffjscc.settings import as_yaml
+from diffjscc.training.config import ControlConfig
 from diffjscc.training.frozen import load_prior, take_over
-from diffjscc.training.jscc import make_channel
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.noise import NoiseError, step_weights
@@ -201,7 +202,7 @@ class Panels:
             rate = self.rates[number % len(self.rates)]
             scheme = Scheme(self.codec, rate, self.refiner)
             generator = torch.Generator().manual_seed(number)
-            result = scheme(picture, make_channel(self.config.channel, snr_db), generator)
+            result = scheme(picture, self.config.channel.at(snr_db), generator)
             for name, image in (("initial", result.initial), ("final", result.image)):
                 values.setdefault(f"psnr/{name}", []).append(psnr(image, picture).item())
                 if self.lpips is not None:

@@ -20,15 +20,15 @@ from accelerate.utils import set_seed
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from diffjscc.channels import AWGN, Rayleigh, Rician
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.crops import TrainingCrops, prefetch
 from diffjscc.data.sources import PictureSource
 from diffjscc.evaluation.metrics import psnr
 from diffjscc.models.build import build_codec
 from diffjscc.models.pretrained import load_codec, save_codec
-from diffjscc.scheme import Channel, Scheme
-from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig, as_yaml
+from diffjscc.scheme import Scheme
+from diffjscc.settings import as_yaml
+from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig
 from diffjscc.training.loop import (
     Log,
     Optimiser,
@@ -37,15 +37,6 @@ from diffjscc.training.loop import (
     learning_rate_at,
 )
 from diffjscc.training.pictures import open_pictures
-
-
-def make_channel(config: ChannelConfig, snr_db: Tensor | float) -> Channel:
-    """The configured channel at these SNRs."""
-    if config.name == "awgn":
-        return AWGN(snr_db)
-    if config.name == "rayleigh":
-        return Rayleigh(snr_db, transmitter_csi=config.transmitter_csi)
-    return Rician(snr_db, config.k_factor, config.transmitter_csi)
 
 
 class Transmission(nn.Module):
@@ -67,7 +58,7 @@ class Transmission(nn.Module):
         for index in sorted(set(rates.tolist())):
             chosen = (rates == index).nonzero().flatten()
             generators = [torch.Generator().manual_seed(s) for s in seeds[chosen].tolist()]
-            channel = make_channel(self.channel, snr_db[chosen])
+            channel = self.channel.at(snr_db[chosen])
             scheme = Scheme(self.codec, self.codec.rates[index])
             received = scheme.send(images[chosen], channel, generators)
             errors = self.codec.reconstruct(received).float() - images[chosen]
@@ -126,7 +117,7 @@ def validate(
     for rate in codec.rates:
         scheme = Scheme(codec, rate)
         for snr_db in (low, (low + high) / 2, high):
-            channel = make_channel(config.channel, snr_db)
+            channel = config.channel.at(snr_db)
             values = []
             for number, picture in enumerate(pictures):
                 generator = torch.Generator().manual_seed(number)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from diffjscc.data.files import atomic_write
-from diffjscc.training.config import OptimiserConfig, StageConfig, as_yaml
+from diffjscc.settings import as_yaml
+from diffjscc.training.config import OptimiserConfig, StageConfig
 
 # Settings that may change when a run goes on: they alter its length, its reports or the memory
 # that it takes, alone.

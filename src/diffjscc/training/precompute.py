@@ -36,7 +36,6 @@ from diffjscc.refiners.vae import VAE
 from diffjscc.scheme import Scheme
 from diffjscc.training.config import ControlConfig
 from diffjscc.training.frozen import encoder_hash, has_text, load_vae, tensors_hash
-from diffjscc.training.jscc import make_channel
 from diffjscc.training.latents import (
     INDEX,
     PART,
@@ -158,7 +157,7 @@ class Precomputation:
         for rate in sorted(set(rates)):
             rows = [n for n, own in enumerate(rates) if own == rate]
             scheme = Scheme(self.codec, rate)
-            channel = make_channel(self.config.channel, snr_db[rows].to(image.device))
+            channel = self.config.channel.at(snr_db[rows].to(image.device))
             generators = [torch.Generator().manual_seed(seeds[n]) for n in rows]
             received = scheme.send(initial[rows], channel, generators)
             initial[rows] = self.codec.decode(received)

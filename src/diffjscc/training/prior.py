@@ -32,7 +32,8 @@ from diffjscc.refiners.sampling import (
     signal_powers,
 )
 from diffjscc.refiners.vae import VAE
-from diffjscc.training.config import PriorConfig, UNetArchitecture, as_yaml
+from diffjscc.settings import as_yaml
+from diffjscc.training.config import PriorConfig, UNetArchitecture
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
 from diffjscc.training.latents import EpochOrder, LatentFolder, PictureLatents
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at

@@ -24,7 +24,8 @@ from diffjscc.models.networks import Network, save_network
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.vae import CompactVAE
-from diffjscc.training.config import VAEConfig, VAELossConfig, as_yaml
+from diffjscc.settings import as_yaml
+from diffjscc.training.config import VAEConfig, VAELossConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.frozen import take_over
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at

@@ -1,0 +1,45 @@
+"""The command line. Heavy imports wait inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from diffjscc.cli import evaluation, report, results, training, transmit, weights
+
+app = typer.Typer(
+    name="diffjscc",
+    help="Send images over noisy channels; see them come back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train = typer.Typer(help="Train a part of a scheme.", no_args_is_help=True)
+fetch = typer.Typer(help="Download a data set, checked and resumable.", no_args_is_help=True)
+
+app.command()(transmit.transmit)
+app.command()(evaluation.evaluate)
+app.command()(evaluation.reproduce)
+app.command()(report.report)
+app.command()(results.plot)
+app.command()(results.compare)
+app.command()(weights.info)
+app.command()(weights.convert)
+app.command("precompute")(training.precompute_latents)
+train.command("jscc")(training.train_jscc)
+train.command("vae")(training.train_vae)
+train.command("prior")(training.train_prior)
+train.command("control")(training.train_control)
+fetch.command("kodak")(training.fetch_kodak)
+fetch.command("openimages")(training.fetch_openimages)
+app.add_typer(train, name="train")
+app.add_typer(fetch, name="fetch")
+
+
+def main() -> None:
+    """Entry point of the `diffjscc` command."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode gets "?", not a traceback
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app()

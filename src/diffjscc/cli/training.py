@@ -1,0 +1,137 @@
+"""`diffjscc train …`, `diffjscc precompute` and `diffjscc fetch …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from diffjscc.cli.terminal import plain_words, stderr, stdout
+
+ConfigName = Annotated[str, typer.Option(help="Shipped config or YAML file.")]
+RunFolder = Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")]
+
+
+def train_jscc(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
+    ] = None,
+    config: ConfigName = "compact-jscc",
+    output: RunFolder = Path("runs/jscc"),
+    init: Annotated[str | None, typer.Option(help="Weights to start from.")] = None,
+) -> None:
+    """Train a codec; run again to go on after an interruption.
+
+    On several GPUs: accelerate launch -m diffjscc train jscc …
+    """
+    with plain_words():
+        from diffjscc.training.config import JSCCConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.jscc import train  # noqa: PLC0415
+
+        weights = train(load_config(JSCCConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+def train_vae(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
+    ] = None,
+    config: ConfigName = "compact-vae",
+    output: RunFolder = Path("runs/vae"),
+    init: Annotated[str | None, typer.Option(help="Weights whose VAE to start from.")] = None,
+) -> None:
+    """Train a VAE, the first half of a prior; run again to go on after an interruption."""
+    with plain_words():
+        from diffjscc.training.config import VAEConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.vae import train  # noqa: PLC0415
+
+        weights = train(load_config(VAEConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+def train_prior(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=32 …")
+    ] = None,
+    config: ConfigName = "compact-prior",
+    output: RunFolder = Path("runs/prior"),
+    init: Annotated[str | None, typer.Option(help="Weights whose prior to start from.")] = None,
+) -> None:
+    """Train a latent diffusion prior on a VAE; run again to go on after an interruption."""
+    with plain_words():
+        from diffjscc.training.config import PriorConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.prior import train  # noqa: PLC0415
+
+        weights = train(load_config(PriorConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+def precompute_latents(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: precompute.bins=8 …")
+    ] = None,
+    config: ConfigName = "compact-control",
+) -> None:
+    """Prepare what `train control` reads; run again to go on after an interruption.
+
+    On several GPUs: accelerate launch -m diffjscc precompute …
+    """
+    with plain_words():
+        from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.precompute import precompute  # noqa: PLC0415
+
+        folder = precompute(load_config(ControlConfig, config, overrides or []))
+        stdout.print(f"latents are in {escape(str(folder))}", soft_wrap=True)
+
+
+def train_control(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: run.batch=32 …")
+    ] = None,
+    config: ConfigName = "compact-control",
+    output: RunFolder = Path("runs/control"),
+    init: Annotated[
+        str | None, typer.Option(help="Weights whose control module to start from.")
+    ] = None,
+) -> None:
+    """Train a prior's control module; run again to go on after an interruption.
+
+    Run `diffjscc precompute` with the same config and settings first.
+    On several GPUs: accelerate launch -m diffjscc train control …
+    """
+    with plain_words():
+        from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.control import train  # noqa: PLC0415
+
+        weights = train(load_config(ControlConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
+def fetch_kodak(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("data/kodak"),
+) -> None:
+    """The 24 Kodak pictures (15 MB), on which results are reported."""
+    with plain_words():
+        from diffjscc.data import fetch  # noqa: PLC0415
+
+        fetch.fetch_kodak(output)
+
+
+def fetch_openimages(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path(
+        "data/openimages"
+    ),
+    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 154_000,
+) -> None:
+    """A subset of OpenImages as large as the paper's (about 45 GB), and its manifest."""
+    with plain_words():
+        from diffjscc.data import fetch  # noqa: PLC0415
+
+        fetched = fetch.fetch_openimages(output, count=count)
+        stdout.print(f"pictures are in {escape(str(fetched.folder))}", soft_wrap=True)
+    for name, reason in fetched.failed.items():
+        stderr.print(f"[bold red]failed:[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
+    if fetched.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,42 @@
+"""`diffjscc info` and `diffjscc convert`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from diffjscc.cli.terminal import plain_words, stdout
+from diffjscc.names import WeightsFormat
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+) -> None:
+    """Versions, device, and the cards of the bundled weights."""
+    from diffjscc.models.information import information  # noqa: PLC0415
+
+    with plain_words():
+        facts = information()
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        import yaml  # noqa: PLC0415
+
+        stdout.print(escape(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)), end="")
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or hub id of a checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    to: Annotated[WeightsFormat, typer.Option(help="The format to write.")] = "diffjscc",
+) -> None:
+    """Convert the paper's released checkpoints to this package's weights, or back."""
+    with plain_words():
+        from diffjscc.models.released import convert_released  # noqa: PLC0415
+
+        folder = convert_released(source, destination, to)
+        stdout.print(f"weights are in {escape(str(folder))}", soft_wrap=True)

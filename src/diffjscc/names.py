@@ -1,0 +1,18 @@
+"""The words that users choose from. Nothing is imported, so that the command line starts fast."""
+
+from typing import Literal
+
+ChannelName = Literal["awgn", "rayleigh", "rician"]
+SchemeKind = Literal["deepjscc", "diffjscc"]
+RefinerName = Literal["diffusion", "none"]
+SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
+Start = Literal["noise", "initial"]
+CaptionerName = Literal["blip2", "none"]
+ColourFix = Literal["wavelet", "adain", "none"]
+Geometry = Literal["reflect", "released"]
+DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
+WeightsFormat = Literal["diffjscc", "released"]
+LPIPSNet = Literal["squeeze", "alex", "vgg"]
+FeatureName = Literal["squeezenet", "inception"]
+FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]
+FigureChoice = Literal[FigureName, "all"]
