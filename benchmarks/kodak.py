@@ -17,10 +17,11 @@ from rich.progress import track
 
 from diffjscc import AWGN, DiffJSCC
 from diffjscc.data.pictures import find_pictures, load_picture, quantise
-from diffjscc.evaluation.lpips import LPIPS, MetricUnavailable
+from diffjscc.evaluation.lpips import LPIPS
+from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.evaluation.metrics import ms_ssim, psnr
 from diffjscc.models.pretrained import find_weights, load_codec, weights_hash
-from diffjscc.transmission import picture_generator
+from diffjscc.transmission import Picture
 
 SNRS_DB = (-5.0, 1.0, 4.0, 7.0, 10.0, 13.0, 20.0)
 
@@ -32,7 +33,7 @@ def measure(
     """Mean PSNR, MS-SSIM and, where it is available, LPIPS (squeeze) of pictures [1, 3, H, W]."""
     sums: dict[str, float] = {}
     for picture in pictures:
-        generator = picture_generator(0, picture[0], 0)
+        generator = Picture("", picture[0]).generator(0, 0)
         image = quantise(scheme(picture, AWGN(snr_db), generator).image)
         values = {"psnr": psnr(image, picture), "ms_ssim": ms_ssim(image, picture)}
         if lpips is not None:

@@ -24,7 +24,7 @@ def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """LPIPS weights are neither in the cache nor fetched: that must not stop a transmission."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", "")
-    monkeypatch.setattr("diffjscc.evaluation.lpips.download", _offline)
+    monkeypatch.setattr("diffjscc.evaluation.metric_weights.download", _offline)
 
 
 def _offline(url: str, path: Path, *_: object, **__: object) -> Path:

@@ -11,10 +11,14 @@ from PIL import Image
 from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
-from diffjscc import AWGN, DiffJSCC
-from diffjscc.cli import _show_steps, app
+from diffjscc import AWGN, DiffJSCC, Rayleigh
+from diffjscc.cli import app
+from diffjscc.cli.terminal import show_steps
 from diffjscc.data.pictures import load_picture, quantise
 from diffjscc.evaluation.panels import MARGIN, side_by_side
+from diffjscc.evaluation.rows import Row
+from diffjscc.evaluation.uncertainty import colours, disagreement, map_label, uncertainty_picture
+from diffjscc.jobs import labels
 from diffjscc.models.diffjscc import parse_rate
 from diffjscc.refiners.captions import Blip2Captioner
 from diffjscc.refiners.config import DiffusionConfig
@@ -22,7 +26,7 @@ from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.transmission import Row, labels, picture_generator
+from diffjscc.transmission import Picture
 from test_captions import write_tiny_blip2
 from toy_refiner import QUICK, make_refiner
 
@@ -162,7 +166,7 @@ def test_options_are_honoured(options: str, source: Path, weights: Path, tmp_pat
     picture = load_picture(source)[None]
 
     def paint() -> np.ndarray:
-        image = scheme(picture, AWGN(1.0), picture_generator(0, picture[0], 0)).image
+        image = scheme(picture, AWGN(1.0), Picture("", picture[0]).generator(0, 0)).image
         return (255 * quantise(image)[0]).round().permute(1, 2, 0).numpy()
 
     usual = paint()
@@ -244,6 +248,9 @@ def test_captions_that_cannot_be_had(
         ("--guidance -1", "--guidance is -1.0; it must be"),
         ("--guidance inf", "--guidance is inf; it must be"),
         ("--strength nan", "--strength is nan; it must be"),
+        ("--refiner none --uncertainty", "goes without one; leave the option out, or --refiner"),
+        ("--samples 4", "--samples 4 is for the map of --uncertainty"),
+        ("--uncertainty --samples 1", "Invalid value for '--samples'"),
         ("--sampler euler", "'euler'"),
         ("--colour-fix sepia", "'sepia'"),
         ("--dtype int8", "'int8'"),
@@ -292,10 +299,54 @@ def test_the_table_shows_initial_and_final_figures(
     assert f"→ {row['psnr']:.2f}" in table
 
 
+def test_the_map_of_uncertainty(source: Path, weights: Path, tmp_path: Path) -> None:
+    """Every transmission has one, of as many samples as asked for; all else stays as it was."""
+    out, usual = tmp_path / "out", tmp_path / "usual"
+    options = ("--repeats", 2, "--channel", "rayleigh", "--seed", 3)
+    found = rows(source, weights, out, *options, "--uncertainty", "--samples", 3)
+    for row, before in zip(found, rows(source, weights, usual, *options), strict=True):
+        assert {**row, "seconds": None} == {**before, "seconds": None}
+    kinds = ("", "-initial", "-uncertainty")
+    written = {f"{name}{kind}.png" for name in ("a", "a-2") for kind in kinds}
+    assert {path.name for path in out.iterdir()} == {*written, "a-side-by-side.png"}
+    scheme = DiffJSCC.from_pretrained(weights, "1/128", device="cpu")
+    assert isinstance(scheme.refiner, ControlledDiffusion)
+    picture = Picture.read(source)
+    maps = []
+    for repeat, name in enumerate(("a", "a-2")):
+        generators = [picture.generator(3, repeat)]
+        received = scheme.send(picture.pixels[None], Rayleigh(1.0), generators)
+        initial = scheme.codec.decode(received)
+        samples = [scheme.refiner.draw(initial, received, 1, generators).image for _ in range(3)]
+        assert torch.equal(quantise(samples[0])[0], load_picture(out / f"{name}.png"))
+        maps.append(disagreement(quantise(torch.cat(samples))))
+        drawn = quantise(uncertainty_picture(maps[-1]))
+        assert torch.equal(load_picture(out / f"{name}-uncertainty.png"), drawn)
+    files = (source, out / "a-initial.png", out / "a.png")
+    panels = [*map(load_picture, files), colours(maps[0])]
+    words = [*labels(Row(**found[0])), map_label(maps[0], 3)]
+    sheet = quantise(side_by_side(panels, words))
+    assert torch.equal(sheet, load_picture(out / "a-side-by-side.png"))
+
+
+def test_a_map_where_nothing_was_painted(source: Path, tmp_path: Path) -> None:
+    refiner = make_refiner(sampler=SamplerConfig("ddpm", 3, "initial"))
+    own, out = save(tmp_path / "own", refiner), tmp_path / "out"
+    (row,) = rows(source, own, out, "--uncertainty", "--snr", 18, "--rate", "1/16")
+    np.testing.assert_array_equal(pixels(out / "a.png"), pixels(out / "a-initial.png"))
+    zero = torch.zeros(HEIGHT, WIDTH)
+    drawn = quantise(uncertainty_picture(zero))
+    assert torch.equal(load_picture(out / "a-uncertainty.png"), drawn)
+    panels = [load_picture(path) for path in (source, out / "a-initial.png", out / "a.png")]
+    words = [*labels(Row(**row)), map_label(zero, 8, painted=False)]
+    sheet = quantise(side_by_side([*panels, colours(zero)], words))
+    assert torch.equal(sheet, load_picture(out / "a-side-by-side.png"))
+
+
 def test_sampling_steps_are_shown(weights: Path) -> None:
     scheme = DiffJSCC.from_pretrained(weights, "1/128", device="cpu")
     with Progress(disable=True) as progress:
-        _show_steps(scheme, progress)
+        show_steps(scheme, progress)
         scheme(torch.rand(1, 3, 32, 32), AWGN(1.0))
         (task,) = progress.tasks
     assert (task.completed, task.total) == (QUICK.steps, QUICK.steps)
@@ -314,3 +365,9 @@ def test_nothing_is_overwritten(source: Path, weights: Path, tmp_path: Path) -> 
     assert "a-initial.png would be overwritten" in result.output
     result = run(source, other, "--weights", weights, "-o", tmp_path / "out", "--refiner", "none")
     assert result.exit_code == 0
+    other = other.rename(source.with_name("a-uncertainty.png"))
+    arguments = (source, other, "--weights", weights, "-o", tmp_path / "maps")
+    result = run(*arguments, "--uncertainty")
+    assert result.exit_code == 2
+    assert "a-uncertainty.png would be overwritten" in result.output
+    assert run(*arguments).exit_code == 0

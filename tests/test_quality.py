@@ -12,7 +12,7 @@ from diffjscc.data.pictures import find_pictures, load_picture, quantise
 from diffjscc.evaluation.lpips import LPIPS
 from diffjscc.evaluation.metrics import ms_ssim, psnr
 from diffjscc.models.pretrained import find_weights, weights_hash
-from diffjscc.transmission import picture_generator
+from diffjscc.transmission import Picture
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "compact-kodak.json").read_text())
 GOLDEN_RECEIVER = json.loads(
@@ -26,7 +26,7 @@ def schemes() -> list[DiffJSCC]:
 
 
 def send(scheme: DiffJSCC, picture: torch.Tensor, snr_db: float) -> torch.Tensor:
-    generator = picture_generator(0, picture[0], 0)
+    generator = Picture("", picture[0]).generator(0, 0)
     with torch.no_grad():
         return quantise(scheme(picture, AWGN(snr_db), generator).image)
 

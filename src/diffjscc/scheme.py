@@ -8,8 +8,8 @@ symbol is N0 = 10^(-snr_db/10), half in each real part, so `snr_db` is Es/N0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -28,11 +28,14 @@ class Block:
         values: complex64 [B, K]; K is every channel use that a picture costs, padding included.
         image_size: (H, W) of the pictures as the user gave them, in pixels.
         nominal_rate: the rate asked for, in channel uses per pixel (cpp).
+        uses_by_kind: what the K channel uses are spent on, such as "picture" and "padding"; empty
+            where the codec does not say.
     """
 
     values: Tensor
     image_size: tuple[int, int]
     nominal_rate: Fraction
+    uses_by_kind: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     @property
     def channel_uses(self) -> int:
@@ -207,13 +210,28 @@ class Scheme:
         snr_db = as_batch(snr_db, len(images), images.device, "snr_db")
         return self.codec.encode(images, snr_db, self.rate, gain)
 
-    def send(self, images: Tensor, channel: Channel, generator: Generator = None) -> Received:
-        """Encode pictures and send them; with transmitter CSI the encoder is told the fade."""
-        state = channel.draw(len(images), generator, images.device)
+    def send(
+        self, images: Tensor, channel: Channel, generator: Generator = None, repeats: int = 1
+    ) -> Received:
+        """Encode pictures and send them; with transmitter CSI the encoder is told the fade.
+
+        Args:
+            images: float [B, 3, H, W] in [0, 1].
+            channel: what to send over.
+            generator: drives fades and noise: one, or one per transmission.
+            repeats: transmissions N per picture.
+
+        Returns:
+            B·N transmissions, a picture's one after the other.
+        """
+        state = channel.draw(len(images) * repeats, generator, images.device)
         if channel.transmitter_csi:
+            images = images.repeat_interleave(repeats, 0)
             symbols = self.encode(images, state.snr_db, state.gain)
         else:
-            symbols = self.encode(images, state.mean_snr_db)
+            symbols = self.encode(images, state.mean_snr_db[::repeats])
+            values = symbols.values.repeat_interleave(repeats, 0)
+            symbols = replace(symbols, values=values)
         return channel(symbols, generator, state)
 
     def decode(self, received: Received, generator: Generator = None) -> Reconstruction:

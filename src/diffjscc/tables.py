@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from diffjscc.transmission import Figures, Row
+from diffjscc.evaluation.rows import Figures, Row
 
 
 def figures_table(rows: Sequence[Row]) -> Table:

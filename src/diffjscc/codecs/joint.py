@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from fractions import Fraction
@@ -114,7 +115,10 @@ class JointCodec(nn.Module, ABC):
         padded = pad_to_multiple(images, self.stride, self.padding)
         latent = self.analyse(padded, snr_db, self.rate_index(rate), gain)
         values = normalise_power(latent_to_symbols(latent))
-        return Symbols(values, (images.shape[-2], images.shape[-1]), rate)
+        height, width = images.shape[-2:]
+        picture = min(math.ceil(rate * height * width), values.shape[1])
+        kinds = {"picture": picture, "padding": values.shape[1] - picture}
+        return Symbols(values, (height, width), rate, uses_by_kind=kinds)
 
     def decode(self, received: Received) -> Tensor:
         """See `Codec.decode`."""

@@ -1,0 +1,49 @@
+"""Figures of pictures that came out of a link."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from diffjscc.evaluation.lpips import LPIPS
+from diffjscc.evaluation.metrics import ms_ssim, psnr
+from diffjscc.evaluation.niqe import Pristine, niqe
+from diffjscc.evaluation.rows import Figures
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures pictures against those that were sent.
+
+    Attributes:
+        lpips: the perceptual distance, or None where there is to be no figure.
+        pristine: what NIQE compares with, or None likewise.
+    """
+
+    lpips: LPIPS | None = None
+    pristine: Pristine | None = None
+
+    def __call__(self, images: Tensor, references: Tensor) -> list[Figures]:
+        """Figures of each of 8-bit levels [B, 3, H, W] against references of that shape."""
+        distances = None if self.lpips is None else self.lpips(images, references)
+        naturalness = None if self.pristine is None else niqe(images, self.pristine)
+        similarities = ms_ssim(images, references)
+        return [
+            Figures(
+                psnr=level,
+                ms_ssim=_defined(similarities, i),
+                lpips=_defined(distances, i),
+                niqe=_defined(naturalness, i),
+            )
+            for i, level in enumerate(psnr(images, references).tolist())
+        ]
+
+
+def _defined(values: Tensor | None, index: int) -> float | None:
+    """A figure; None where it was not measured or is not defined (NaN)."""
+    if values is None:
+        return None
+    value = float(values[index])
+    return None if math.isnan(value) else value

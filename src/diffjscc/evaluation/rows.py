@@ -1,0 +1,142 @@
+"""What is written down of one transmission."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "torchmetrics")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How close a picture came, None where there is no figure.
+
+    Attributes:
+        psnr: in dB.
+        ms_ssim, lpips: see `metrics.ms_ssim` and `LPIPS`.
+        niqe: see `niqe`; it judges the picture alone.
+    """
+
+    psnr: float
+    ms_ssim: float | None = None
+    lpips: float | None = None
+    niqe: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One transmission of one picture.
+
+    `rate` and `snr_db` are the true ones (K/(H·W) and |h|²/N0). Figures are those of the final
+    picture, rounded to 8 bits. With a refiner `…_initial` are those of the picture that it was
+    given, and `steps` are its sampler's from pure noise; without one all of these are None.
+
+    Attributes:
+        scheme: what the reader calls it.
+        weights: name and hash of its weights.
+        image: file or name of the picture.
+        image_hash: start of the SHA-256 of its 8-bit pixels.
+        channel: see `ChannelChoice.label`.
+        repeat, seed: what decides the noise, beside the picture.
+        channel_uses: K.
+        uses_by_kind: what they are spent on; adds up to K.
+        seconds: wall time of sending and receiving, an equal share of it in a batch.
+        versions: of the libraries that computed it.
+    """
+
+    scheme: str
+    weights: str
+    image: str
+    image_hash: str
+    width: int
+    height: int
+    nominal_rate: str
+    rate: float
+    channel: str
+    nominal_snr_db: float
+    snr_db: float
+    repeat: int
+    seed: int
+    channel_uses: int
+    uses_by_kind: dict[str, int]
+    psnr: float
+    ms_ssim: float | None
+    lpips: float | None
+    niqe: float | None
+    psnr_initial: float | None
+    ms_ssim_initial: float | None
+    lpips_initial: float | None
+    niqe_initial: float | None
+    caption: str | None
+    sampler: str | None
+    steps: int | None
+    seconds: float
+    versions: str
+
+    @property
+    def final(self) -> Figures:
+        """Those of the final picture."""
+        return Figures(self.psnr, self.ms_ssim, self.lpips, self.niqe)
+
+    @property
+    def initial(self) -> Figures | None:
+        """Those of the initial picture; None without a refiner."""
+        if self.psnr_initial is None:
+            return None
+        return Figures(
+            self.psnr_initial, self.ms_ssim_initial, self.lpips_initial, self.niqe_initial
+        )
+
+    @property
+    def cell(self) -> tuple[str, str, str, float]:
+        """Scheme, channel, nominal rate and nominal SNR: what figures are averaged over."""
+        return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> Row:
+        """The row that `as_dict` wrote.
+
+        Args:
+            values: plain values.
+            where: they come from, for errors.
+
+        Raises:
+            ValueError: they are no row, or one of another version of this package.
+        """
+        own = [field.name for field in fields(cls)]
+        missing, unknown = set(own) - values.keys(), values.keys() - set(own)
+        if missing or unknown:
+            told = [f"lacks {', '.join(sorted(missing))}"] if missing else []
+            told += [f"has the unknown {', '.join(sorted(unknown))}"] if unknown else []
+            raise ValueError(
+                f"{where}: a row {' and '.join(told)}; another version of this package wrote it, "
+                "or it is no row of figures"
+            )
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{where}: {place} = {first['input']!r}: {first['msg']}") from error
+
+
+@cache
+def library_versions() -> str:
+    """Versions of what computes, as "python 3.11.7, diffjscc 0.1.0, …"."""
+    found = [f"python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            continue
+    return ", ".join(found)
