@@ -5,15 +5,20 @@ import http.server
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from huggingface_hub import constants
 from torch import Tensor
 
+from diffjscc.evaluation import metric_weights
 from released_checkpoint import released_checkpoint, released_config, released_state
 from toy_hub import Hub
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -71,3 +76,50 @@ def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def weight_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty user cache, no other place that holds weights, and a fresh process's memory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(metric_weights.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(metric_weights, "_failures", {})
+    return tmp_path / "diffjscc/metrics"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """A folder on a local web server: the folder, its address, and the paths asked for."""
+    asked: list[str] = []
+    folder = tmp_path / "site"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, *args: object) -> None:
+            asked.append(self.path)
+
+        def log_error(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `browser` puts what a page offers for download."""
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> "Iterator[WebDriver]":
+    """A browser for all tests of pages; where there is none they are skipped, or fail on CI."""
+    from browser import open_browser  # noqa: PLC0415
+
+    with open_browser(tmp_path_factory.mktemp("profile"), downloads) as opened:
+        yield opened

@@ -4,11 +4,7 @@ import hashlib
 import json
 import math
 import shutil
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffjscc.evaluation import lpips
-from diffjscc.evaluation.lpips import BACKBONES, LPIPS, MetricUnavailable
+from diffjscc.evaluation.lpips import BACKBONES, LPIPS
+from diffjscc.evaluation.metric_weights import FOLDER_VARIABLE, MetricUnavailable
 from diffjscc.evaluation.metrics import ms_ssim, psnr, tiled_mean
 
 SQUEEZE_FILES = ("squeezenet1_1_features_torchvision.pth", "lpips_v0.1_squeeze.pth")
@@ -186,38 +183,6 @@ def test_pictures_that_cannot_be_compared_are_refused(measure: object) -> None:
         measure(images[:, :, :0], images[:, :, :0])
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty user cache, no other place that holds weights, and a fresh process's memory."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(lpips.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setattr(lpips, "_failures", {})
-    return tmp_path / "diffjscc/metrics"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
-    """A folder on a local web server: the folder, its address, and the paths asked for."""
-    asked: list[str] = []
-    folder = tmp_path / "site"
-    folder.mkdir()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_request(self, *args: object) -> None:
-            asked.append(self.path)
-
-        def log_error(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 def publish(monkeypatch: pytest.MonkeyPatch, net: lpips.Net, url: str, sha256: str | None) -> None:
     backbone = BACKBONES[net]
     weights = replace(backbone.weights, url=f"{url}/weights.pth", sha256=sha256)
@@ -226,16 +191,16 @@ def publish(monkeypatch: pytest.MonkeyPatch, net: lpips.Net, url: str, sha256: s
 
 
 def test_weights_are_found_in_the_folder_that_the_environment_names(
-    shared: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, weight_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(lpips.FOLDER_VARIABLE, str(shared / "data/metric-weights"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(shared / "data/metric-weights"))
     LPIPS.load("squeeze")
-    assert not cache.exists()
+    assert not weight_cache.exists()
 
 
 def test_weights_are_fetched_once_and_then_lie_in_the_cache(
     shared: Path,
-    cache: Path,
+    weight_cache: Path,
     site: tuple[Path, str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     squeeze: LPIPS,
@@ -254,14 +219,17 @@ def test_weights_are_fetched_once_and_then_lie_in_the_cache(
         model = LPIPS.load("squeeze")
         torch.testing.assert_close(model(images, references), squeeze(images, references))
     assert asked == ["/weights.pth", "/heads.pth"]
-    assert sorted(path.name for path in cache.iterdir()) == [
+    assert sorted(path.name for path in weight_cache.iterdir()) == [
         "lpips_v0.1_squeeze.pth",
         "squeezenet1_1-b8a52dc0.pth",
     ]
 
 
 def test_what_is_not_to_be_had_is_said_and_asked_for_once(
-    cache: Path, tmp_path: Path, site: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch
+    weight_cache: Path,
+    tmp_path: Path,
+    site: tuple[Path, str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, url, asked = site
     publish(monkeypatch, "alex", url, "7be5be79")
@@ -270,22 +238,24 @@ def test_what_is_not_to_be_had_is_said_and_asked_for_once(
             LPIPS.load("alex", tmp_path / "mine")
         for part in ("alexnet-owt-7be5be79.pth", "lpips_v0.1_alex.pth", f"{url}/heads.pth", "404"):
             assert part in str(caught.value)
-        for place in (tmp_path / "mine", cache):
+        for place in (tmp_path / "mine", weight_cache):
             assert str(place) in str(caught.value)
-        assert lpips.FOLDER_VARIABLE in str(caught.value)
+        assert FOLDER_VARIABLE in str(caught.value)
     assert asked == ["/weights.pth"]
 
 
 def test_a_cache_that_cannot_be_written_makes_the_metric_unavailable(
-    cache: Path, site: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch
+    weight_cache: Path, site: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(monkeypatch, "alex", site[1], "7be5be79")
-    cache.parent.write_text("a file where the folder should be")
+    weight_cache.parent.write_text("a file where the folder should be")
     with pytest.raises(MetricUnavailable, match="diffjscc"):
         LPIPS.load("alex")
 
 
-def test_damaged_and_foreign_files_are_named(shared: Path, cache: Path, tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_are_named(
+    shared: Path, weight_cache: Path, tmp_path: Path
+) -> None:
     weights, heads = (tmp_path / name for name in SQUEEZE_FILES)
     weights.write_bytes(b"<html>log in first</html>")
     shutil.copy(shared / "data/metric-weights" / heads.name, heads)

@@ -60,7 +60,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_weights(_: str) -> None:
-    from diffjscc.evaluation.lpips import MetricUnavailable  # noqa: PLC0415
+    from diffjscc.evaluation.metric_weights import MetricUnavailable  # noqa: PLC0415
 
     raise MetricUnavailable("not in the tests")
 

@@ -7,47 +7,20 @@ in squared difference, weighted per channel, averaged over positions and summed 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffjscc.data.download import DownloadError, download
+from diffjscc.evaluation.metric_weights import WeightFile, fill, find_weights, read_state
 from diffjscc.evaluation.metrics import TILE, check_pair, tiled_mean
 
 Net = Literal["squeeze", "alex", "vgg"]
-
-FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
-CONNECT_SECONDS = 10.0
-
-# Why an address failed, so that without a network a process waits for each only once.
-_failures: dict[str, str] = {}
-
-
-class MetricUnavailable(RuntimeError):  # noqa: N818 - it is a state, which callers show as a dash
-    """A metric's weights are neither on this machine nor to be fetched; says what to do."""
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file of published weights.
-
-    Attributes:
-        names: file names it goes by; it is saved under the first.
-        url: where it is published.
-        sha256: its SHA-256 or the first digits of it; None where the publisher states none.
-    """
-
-    names: tuple[str, ...]
-    url: str
-    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -206,13 +179,13 @@ class LPIPS(nn.Module):
         """
         model = cls(net)
         backbone = BACKBONES[net]
-        weights, heads = find_weights((backbone.weights, backbone.heads), folder)
+        weights, heads = find_weights("LPIPS", (backbone.weights, backbone.heads), folder)
         load_features(model.features, weights)
         state = {
             re.sub(r"^lin(\d+)\.model\.1\.", r"\1.", key): value
-            for key, value in _read_state(heads).items()
+            for key, value in read_state(heads).items()
         }
-        _fill(model.heads, state, heads)
+        fill(model.heads, state, heads)
         return model
 
     def forward(self, images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
@@ -253,36 +226,6 @@ class LPIPS(nn.Module):
         return total
 
 
-def find_weights(files: tuple[WeightFile, ...], folder: Path | None = None) -> list[Path]:
-    """Where weight files lie on this machine; fetches those that do not.
-
-    Looks in `folder`, in the folder that the environment variable DIFFJSCC_METRIC_WEIGHTS names,
-    and in the user's cache ($XDG_CACHE_HOME or ~/.cache, /diffjscc/metrics). What is in none of
-    them is downloaded to the cache; an address that fails is not tried again by this process.
-
-    Raises:
-        MetricUnavailable: names each missing file, the places, and the way out.
-    """
-    named = os.environ.get(FOLDER_VARIABLE)
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffjscc/metrics"
-    folders = [*([folder] if folder else []), *([Path(named)] if named else []), cached]
-    found = {file: _find(file, folders) for file in files}
-    for file, path in found.items():
-        if path is not None:
-            continue
-        found[file] = target = cached / file.names[0]
-        failure = _fetch(file, target)
-        if failure is not None:
-            missing = [other for other in files if _find(other, folders) is None]
-            raise MetricUnavailable(
-                f"LPIPS weights missing: {' and '.join(other.names[0] for other in missing)}; "
-                f"looked in {', '.join(map(str, folders))}; downloading failed: {failure}. Fetch "
-                f"{' and '.join(other.url for other in missing)} on a machine that is online and "
-                f"set {FOLDER_VARIABLE} to the folder they lie in"
-            )
-    return [path for path in found.values() if path is not None]
-
-
 def load_features(features: nn.Sequential, path: Path) -> None:
     """Fill a backbone from torchvision's file, whole or its `features` alone.
 
@@ -291,45 +234,7 @@ def load_features(features: nn.Sequential, path: Path) -> None:
     """
     state = {
         key.removeprefix("features."): value
-        for key, value in _read_state(path).items()
+        for key, value in read_state(path).items()
         if not key.startswith("classifier.")
     }
-    _fill(features, state, path)
-
-
-def _find(file: WeightFile, folders: list[Path]) -> Path | None:
-    """The first of the places and names that is a file."""
-    paths = (place / name for place in folders for name in file.names)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _fetch(file: WeightFile, path: Path) -> str | None:
-    """Download `file` unless that failed before in this process; what went wrong, or None."""
-    if file.url not in _failures:
-        try:
-            download(file.url, path, file.sha256, attempts=1, timeout=CONNECT_SECONDS)
-        except DownloadError as error:
-            _failures[file.url] = error.reason
-        except OSError as error:  # the cache cannot be written
-            _failures[file.url] = str(error)
-    return _failures.get(file.url)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .pth file, without running any code in it."""
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise MetricUnavailable(
-            f"{path} is damaged or no weights at all ({type(error).__name__}); delete it, and it "
-            "is fetched again"
-        ) from error
-    return state
-
-
-def _fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load `state` into `module`, every key of both; the error names the file and the keys."""
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise MetricUnavailable(f"{path} holds other weights than LPIPS needs: {error}") from error
+    fill(features, state, path)

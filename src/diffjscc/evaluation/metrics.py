@@ -35,20 +35,25 @@ def check_pair(images: Tensor, references: Tensor) -> None:
             f"images have shape {tuple(images.shape)} and references {tuple(references.shape)}; "
             "a picture is measured against a reference of its own size"
         )
-    for name, pictures in (("images", images), ("references", references)):
-        if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
-            raise ValueError(
-                f"{name} are {pictures.dtype} {tuple(pictures.shape)}; "
-                "give floats of shape [B, 3, H, W] in [0, 1]"
-            )
-        if pictures.numel() == 0:
-            raise ValueError(f"{name} have shape {tuple(pictures.shape)}; no side may be 0")
-        low, high = (float(bound) for bound in pictures.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"{name} range from {low:g} to {high:g}; give values in [0, 1] "
-                "(clamp them, and divide 8-bit values by 255)"
-            )
+    check_pictures(images, "images")
+    check_pictures(references, "references")
+
+
+def check_pictures(pictures: Tensor, name: str) -> None:
+    """Raise ValueError, which calls them `name`, unless they are float [B, 3, H, W] in [0, 1]."""
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
+        raise ValueError(
+            f"{name} are {pictures.dtype} {tuple(pictures.shape)}; "
+            "give floats of shape [B, 3, H, W] in [0, 1]"
+        )
+    if pictures.numel() == 0:
+        raise ValueError(f"{name} have shape {tuple(pictures.shape)}; no side may be 0")
+    low, high = (float(bound) for bound in pictures.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{name} range from {low:g} to {high:g}; give values in [0, 1] "
+            "(clamp them, and divide 8-bit values by 255)"
+        )
 
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:

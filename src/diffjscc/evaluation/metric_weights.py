@@ -1,0 +1,139 @@
+"""Files of published weights that metrics need: found on this machine, or fetched and kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor, nn
+
+from diffjscc.data.download import DownloadError, download
+from diffjscc.data.files import sha256_of
+
+FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
+CONNECT_SECONDS = 10.0
+
+# Why an address failed, so that without a network a process waits for each only once.
+_failures: dict[str, str] = {}
+
+
+class MetricUnavailable(RuntimeError):  # noqa: N818 - it is a state, which callers show as a dash
+    """A metric's weights are neither on this machine nor to be fetched; says what to do."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of published weights.
+
+    Attributes:
+        names: file names it goes by; it is saved under the first.
+        url: where it is published.
+        sha256: its SHA-256 or the first digits of it; None where the publisher states none.
+    """
+
+    names: tuple[str, ...]
+    url: str
+    sha256: str | None
+
+
+def find_weights(
+    metric: str, files: tuple[WeightFile, ...], folder: Path | None = None
+) -> list[Path]:
+    """Where weight files lie on this machine; fetches those that do not.
+
+    Looks in `folder`, in the folder that the environment variable DIFFJSCC_METRIC_WEIGHTS names,
+    and in the user's cache ($XDG_CACHE_HOME or ~/.cache, /diffjscc/metrics). What is in none of
+    them is downloaded to the cache; an address that fails is not tried again by this process.
+
+    Args:
+        metric: what needs the files, for the error's text.
+        files: what it needs.
+        folder: where to look first.
+
+    Returns:
+        One path for each file.
+
+    Raises:
+        MetricUnavailable: names the metric, each missing file, the places, and the way out.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffjscc/metrics"
+    folders = [*([folder] if folder else []), *([Path(named)] if named else []), cached]
+    found = {file: _find(file, folders) for file in files}
+    for file, path in found.items():
+        if path is not None:
+            continue
+        found[file] = target = cached / file.names[0]
+        failure = _fetch(file, target)
+        if failure is not None:
+            missing = [other for other in files if _find(other, folders) is None]
+            raise MetricUnavailable(
+                f"{metric} weights missing: {' and '.join(other.names[0] for other in missing)}; "
+                f"looked in {', '.join(map(str, folders))}; downloading failed: {failure}. Fetch "
+                f"{' and '.join(other.url for other in missing)} on a machine that is online and "
+                f"set {FOLDER_VARIABLE} to the folder they lie in"
+            )
+    return [path for path in found.values() if path is not None]
+
+
+def check_hash(path: Path, file: WeightFile) -> None:
+    """Make sure that what lies at `path` is `file`, byte by byte.
+
+    Raises:
+        MetricUnavailable: it has another SHA-256; says both, and what to do.
+    """
+    found = sha256_of(path)
+    if not found.startswith(file.sha256 or ""):
+        raise MetricUnavailable(
+            f"{path} has SHA-256 {found} where {file.sha256} is expected: it is damaged, cut short "
+            f"or another file. Delete it, and it is fetched again; or save {file.url} in its place"
+        )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from a .pth file, without running any code in it.
+
+    Raises:
+        MetricUnavailable: the file is damaged.
+    """
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise MetricUnavailable(
+            f"{path} is damaged or no weights at all ({type(error).__name__}); delete it, and it "
+            "is fetched again"
+        ) from error
+    return state
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load `state`, read from `path`, into `module`: every key of both.
+
+    Raises:
+        MetricUnavailable: names the file and the keys that differ.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise MetricUnavailable(f"{path} holds other weights than are needed: {error}") from error
+
+
+def _find(file: WeightFile, folders: list[Path]) -> Path | None:
+    """The first of the places and names that is a file."""
+    paths = (place / name for place in folders for name in file.names)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _fetch(file: WeightFile, path: Path) -> str | None:
+    """Download `file` unless that failed before in this process; what went wrong, or None."""
+    if file.url not in _failures:
+        try:
+            download(file.url, path, file.sha256, attempts=1, timeout=CONNECT_SECONDS)
+        except DownloadError as error:
+            _failures[file.url] = error.reason
+        except OSError as error:  # the cache cannot be written
+            _failures[file.url] = str(error)
+    return _failures.get(file.url)
