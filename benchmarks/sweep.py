@@ -1,0 +1,101 @@
+"""Pictures per second of a sweep: the codec alone and the default receiver, on this machine.
+
+    python benchmarks/sweep.py [-o sweep.json]
+
+One picture of 768x512 is sent five times, at R = 1/128 and 1 dB: one by one, each transmission
+for itself; and together, as a sweep sends the repeats of a picture, which share its encoding.
+Then the whole of a sweep's work on it, all figures included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from diffjscc.channels.choice import ChannelChoice
+from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.judge import Judge
+from diffjscc.evaluation.protocol import Sweep
+from diffjscc.models.diffjscc import DiffJSCC
+from diffjscc.names import SchemeKind
+from diffjscc.settings import check
+from diffjscc.transmission import Link, Picture
+
+REPEATS = 5
+ROUNDS = 3
+KINDS: tuple[SchemeKind, ...] = ("deepjscc", "diffjscc")
+
+
+def best_rate(work: Callable[[], None]) -> float:
+    """Transmissions per second, at the best of some rounds after one to warm up."""
+    seconds = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return round(REPEATS / min(seconds[1:]), 3)
+
+
+def link_of(kind: SchemeKind) -> Link:
+    refiner = None if kind == "deepjscc" else "default"
+    scheme = DiffJSCC.from_pretrained("compact", "1/128", refiner=refiner, device="cpu")
+    channel = ChannelChoice()
+    return Link(kind, scheme, "", channel, 1.0, 0, Judge(), torch.device("cpu"))
+
+
+def rate_of_a_sweep(kind: SchemeKind, picture: Path) -> float:
+    """Transmissions per second of `diffjscc evaluate` after loading, with its default figures."""
+    values = {"pictures": [str(picture)], "schemes": [{"kind": kind}], "repeats": REPEATS}
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = Sweep(check(SweepConfig, values | {"shown": 0}, "benchmark"), Path(folder) / "out")
+        start = time.perf_counter()
+        sweep.run(lambda _: None)
+        return round(REPEATS / (time.perf_counter() - start), 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 32, 48, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (512, 768), mode="bicubic").clamp(0, 1)
+    picture = Picture("smooth", smooth[0])
+    results: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "smooth.png"
+        pixels = smooth[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+        Image.fromarray(pixels).save(file)
+        for kind in KINDS:
+            link = link_of(kind)
+            results[kind] = {
+                "one by one": best_rate(
+                    lambda link=link: [link.transmit([picture], [r]) for r in range(REPEATS)]
+                ),
+                "together": best_rate(
+                    lambda link=link: link.transmit([picture], list(range(REPEATS)))
+                ),
+                "with all figures": rate_of_a_sweep(kind, file),
+            }
+    report = {
+        "unit": "transmissions of 768x512 per second",
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "torch": str(torch.__version__),
+        "results": results,
+    }
+    print(json.dumps(report, indent=1))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`diffjscc evaluate` and `diffjscc reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from rich.markup import escape
+
+from diffjscc.cli.terminal import plain_words, stderr, stdout
+from diffjscc.names import ChannelName, FigureChoice, FigureName, SchemeKind
+
+if TYPE_CHECKING:
+    from diffjscc.evaluation.protocol import Sweep
+    from diffjscc.evaluation.results import Results
+
+
+def _listed(words: object) -> str:
+    return ", ".join(get_args(words))
+
+
+ResultsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")]
+
+
+def evaluate(
+    output: ResultsFolder,
+    pictures: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders or glob patterns.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    scheme: Annotated[
+        list[str] | None, typer.Option(help=f"What to compare: {_listed(SchemeKind)}.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Bundled name, folder or hub id.")] = None,
+    rate: Annotated[list[str] | None, typer.Option(help="Channel uses per pixel.")] = None,
+    snr: Annotated[list[float] | None, typer.Option(help="Es/N0 in dB.")] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help=f"What to send over: {_listed(ChannelName)}.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Transmissions per picture.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, such as seed=1 or shown=24."),
+    ] = None,
+) -> None:
+    """Measure schemes over rates, SNRs and channels; run again to go on after an interruption.
+
+    Options go before what the YAML file says. On several GPUs or machines that share the folder:
+    accelerate launch -m diffjscc evaluate …
+    """
+    with plain_words():
+        from diffjscc.evaluation.config import SweepConfig  # noqa: PLC0415
+        from diffjscc.evaluation.protocol import Sweep  # noqa: PLC0415
+        from diffjscc.settings import check, overridden, read_yaml  # noqa: PLC0415
+
+        values: dict[str, Any] = {} if config is None else read_yaml(config)
+        said: dict[str, object] = {
+            "pictures": pictures,
+            "schemes": scheme and [{"kind": kind} for kind in scheme],
+            "rates": rate,
+            "snrs_db": snr,
+            "channels": channel and [{"name": name} for name in channel],
+            "repeats": repeats,
+        }
+        values |= {name: value for name, value in said.items() if value}
+        values.setdefault("schemes", [{"kind": "deepjscc"}, {"kind": "diffjscc"}])
+        if weights is not None:
+            values["schemes"] = [{**choice, "weights": weights} for choice in values["schemes"]]
+        where = "settings" if config is None else f"config {config}"
+        sweep = Sweep(check(SweepConfig, overridden(values, settings or []), where), output)
+        run(sweep, "transmitting")
+        if sweep.leads:
+            stdout.print(f"results are in {escape(str(output))}", soft_wrap=True)
+
+
+def reproduce(
+    figure: Annotated[FigureChoice, typer.Argument(help="Of the paper, or all.")],
+    output: ResultsFolder,
+    pictures: Annotated[
+        list[str] | None, typer.Option(help="Files, folders or patterns.  [default: data/kodak]")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
+    spatial: Annotated[
+        str | None, typer.Option(help="fig6: weights whose control module knows no SNR.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per picture.")] = 5,
+    quick: Annotated[bool, typer.Option(help="A smoke test of under a minute.")] = False,
+) -> None:
+    """Run the paper's experiments and draw their figures; run again to go on.
+
+    Each figure's results are a folder of their own in the output, with its figures; report.html
+    shows all of them. On several GPUs: accelerate launch -m diffjscc reproduce …
+    """
+    with plain_words():
+        from diffjscc.evaluation.experiments import (  # noqa: PLC0415
+            Request,
+            default_pictures,
+            make_experiment,
+        )
+        from diffjscc.evaluation.figures import draw  # noqa: PLC0415
+        from diffjscc.evaluation.protocol import Sweep  # noqa: PLC0415
+        from diffjscc.evaluation.report import write_report  # noqa: PLC0415
+
+        chosen = tuple(pictures) if pictures else (default_pictures(quick),)
+        request = Request(chosen, weights, spatial, repeats, quick)
+        names = get_args(FigureName) if figure == "all" else (figure,)
+        experiments = [make_experiment(name, request) for name in names]
+        finished = []
+        for experiment in experiments:
+            folder = output / experiment.figure
+            if experiment.config is None:
+                reasons = "; ".join(experiment.left_out)
+                text = f"[yellow]{experiment.figure} is left out:[/] {escape(reasons)}"
+                stderr.print(text, soft_wrap=True)
+                continue
+            sweep = Sweep(experiment.config, folder, experiment.figure, experiment.left_out)
+            results = run(sweep, experiment.figure)
+            if sweep.leads:
+                draw([results], folder / "figures")
+            finished.append(results)
+        if not finished:
+            raise ValueError("nothing of what was asked for can be run; the reasons stand above")
+        if sweep.leads:
+            report = output / "report.html"
+            write_report(finished, report)
+            stdout.print(f"look at {escape(str(report))}", soft_wrap=True)
+
+
+def run(sweep: Sweep, name: str) -> Results:
+    """Run a sweep with a bar that tells the time left; say what is left out."""
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    if sweep.leads:
+        for reason in sweep.left_out:
+            stderr.print(f"[yellow]{name} leaves out[/] {escape(reason)}", soft_wrap=True)
+    with Progress(*columns, console=stderr, disable=not sweep.leads) as progress:
+        total = sum(unit.transmissions for unit in sweep.todo)
+        task = progress.add_task(name, total=total)
+        return sweep.run(lambda transmissions: progress.advance(task, transmissions))

@@ -1,0 +1,349 @@
+"""The sweep: every scheme sends every picture over every channel, and all of it is written down.
+
+What a unit of work is was decided before anything runs. Units are shared out over processes, and
+each leaves its rows all at once: a run that was killed goes on where it stopped, and any number of
+processes writes the same rows.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from accelerate import PartialState
+from torch import Tensor
+
+from diffjscc.data.pictures import find_pictures, save_picture, unique_stems
+from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.distribution import FeatureFolder, frechet_distance, kernel_distance
+from diffjscc.evaluation.features import (
+    FeatureNet,
+    InceptionFeatures,
+    SqueezeNetFeatures,
+    patches,
+)
+from diffjscc.evaluation.judge import Judge
+from diffjscc.evaluation.ledger import Key, Ledger
+from diffjscc.evaluation.lpips import LPIPS
+from diffjscc.evaluation.metric_weights import MetricUnavailable
+from diffjscc.evaluation.niqe import Pristine
+from diffjscc.evaluation.plan import Point, Unit, make_points, make_units
+from diffjscc.evaluation.results import (
+    Cell,
+    Results,
+    ResultsError,
+    Sent,
+    Setup,
+    Shown,
+    differences,
+    read_lines,
+    read_results,
+    read_setup,
+    write_lines,
+    write_setup,
+)
+from diffjscc.evaluation.rows import library_versions
+from diffjscc.evaluation.schemes import Schemes
+from diffjscc.evaluation.statistics import frechet_label, kernel_label
+from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.models.diffjscc import choose_device
+from diffjscc.names import FeatureName
+from diffjscc.transmission import Delivery, Link, Picture
+
+NETS: dict[FeatureName, type[SqueezeNetFeatures | InceptionFeatures]] = {
+    "squeezenet": SqueezeNetFeatures,
+    "inception": InceptionFeatures,
+}
+PATCH = 256  # pixels a side, as in the paper
+# How long processes wait for the slowest; torch's own limit of minutes is for training steps.
+PATIENCE = timedelta(days=7)
+
+
+class Sweep:
+    """A run, new or taken up where it stopped.
+
+    Args:
+        config: its settings.
+        folder: of the results; made if need be.
+        figure: of the paper that it is the experiment for, such as "fig3".
+        left_out: what the caller leaves out, and why.
+
+    Attributes:
+        todo: units that this process has to do.
+        left_out: all that is not measured, and why.
+
+    Raises:
+        ResultsError: the folder holds results of another set-up.
+        ValueError: pictures, weights or rates that cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        folder: Path,
+        figure: str | None = None,
+        left_out: Sequence[str] = (),
+    ) -> None:
+        self.config, self.folder = config, folder
+        self._state = PartialState(cpu=config.device == "cpu", timeout=PATIENCE)
+        alone = self._state.num_processes == 1 or config.device != "auto"
+        self._device = choose_device(config.device) if alone else self._state.device
+        self._paths = find_pictures(config.pictures)
+        self._names = unique_stems(self._paths)
+        self._picture = lru_cache(maxsize=16)(self._read)
+        self._sent = [self._describe(index) for index in range(len(self._paths))]
+        self._check_patches()
+        self._schemes = Schemes(str(self._device))
+        weights = {
+            scheme.name: self._schemes.at(scheme, rate).weights
+            for scheme in config.schemes
+            for rate in config.rates
+        }
+        self.left_out = list(left_out)
+        self._judge = self._make_judge()
+        self._nets = self._load_nets()
+        self._claim(
+            Setup(
+                sweep=config.model_dump(mode="json", exclude={"pictures", "device"}),
+                weights=weights,
+                pictures=tuple(self._sent),
+                versions=library_versions(),
+                device=self._device.type,
+                left_out=tuple(self.left_out),
+                figure=figure,
+            )
+        )
+        self._points = make_points(config)
+        self._unfinished = folder / "unfinished"
+        finished = (folder / "rows.jsonl").exists()
+        self._ledger = Ledger(self._unfinished, self._state.process_index)
+        done = self._ledger.read().keys()
+        units = [
+            unit
+            for unit in make_units(config, self._sent)
+            if not finished and not done >= self._keys(unit)
+        ]
+        # All processes have read what there was before one writes more.
+        self._state.wait_for_everyone()
+        self.todo = units[self._state.process_index :: self._state.num_processes]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that talks."""
+        return bool(self._state.is_main_process)
+
+    def run(self, progress: Callable[[int], None]) -> Results:
+        """Do what is to be done, and read all results.
+
+        Args:
+            progress: told how many transmissions were made, after each unit.
+        """
+        for unit in self.todo:
+            self._do(unit)
+            progress(unit.transmissions)
+        self._state.wait_for_everyone()
+        if not (self.folder / "cells.jsonl").exists():
+            self._measure_cells()
+        self._state.wait_for_everyone()
+        if self.leads and self._unfinished.exists():
+            self._finish()
+        self._state.wait_for_everyone()
+        return read_results(self.folder)
+
+    def _read(self, index: int) -> Picture:
+        """A picture, whole or its middle."""
+        picture = Picture.read(self._paths[index], self._names[index])
+        side = self.config.crop
+        if side is None:
+            return picture
+        height, width = picture.pixels.shape[-2:]
+        if min(height, width) < side:
+            raise ValueError(
+                f"{self._paths[index]} is {width}x{height}; no square of {side} pixels can be "
+                "taken from it (leave it out, or crop less)"
+            )
+        top, left = (height - side) // 2, (width - side) // 2
+        return Picture(picture.name, picture.pixels[:, top : top + side, left : left + side])
+
+    def _describe(self, index: int) -> Sent:
+        picture = self._picture(index)
+        height, width = picture.pixels.shape[-2:]
+        return Sent(picture.name, picture.digest, width, height)
+
+    def _check_patches(self) -> None:
+        """See that distances can be measured, before hours are spent."""
+        if not self.config.features:
+            return
+        cut = "" if self.config.crop is None else ", cropped,"
+        ways = "add pictures" if len(self._sent) == 1 else "leave it out"
+        for path, sent in zip(self._paths, self._sent, strict=True):
+            needed = "two patches" if len(self._sent) == 1 else "a patch"
+            longest = PATCH + PATCH // 2 if len(self._sent) == 1 else PATCH
+            if min(sent.size) < PATCH or max(sent.size) < longest:
+                raise ValueError(
+                    f"{path}{cut} is {sent.width}x{sent.height}; distances between distributions "
+                    f"need {needed} of {PATCH}x{PATCH}: {ways}, or measure none (features=[])"
+                )
+
+    def _make_judge(self) -> Judge:
+        lpips, pristine = None, None
+        if self.config.lpips is not None:
+            with self._unless_unavailable("LPIPS"):
+                lpips = LPIPS.load(self.config.lpips).to(self._device)
+        if self.config.niqe:
+            with self._unless_unavailable("NIQE"):
+                pristine = Pristine.load()
+        return Judge(lpips, pristine)
+
+    def _load_nets(self) -> list[FeatureNet]:
+        nets: list[FeatureNet] = []
+        for name in self.config.features:
+            with self._unless_unavailable(f"{frechet_label(name)} and {kernel_label(name)}"):
+                nets.append(NETS[name].load().to(self._device))
+        return nets
+
+    @contextmanager
+    def _unless_unavailable(self, figures: str) -> Iterator[None]:
+        """Leave figures out where their network is not to be had; a warning says why."""
+        try:
+            yield
+        except MetricUnavailable as error:
+            self.left_out.append(f"{figures}: the weights are not on this machine")
+            if self.leads:
+                warnings.warn(str(error), stacklevel=2)
+
+    def _claim(self, setup: Setup) -> None:
+        """Make the folder this run's, or see that it is."""
+        with self._state.main_process_first():
+            before = read_setup(self.folder)
+            if before is None:
+                if self.folder.exists() and any(self.folder.iterdir()):
+                    raise ResultsError(
+                        f"{self.folder} holds something, but no results; choose another folder"
+                    )
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_setup(self.folder, setup)
+            elif changed := differences(before, setup):
+                raise ResultsError(
+                    f"{self.folder} holds results of another set-up: {'; '.join(changed)}. Rows of "
+                    "different set-ups are never mixed: choose another folder"
+                )
+
+    def _keys(self, unit: Unit) -> set[Key]:
+        names = [self._names[index] for index in unit.pictures]
+        return {(unit.point.cell, name, repeat) for name in names for repeat in unit.repeats}
+
+    def _link(self, point: Point) -> Link:
+        scheme = self._schemes.at(point.scheme, point.rate)
+        return Link(
+            name=point.scheme.name,
+            scheme=scheme,
+            weights=scheme.weights,
+            channel=point.channel,
+            snr_db=point.snr_db,
+            seed=self.config.seed,
+            judge=self._judge,
+            device=self._device,
+        )
+
+    def _do(self, unit: Unit) -> None:
+        """Transmit; pictures and features are on the disk before the rows that vouch for them."""
+        link = self._link(unit.point)
+        deliveries = link.transmit([self._picture(i) for i in unit.pictures], unit.repeats)
+        sent = [(index, repeat) for index in unit.pictures for repeat in unit.repeats]
+        for (index, repeat), delivery in zip(sent, deliveries, strict=True):
+            if repeat == 0 and index < self.config.shown:
+                self._show(link, unit.point, index, delivery)
+            for net in self._nets:
+                originals = self._features(net)
+                if f"{index}" not in originals.names():
+                    originals.write(f"{index}", self._extract(net, self._picture(index).pixels))
+                folder = self._features(net, unit.point)
+                folder.write(f"{index}-{repeat}", self._extract(net, delivery.final))
+        self._ledger.append([delivery.row for delivery in deliveries])
+
+    def _extract(self, net: FeatureNet, picture: Tensor) -> Tensor:
+        return net(patches(picture[None].to(self._device), PATCH)).cpu()
+
+    def _features(self, net: FeatureNet, point: Point | None = None) -> FeatureFolder:
+        """Features of a cell's pictures, or of the originals."""
+        name = "originals" if point is None else str(point.index)
+        return FeatureFolder(self._unfinished / "features" / net.name / name)
+
+    def _show(self, link: Link, point: Point, index: int, delivery: Delivery) -> None:
+        """Keep a transmission's pictures."""
+        shown = self._shown(point, index)
+        kept = {
+            shown.original: self._picture(index).pixels,
+            shown.final: delivery.final,
+            shown.initial: delivery.initial,
+        }
+        if shown.uncertainty is not None:
+            samples = link.samples(self._picture(index), 0, self.config.samples)
+            kept[shown.uncertainty] = colours(disagreement(samples))
+        for name, picture in kept.items():
+            if name is not None and picture is not None:
+                path = self.folder / name
+                path.parent.mkdir(exist_ok=True)
+                save_picture(picture, path)
+
+    def _shown(self, point: Point, index: int) -> Shown:
+        """Where a transmission's pictures are kept."""
+        image = re.sub(r"[^\w.+-]+", "-", self._names[index])
+        stem = f"pictures/{image}-{point.index}"
+        refined = point.scheme.kind == "diffjscc"
+        return Shown(
+            *point.cell,
+            image=self._names[index],
+            repeat=0,
+            original=f"pictures/{image}.png",
+            final=f"{stem}.png",
+            initial=f"{stem}-initial.png" if refined else None,
+            uncertainty=f"{stem}-uncertainty.png" if refined and self.config.samples else None,
+        )
+
+    def _measure_cells(self) -> None:
+        """Distances of this process's share of the cells."""
+        mine = self._points[self._state.process_index :: self._state.num_processes]
+        for point in mine:
+            file = self._unfinished / f"cell-{point.index}.jsonl"
+            if not file.exists():
+                write_lines(file, [self._measure_cell(net, point) for net in self._nets])
+
+    def _measure_cell(self, net: FeatureNet, point: Point) -> Cell:
+        originals, features = self._features(net), self._features(net, point)
+        kernel, deviation = kernel_distance(originals, features, seed=self.config.seed)
+        return Cell(
+            *point.cell,
+            features=net.name,
+            patches=features.count,
+            frechet=frechet_distance(originals, features),
+            kernel=kernel,
+            kernel_deviation=deviation,
+        )
+
+    def _finish(self) -> None:
+        """Put together what all processes have, in the order of the plan."""
+        rows = self._ledger.read()
+        cells: list[Cell] = []
+        for point in self._points:
+            cells += read_lines(self._unfinished / f"cell-{point.index}.jsonl", Cell)
+        place = {point.cell: point.index for point in self._points}
+        order = {name: index for index, name in enumerate(self._names)}
+        if not (self.folder / "rows.jsonl").exists():
+            ordered = sorted(rows.values(), key=lambda r: (place[r.cell], order[r.image], r.repeat))
+            shown = [
+                self._shown(point, index)
+                for point in self._points
+                for index in range(min(self.config.shown, len(self._names)))
+            ]
+            write_lines(self.folder / "pictures.jsonl", shown)
+            write_lines(self.folder / "cells.jsonl", cells)
+            write_lines(self.folder / "rows.jsonl", ordered)
+        shutil.rmtree(self._unfinished)

@@ -1,0 +1,64 @@
+"""Schemes as a sweep names them, with every set of weights in memory once."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from diffjscc.evaluation.config import SchemeChoice
+from diffjscc.models.diffjscc import DiffJSCC, parse_rate
+from diffjscc.names import DTypeName
+from diffjscc.painting import PaintingOptions, load_scheme
+from diffjscc.refiners.diffusion import ControlledDiffusion
+
+
+class Schemes:
+    """Loads schemes.
+
+    Args:
+        device: where they compute.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._alone: dict[str, DiffJSCC] = {}
+        self._refined: dict[tuple[str, DTypeName, bool], DiffJSCC] = {}
+        self._ready: dict[str, DiffJSCC] = {}
+
+    def at(self, choice: SchemeChoice, rate: str) -> DiffJSCC:
+        """A scheme at one of its rates.
+
+        Raises:
+            ValueError: no such weights, no such rate, or weights without a receiver where one is
+                asked for.
+        """
+        if choice.name not in self._ready:
+            alone = choice.kind == "deepjscc"
+            self._ready[choice.name] = self._codec(choice) if alone else self._receiver(choice)
+        ready = self._ready[choice.name]
+        wanted = parse_rate(rate)
+        if wanted not in ready.codec.rates:
+            offered = ", ".join(map(str, ready.codec.rates))
+            raise ValueError(f"{choice.name}: rate {wanted} is not one of {offered}")
+        return replace(ready, rate=wanted)
+
+    def _codec(self, choice: SchemeChoice) -> DiffJSCC:
+        if choice.weights not in self._alone:
+            self._alone[choice.weights] = load_scheme(
+                choice.weights, None, "none", PaintingOptions(), self.device
+            )
+        return self._alone[choice.weights]
+
+    def _receiver(self, choice: SchemeChoice) -> DiffJSCC:
+        painting = choice.painting
+        key = (choice.weights, painting.dtype, painting.offload)
+        if key not in self._refined:
+            loading = PaintingOptions(dtype=painting.dtype, offload=painting.offload)
+            self._refined[key] = load_scheme(
+                choice.weights, None, "diffusion", loading, self.device
+            )
+        loaded = self._refined[key]
+        refiner = copy.copy(loaded.refiner)  # another way to paint with the same networks
+        if isinstance(refiner, ControlledDiffusion):
+            painting.apply(refiner)
+        return replace(loaded, refiner=refiner)

@@ -1,0 +1,326 @@
+"""The sweep: its rows, resumption, shares of several processes, and refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from diffjscc.channels.choice import ChannelChoice
+from diffjscc.data.pictures import load_picture
+from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.judge import Judge
+from diffjscc.evaluation.ledger import Ledger
+from diffjscc.evaluation.metrics import psnr
+from diffjscc.evaluation.plan import make_units
+from diffjscc.evaluation.protocol import Sweep
+from diffjscc.evaluation.results import (
+    Results,
+    ResultsError,
+    Sent,
+    read_results,
+    read_setup,
+    write_setup,
+)
+from diffjscc.models.diffjscc import DiffJSCC
+from diffjscc.settings import check
+from diffjscc.transmission import Link, Picture
+from toy_results import toy_row
+
+# Batches of other sizes may round otherwise.
+ROUNDING_DB = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, two of one size."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, (height, width) in (("a", (64, 96)), ("b", (64, 96)), ("c", (80, 48))):
+        coarse = rng.uniform(0, 255, (height // 16, width // 16, 3)).astype(np.uint8)
+        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        smooth.save(folder / f"{name}.png")
+    return folder
+
+
+def settings(pictures: Path, **changes: object) -> dict[str, Any]:
+    """A small sweep, without figures that need other weights."""
+    return {
+        "pictures": [str(pictures)],
+        "schemes": [{"kind": "deepjscc"}],
+        "rates": ["1/128", "1/32"],
+        "snrs_db": [1.0, 7.0],
+        "repeats": 2,
+        "lpips": None,
+        "niqe": False,
+        "features": [],
+        "shown": 1,
+        "device": "cpu",
+    } | changes
+
+
+def start(values: dict[str, Any], folder: Path) -> Sweep:
+    return Sweep(check(SweepConfig, values, "test"), folder)
+
+
+def run(values: dict[str, Any], folder: Path) -> Results:
+    return start(values, folder).run(lambda _: None)
+
+
+def without_seconds(results: Results) -> list[dict[str, object]]:
+    """Everything but the time that it took, which no two runs share."""
+    return [asdict(replace(row, seconds=0.0)) for row in results.rows]
+
+
+def test_a_row_per_transmission_with_true_figures(pictures: Path, tmp_path: Path) -> None:
+    results = run(settings(pictures), tmp_path / "results")
+    assert len(results.rows) == 2 * 2 * 3 * 2
+    assert [row.image for row in results.rows[:6]] == ["a", "a", "b", "b", "c", "c"]
+    for row in results.rows:
+        width, height = (48, 80) if row.image == "c" else (96, 64)
+        assert (row.width, row.height) == (width, height)
+        assert row.channel_uses == width * height * Fraction(row.nominal_rate)
+        assert row.uses_by_kind == {"picture": row.channel_uses, "padding": 0}
+        assert row.rate == pytest.approx(float(Fraction(row.nominal_rate)))
+        assert row.snr_db == pytest.approx(row.nominal_snr_db, abs=1e-4)
+        assert row.psnr_initial is None
+        assert row.seconds > 0
+        assert "torch" in row.versions
+    assert len({(row.cell, row.image, row.psnr) for row in results.rows}) == len(results.rows)
+    assert not (results.folder / "unfinished").exists()
+
+
+def test_padding_is_counted_apart(tmp_path: Path) -> None:
+    Image.new("RGB", (33, 20), "teal").save(tmp_path / "odd.png")
+    (row, *_) = run(settings(tmp_path, repeats=1), tmp_path / "results").rows
+    assert row.channel_uses == 3 * 2 * 2  # 48x32 pixels at 1/128
+    assert row.uses_by_kind == {"picture": 6, "padding": 6}  # 33x20 pixels are 5.16 uses
+
+
+def test_the_kept_pictures_are_those_that_were_measured(pictures: Path, tmp_path: Path) -> None:
+    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "painting": {"steps": 2}}]
+    values = settings(pictures, schemes=schemes, rates=["1/128"], snrs_db=[1.0], repeats=1)
+    results = run(values, tmp_path / "results")
+    alone, refined = results.shown
+    assert alone.initial is None
+    assert refined.initial is not None
+
+    def level(name: str, shown_original: str) -> float:
+        images = [load_picture(results.folder / file)[None] for file in (name, shown_original)]
+        return psnr(*images).item()
+
+    row = results.row_of(refined)
+    assert level(alone.final, alone.original) == pytest.approx(results.row_of(alone).psnr, abs=1e-4)
+    assert level(refined.final, refined.original) == pytest.approx(row.psnr, abs=1e-4)
+    assert level(refined.initial, refined.original) == pytest.approx(row.psnr_initial, abs=1e-4)
+    assert row.steps == 2
+    # The receiver was given what the codec alone delivers over the same noise.
+    assert row.psnr_initial == results.row_of(alone).psnr
+
+
+def test_noise_is_the_same_for_every_scheme_and_as_transmit_has_it(
+    pictures: Path, tmp_path: Path
+) -> None:
+    schemes = [{"kind": "deepjscc", "label": name} for name in ("one", "two")]
+    values = settings(pictures, schemes=schemes, channels=[{"name": "rayleigh"}], seed=3)
+    rows = run(values, tmp_path / "results").rows
+    one, two = ([row for row in rows if row.scheme == name] for name in ("one", "two"))
+    assert [row.psnr for row in one] == [row.psnr for row in two]
+    assert [row.snr_db for row in one] == [row.snr_db for row in two]
+    assert len({row.snr_db for row in one if row.cell == one[0].cell}) == 6  # fades differ
+    scheme = DiffJSCC.from_pretrained("compact", "1/32", refiner=None, device="cpu")
+    channel = ChannelChoice(name="rayleigh")
+    link = Link("", scheme, "", channel, 7.0, 3, Judge(), torch.device("cpu"))
+    (delivery,) = link.transmit([Picture.read(pictures / "b.png")], [1])
+    wanted = ("one", "rayleigh", "1/32", 7.0), "b", 1
+    (row,) = (row for row in one if (row.cell, row.image, row.repeat) == wanted)
+    assert delivery.row.psnr == pytest.approx(row.psnr, abs=ROUNDING_DB)
+    assert delivery.row.snr_db == pytest.approx(row.snr_db, abs=1e-5)
+
+
+def test_what_is_interrupted_goes_on(pictures: Path, tmp_path: Path) -> None:
+    values = settings(pictures)
+    whole = run(values, tmp_path / "whole")
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    def after(limit: int) -> Any:
+        sent = 0
+
+        def count(transmissions: int) -> None:
+            nonlocal sent
+            sent += transmissions
+            if sent >= limit:
+                raise Killed
+
+        return count
+
+    folder = tmp_path / "parts"
+    remaining = []
+    for limit in (3, 8):
+        sweep = start(values, folder)
+        remaining.append(len(sweep.todo))
+        with pytest.raises(Killed):
+            sweep.run(after(limit))
+        with pytest.raises(ResultsError, match="not finished"):
+            read_results(folder)
+    ledger = folder / "unfinished" / "rows-0.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-20])  # as if the disk had taken half a line
+    parts = run(values, folder)
+    assert remaining[0] > remaining[1] > 0
+    assert without_seconds(parts) == without_seconds(whole)
+    assert parts.shown == whole.shown
+    assert start(values, folder).todo == []
+    assert run(values, folder) == parts
+
+
+def test_kill_9_and_two_processes_leave_the_same_rows(pictures: Path, tmp_path: Path) -> None:
+    values = settings(pictures)
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump(values))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def command(folder: Path, processes: int = 1) -> list[str]:
+        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        own = ["evaluate", "--config", str(config), "-o", str(folder)]
+        return [sys.executable, *(launch if processes > 1 else []), "-m", "diffjscc", *own]
+
+    once = without_seconds(run(values, tmp_path / "once"))
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed), env=environment)
+    rows = killed / "unfinished" / "rows-0.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size > 0):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not (killed / "rows.jsonl").exists():  # it was not too quick for the signal
+        subprocess.run(command(killed, 2), env=environment, check=True, capture_output=True)
+    assert without_seconds(read_results(killed)) == once
+    both = tmp_path / "both"
+    subprocess.run(command(both, 2), env=environment, check=True, capture_output=True)
+    assert without_seconds(read_results(both)) == once
+
+
+def test_a_ledger_forgets_half_a_line_and_refuses_a_damaged_one(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, 0)
+    ledger.append([toy_row(repeat=0), toy_row(repeat=1)])
+    with ledger.file.open("a") as file:
+        file.write('{"scheme": "dif')
+    assert len(ledger.read()) == 2
+    again = Ledger(tmp_path, 0)
+    again.append([toy_row(repeat=2)])
+    Ledger(tmp_path, 1).append([toy_row(repeat=3), toy_row(repeat=2)])
+    assert sorted(row.repeat for row in again.read().values()) == [0, 1, 2, 3]
+    ledger.file.write_text("{}\n" + ledger.file.read_text())
+    with pytest.raises(ResultsError, match=r"line 1 is damaged .*lacks .*psnr"):
+        ledger.read()
+
+
+def test_other_set_ups_are_refused_with_what_differs(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    values = settings(pictures, rates=["1/128"], snrs_db=[1.0], repeats=1)
+    run(values, folder)
+    before = (folder / "rows.jsonl").read_bytes()
+    for changes, told in (
+        ({"seed": 1}, "sweep.seed is 1, it was 0"),
+        ({"snrs_db": [2.0]}, r"sweep.snrs_db is \[2.0\], it was \[1.0\]"),
+        ({"pictures": [str(pictures / "a.png")]}, "pictures differ: b, c"),
+        ({"schemes": [{"kind": "diffjscc"}]}, "weights.diffjscc is 'compact@"),
+    ):
+        with pytest.raises(ResultsError, match=told):
+            run(values | changes, folder)
+    setup = read_setup(folder)
+    assert setup is not None
+    write_setup(folder, replace(setup, versions="python 2.7"))
+    with pytest.raises(ResultsError, match=r"it was 'python 2\.7'"):
+        run(values, folder)
+    (folder / "setup.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(ResultsError, match=r"format 99, this version .* format 1"):
+        run(values, folder)
+    assert (folder / "rows.jsonl").read_bytes() == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(ResultsError, match="holds something, but no results"):
+        run(values, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rates": ["1/7"]}, "deepjscc: rate 1/7 is not one of 1/128"),
+        ({"rates": ["a lot"]}, "rate 'a lot' is not a number"),
+        ({"snrs_db": [1.0, 1.0]}, "snrs_db holds 1.0 more than once"),
+        ({"snrs_db": [float("nan")]}, "snrs_db.0 = nan"),
+        ({"repeats": 0}, "repeats = 0"),
+        ({"samples": 1}, "at least 2"),
+        ({"crop": 65}, r"a.png is 96x64; no square of 65"),
+        (
+            {"features": ["squeezenet"]},
+            r"a.png is 96x64; .*need a patch of 256x256: leave it out",
+        ),
+        ({"schemes": []}, "schemes"),
+        ({"schemes": [{"kind": "jpeg"}]}, "schemes.0.kind = 'jpeg'"),
+        ({"schemes": [{"kind": "deepjscc", "wieghts": "x"}]}, "did you mean 'weights'"),
+        ({"schemes": [{"kind": "deepjscc"}] * 2}, "deepjscc more than once; give each a label"),
+        ({"schemes": [{"kind": "deepjscc", "painting": {"steps": 3}}]}, "--steps tell a receiver"),
+        ({"schemes": [{"kind": "deepjscc", "weights": "compcat"}]}, "compcat"),
+        ({"channels": [{"name": "awgn", "transmitter_csi": True}]}, "no fade to know"),
+        ({"pictures": ["/nonexistent"]}, "/nonexistent"),
+        ({"picture": 1}, "unknown key 'picture'; did you mean 'pictures'"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], told: str, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        run(settings(pictures) | changes, tmp_path / "results")
+    assert not (tmp_path / "results" / "rows.jsonl").exists()
+
+
+def test_batches_hold_pictures_of_one_size_and_every_transmission_once() -> None:
+    sizes = [(768, 512)] * 5 + [(512, 768)] * 2 + [(4000, 3000)]
+    sent = [Sent(f"{i}", "", *size) for i, size in enumerate(sizes)]
+    for repeats in (1, 2, 5):
+        for megapixels in (0.1, 1.0, 2.0, 50.0):
+            values = settings(Path("x"), repeats=repeats, megapixels=megapixels)
+            units = make_units(check(SweepConfig, values, "test"), sent)
+            done = [
+                (unit.point.index, i, r)
+                for unit in units
+                for i in unit.pictures
+                for r in unit.repeats
+            ]
+            assert len(done) == len(set(done)) == 4 * 8 * repeats
+            for unit in units:
+                assert len({sizes[i] for i in unit.pictures}) == 1
+                pixels = sum(sizes[i][0] * sizes[i][1] for i in unit.pictures) * len(unit.repeats)
+                assert pixels <= megapixels * 1e6 or unit.transmissions == 1
+    assert max(unit.transmissions for unit in units) == 25
+
+
+def test_a_crop_is_the_middle(pictures: Path, tmp_path: Path) -> None:
+    values = settings(pictures / "a.png", crop=32, rates=["1/128"], snrs_db=[1.0], repeats=1)
+    results = run(values, tmp_path / "results")
+    kept = load_picture(results.folder / results.shown[0].original)
+    assert torch.equal(kept, load_picture(pictures / "a.png")[:, 16:48, 32:64])
