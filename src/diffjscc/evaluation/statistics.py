@@ -1,0 +1,208 @@
+"""Means over transmissions with confidence intervals, per cell of a sweep.
+
+Draws of the channel for one picture are no new pictures: figures differ far more from picture to
+picture than from draw to draw, so that treating each transmission as a sample of its own would
+make intervals too narrow, the more so the more often each picture is sent. Pictures are therefore
+the samples (clusters): draws are averaged within a picture, which leaves the channel's randomness
+in the picture's mean, and the interval is Student's t over the pictures' means.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+from diffjscc.evaluation.results import Cell, Results
+from diffjscc.evaluation.rows import Row
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Merit:
+    """What a figure of merit is called and which of two values is the better one.
+
+    Attributes:
+        label: with its unit, if it has one.
+        higher: higher is better; otherwise lower is.
+        digits: after the decimal point, when it is shown.
+    """
+
+    label: str
+    higher: bool
+    digits: int
+
+
+MERITS = {
+    "psnr": Merit("PSNR / dB", higher=True, digits=2),
+    "ms_ssim": Merit("MS-SSIM", higher=True, digits=4),
+    "lpips": Merit("LPIPS", higher=False, digits=4),
+    "niqe": Merit("NIQE", higher=False, digits=2),
+    "seconds": Merit("time / s", higher=False, digits=2),
+}
+INITIAL = tuple(f"{name}_initial" for name in ("psnr", "ms_ssim", "lpips", "niqe"))
+
+
+def frechet_label(features: str) -> str:
+    """What a Fréchet distance on these features may be called."""
+    return "FID" if features == "inception" else f"Fréchet distance ({_network(features)})"
+
+
+def kernel_label(features: str) -> str:
+    """What a kernel distance on these features may be called."""
+    return "KID" if features == "inception" else f"kernel distance ({_network(features)})"
+
+
+def _network(features: str) -> str:
+    return {"squeezenet": "SqueezeNet"}.get(features, features)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over pictures and channel draws.
+
+    Attributes:
+        mean: of the pictures' means; each picture weighs the same, however often it was sent.
+        half_width: of the 95 % confidence interval; None with one picture.
+        pictures: how many.
+        transmissions: how many, of all pictures.
+    """
+
+    mean: float
+    half_width: float | None
+    pictures: int
+    transmissions: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; the mean where there is none."""
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; the mean where there is none."""
+        return self.mean + (self.half_width or 0.0)
+
+
+def estimate(values: Iterable[tuple[str, float]]) -> Estimate:
+    """Mean and 95 % confidence interval from a value per transmission.
+
+    x̄ ± t(0.975, n - 1) · s/√n with x̄ and s of the n pictures' means (Student's t over clusters).
+
+    Args:
+        values: (picture, value) pairs, several to a picture where it was sent several times.
+
+    Raises:
+        ValueError: there is no pair.
+    """
+    by_picture: dict[str, list[float]] = {}
+    for picture, value in values:
+        by_picture.setdefault(picture, []).append(value)
+    if not by_picture:
+        raise ValueError("a mean is asked for of no values; give at least one (picture, value)")
+    means = [statistics.fmean(draws) for draws in by_picture.values()]
+    pictures, half_width = len(means), None
+    if pictures > 1:
+        quantile = float(stdtrit(pictures - 1, (1 + CONFIDENCE) / 2))
+        half_width = quantile * statistics.stdev(means) / math.sqrt(pictures)
+    return Estimate(
+        mean=statistics.fmean(means),
+        half_width=half_width,
+        pictures=pictures,
+        transmissions=sum(map(len, by_picture.values())),
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One cell of a sweep: a scheme at a channel, a rate and an SNR.
+
+    Attributes:
+        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Row.cell`.
+        rate, snr_db: the true ones, means over its transmissions.
+        sampler, steps: of its refiner; None without one.
+        estimates: by "psnr", "ms_ssim", "lpips", "niqe", "seconds" and, of the initial pictures,
+            "psnr_initial" and so on; only where there are figures.
+        distances: by the features that they are taken on.
+    """
+
+    scheme: str
+    channel: str
+    nominal_rate: str
+    nominal_snr_db: float
+    rate: float
+    snr_db: float
+    sampler: str | None
+    steps: int | None
+    estimates: dict[str, Estimate]
+    distances: dict[str, Cell]
+
+    @property
+    def cell(self) -> tuple[str, str, str, float]:
+        """As `Row.cell`."""
+        return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
+
+
+def summarise(results: Sequence[Results]) -> list[Summary]:
+    """Every cell of some folders of results, in the order in which they first appear.
+
+    Where several folders have a cell their transmissions are pooled, one that is in both counts
+    once, and of two distances the one on more patches is taken.
+
+    Raises:
+        ValueError: a cell has other weights or another sampler in one folder than in another.
+    """
+    rows: dict[tuple[str, str, str, float], dict[object, Row]] = {}
+    distances: dict[tuple[str, str, str, float], dict[str, Cell]] = {}
+    for result in results:
+        for row in result.rows:
+            sent = (row.image, row.image_hash, row.repeat, row.seed)
+            rows.setdefault(row.cell, {}).setdefault(sent, row)
+        for cell in result.cells:
+            known = distances.setdefault(cell.key, {})
+            if cell.features not in known or known[cell.features].patches < cell.patches:
+                known[cell.features] = cell
+    for name in ("weights", "sampler", "steps"):
+        _check_agreement(results, name)
+    return [_summary(list(sent.values()), distances.get(key, {})) for key, sent in rows.items()]
+
+
+def _check_agreement(results: Sequence[Results], name: str) -> None:
+    """Raises ValueError where rows of one cell differ in what decides them."""
+    first: dict[tuple[str, str, str, float], tuple[object, Results]] = {}
+    for result in results:
+        for row in result.rows:
+            value, known = first.setdefault(row.cell, (getattr(row, name), result))
+            if getattr(row, name) != value:
+                scheme, channel, rate, snr_db = row.cell
+                raise ValueError(
+                    f'"{scheme}" over {channel} at {rate} and {snr_db:g} dB has {name} {value} in '
+                    f"{known.folder} and {getattr(row, name)} in {result.folder}; one mean of both "
+                    "would say nothing: treat the folders apart, or rename the scheme in one"
+                )
+
+
+def _summary(rows: Sequence[Row], distances: dict[str, Cell]) -> Summary:
+    scheme, channel, nominal_rate, nominal_snr_db = rows[0].cell
+    estimates = {}
+    for name in (*MERITS, *INITIAL):
+        values = [(f"{row.image} {row.image_hash}", getattr(row, name)) for row in rows]
+        present = [(picture, value) for picture, value in values if value is not None]
+        if present:
+            estimates[name] = estimate(present)
+    return Summary(
+        scheme=scheme,
+        channel=channel,
+        nominal_rate=nominal_rate,
+        nominal_snr_db=nominal_snr_db,
+        rate=statistics.fmean(row.rate for row in rows),
+        snr_db=statistics.fmean(row.snr_db for row in rows),
+        sampler=rows[0].sampler,
+        steps=rows[0].steps,
+        estimates=estimates,
+        distances=distances,
+    )
