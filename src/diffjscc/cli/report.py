@@ -1,0 +1,34 @@
+"""`diffjscc report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from diffjscc.cli.terminal import plain_words, stdout
+
+
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(help="Folders that `evaluate` or `reproduce` made.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file; default: report.html in the first folder."),
+    ] = None,
+) -> None:
+    """Show results as one page for a browser: figures, pictures, every transmission.
+
+    The file needs neither the network nor other files.
+    """
+    with plain_words():
+        from diffjscc.evaluation.report import write_report  # noqa: PLC0415
+        from diffjscc.evaluation.results import read_results  # noqa: PLC0415
+
+        path = results[0] / "report.html" if output is None else output
+        write_report([read_results(folder) for folder in results], path)
+        megabytes = path.stat().st_size / 1e6
+        stdout.print(f"report is in {escape(str(path))} ({megabytes:.1f} MB)", soft_wrap=True)

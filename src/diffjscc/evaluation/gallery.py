@@ -1,0 +1,147 @@
+"""Kept pictures, ready to be put into a page: what can be laid beside what."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from diffjscc.data.pictures import decode
+from diffjscc.evaluation.results import Results, ResultsError, Shown
+from diffjscc.evaluation.rows import Row
+
+QUALITY = 90  # of WebP
+WEBP_SIDE = 16383  # pixels; the format has no larger pictures
+
+Kind = Literal["original", "initial", "final", "uncertainty"]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as a data URI, and its size in pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture in a scene.
+
+    Attributes:
+        label: what tells it from the others there.
+        kind: what it is.
+        picture: its number among the pictures.
+        row: the number of its transmission among the rows; None for an original.
+    """
+
+    label: str
+    kind: Kind
+    picture: int
+    row: int | None
+
+
+@dataclass
+class Scene:
+    """Everything that was kept of a picture at an operating point, by whichever scheme.
+
+    Attributes:
+        image: the picture's name.
+        point: rate, SNR and channel, and which repeat if it is not the first.
+        views: the original, then each scheme's pictures.
+    """
+
+    image: str
+    point: str
+    views: list[View] = field(default_factory=list)
+
+
+class Gallery:
+    """Scenes, and the pictures in them: each once, however often it is shown.
+
+    Args:
+        rows: what views refer to.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.scenes: dict[object, Scene] = {}
+        self.pictures: list[Embedded] = []
+        self._numbers: dict[bytes, int] = {}
+        self._rows = {_transmission(row): number for number, row in enumerate(rows)}
+
+    def add(self, result: Results) -> None:
+        """Add what a folder of results kept.
+
+        Raises:
+            ResultsError: a picture is missing, or of no row.
+            ValueError: a picture is damaged.
+        """
+        for shown in result.shown:
+            row = result.row_of(shown)
+            place = (shown.image, row.image_hash, *shown.cell[1:], shown.repeat)
+            scene = self.scenes.setdefault(place, Scene(shown.image, _point(shown)))
+            number = self._rows[_transmission(row)]
+            originals = [View("original", "original", self._number(result, shown.original), None)]
+            own: tuple[tuple[Kind, str | None], ...] = (
+                ("initial", shown.initial),
+                ("final", shown.final),
+                ("uncertainty", shown.uncertainty),
+            )
+            views = originals + [
+                View(f"{shown.scheme}, {kind}", kind, self._number(result, name), number)
+                for kind, name in own
+                if name is not None
+            ]
+            scene.views += [view for view in views if view not in scene.views]
+
+    def _number(self, result: Results, name: str) -> int:
+        path = result.folder / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise ResultsError(
+                f"{path} is missing; put it back, or remove its line in "
+                f"{result.folder / 'pictures.jsonl'}"
+            ) from error
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._numbers:
+            self._numbers[digest] = len(self.pictures)
+            self.pictures.append(embedded(content, path))
+        return self._numbers[digest]
+
+
+def embedded(content: bytes, path: Path) -> Embedded:
+    """A PNG file's picture as WebP of quality 90, or as it is where that takes fewer bytes.
+
+    Args:
+        content: of the file.
+        path: what errors call it.
+
+    Raises:
+        PictureError: it cannot be decoded.
+    """
+    picture = Image.fromarray(decode(io.BytesIO(content), path))
+    kind, best = "png", content
+    if max(picture.size) <= WEBP_SIDE:
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", quality=QUALITY)
+        if buffer.tell() < len(content):
+            kind, best = "webp", buffer.getvalue()
+    source = f"data:image/{kind};base64,{base64.b64encode(best).decode()}"
+    return Embedded(source, picture.width, picture.height)
+
+
+def _transmission(row: Row) -> tuple[object, ...]:
+    return row.cell, row.image, row.image_hash, row.repeat, row.seed
+
+
+def _point(shown: Shown) -> str:
+    repeat = f", repeat {shown.repeat}" if shown.repeat else ""
+    return f"R = {shown.nominal_rate}, {shown.nominal_snr_db:g} dB, {shown.channel}{repeat}"
