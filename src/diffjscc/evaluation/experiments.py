@@ -1,0 +1,219 @@
+"""The paper's experiments as sweeps.
+
+    fig1, fig5   pictures side by side
+    fig3         rates at 1 dB
+    fig4         SNRs at R = 1/128
+    fig6         what the control module is told
+    fig7         sampling steps, at several SNRs
+    fig8         captions
+
+Schemes that this version has not, or that the weights or this machine lack what they need for,
+are left out, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, get_args
+
+import matplotlib as mpl
+from huggingface_hub import try_to_load_from_cache
+
+from diffjscc.data.pictures import find_pictures
+from diffjscc.evaluation.config import SchemeChoice, SweepConfig
+from diffjscc.models.pretrained import find_weights, load_codec
+from diffjscc.models.storage import has_refiner
+from diffjscc.names import CaptionerName, FigureName, SamplerName, Start
+from diffjscc.painting import PaintingOptions
+from diffjscc.refiners.captions import BLIP2, BLIP2_REVISION
+
+Value = TypeVar("Value")
+
+RATES = ("1/128", "1/64", "1/32", "1/16")
+SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
+STEPS = (1, 2, 5, 10, 20, 50, 100)
+QUICK_CROP = 384  # pixels: four patches for the distances between distributions
+SHEETS = {"fig1": 3, "fig5": 8}  # how many pictures are shown
+RIVALS: dict[str, tuple[str, ...]] = {
+    "fig3": ("BPG+LDPC and BPG+capacity: this version has no digital schemes",),
+    "fig4": ("DeepJSCC-adv and DDNM: this version does not have them",),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be reproduced, and with what.
+
+    Attributes:
+        pictures: files, folders or patterns.
+        weights: of the schemes.
+        spatial: weights like these whose control module was trained without the SNR, if any.
+        repeats: transmissions per picture and point.
+        quick: run a smoke test: two pictures' middles, the ends of each axis, few steps.
+    """
+
+    pictures: tuple[str, ...]
+    weights: str = "compact"
+    spatial: str | None = None
+    repeats: int = 5
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A figure's sweep; None where none of it can be run.
+
+    Attributes:
+        figure: its name.
+        config: the sweep.
+        left_out: what of the figure it does not show, and why.
+    """
+
+    figure: FigureName
+    config: SweepConfig | None
+    left_out: tuple[str, ...] = ()
+
+
+def default_pictures(quick: bool) -> str:
+    """Where pictures are looked for: Kodak's, or one that is always there for a smoke test.
+
+    Raises:
+        ValueError: Kodak's pictures are not there.
+    """
+    kodak = Path("data/kodak")
+    if kodak.is_dir():
+        return str(kodak)
+    if quick:
+        return str(Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg")
+    raise ValueError(
+        f"there is no folder {kodak}; `diffjscc fetch kodak` makes it, or give --pictures"
+    )
+
+
+def make_experiment(figure: FigureName, request: Request) -> Experiment:
+    """The sweep that a figure of the paper shows.
+
+    Raises:
+        ValueError: weights or pictures that cannot be had.
+    """
+    if figure not in get_args(FigureName):
+        raise ValueError(f"figure {figure!r} is not one of {', '.join(get_args(FigureName))}")
+    schemes, left_out = _schemes(figure, request)
+    if not schemes:
+        return Experiment(figure, None, left_out)
+    pictures = [str(path) for path in find_pictures(request.pictures)]
+    rates, snrs_db = _points(figure, request.weights)
+    sheet = figure in SHEETS
+    if sheet:
+        pictures = pictures[: SHEETS[figure]]
+    if request.quick:
+        pictures, rates, snrs_db = pictures[:2], _ends(rates), _ends(snrs_db)
+    config = SweepConfig(
+        pictures=tuple(pictures),
+        schemes=tuple(schemes),
+        rates=tuple(rates),
+        snrs_db=tuple(snrs_db),
+        repeats=1 if request.quick or sheet else request.repeats,
+        crop=QUICK_CROP if request.quick else None,
+        features=() if sheet else ("squeezenet", "inception"),
+        shown=len(pictures) if sheet else 3,
+        samples=8 if figure == "fig1" and not request.quick else 0,
+    )
+    return Experiment(figure, config, left_out)
+
+
+def _points(figure: FigureName, weights: str) -> tuple[Sequence[str], Sequence[float]]:
+    """The rates and SNRs of a figure; rates are the paper's, or those that the weights have."""
+    offered = [str(rate) for rate in load_codec(weights).rates]
+    rates = [rate for rate in RATES if rate in offered] or offered
+    match figure:
+        case "fig1":
+            return rates[:1], SNRS_DB[:1]
+        case "fig3":
+            return rates, SNRS_DB[:1]
+        case "fig5":
+            return rates[:2], (SNRS_DB[0], SNRS_DB[-1])
+        case "fig7":
+            return rates[:1], (1.0, 7.0, 13.0)
+        case _:
+            return rates[:1], SNRS_DB
+
+
+def _ends(values: Sequence[Value]) -> Sequence[Value]:
+    """The first and the last."""
+    return values if len(values) < 2 else (values[0], values[-1])
+
+
+def _schemes(
+    figure: FigureName, request: Request
+) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+    """What a figure compares, and what of it is left out."""
+    weights = request.weights
+    if not has_refiner(find_weights(weights)):
+        without = f'diffjscc: weights "{weights}" have no diffusion receiver'
+        alone = [] if figure in ("fig6", "fig7", "fig8") else [_codec(weights)]
+        return alone, (without, *RIVALS.get(figure, ()))
+    wordless = _why_without_captions(weights)
+    match figure:
+        case "fig6":
+            told = [_painter(weights, "spatial + SNR", captioner="none")]
+            left_out = []
+            if request.spatial is None:
+                left_out.append(
+                    "spatial: needs weights whose control module was trained without the SNR; "
+                    "give them by --spatial"
+                )
+            else:
+                told.insert(0, _painter(request.spatial, "spatial", captioner="none"))
+            if wordless is None:
+                told.append(_painter(weights, "spatial + SNR + text", captioner="blip2"))
+            else:
+                left_out.append(f"text: {wordless}")
+            return told, tuple(left_out)
+        case "fig7":
+            steps = STEPS[1:3] if request.quick else STEPS
+            own = [_painter(weights, f"own sampler, {n} steps", steps=n) for n in steps]
+            paper = [
+                _painter(weights, f"DDPM from noise, {n} steps", "ddpm", n, "noise") for n in steps
+            ]
+            return own + paper, ()
+        case "fig8":
+            if wordless is not None:
+                return [], (f"captions: {wordless}",)
+            return [
+                _painter(weights, "without captions", captioner="none"),
+                _painter(weights, "with captions", captioner="blip2"),
+            ], ()
+        case _:
+            return [_codec(weights), _painter(weights, "")], RIVALS.get(figure, ())
+
+
+def _codec(weights: str) -> SchemeChoice:
+    return SchemeChoice(kind="deepjscc", weights=weights)
+
+
+def _painter(
+    weights: str,
+    label: str,
+    sampler: SamplerName | None = None,
+    steps: int | None = None,
+    start: Start | None = None,
+    captioner: CaptionerName | None = None,
+) -> SchemeChoice:
+    painting = PaintingOptions(sampler=sampler, steps=steps, start=start, captioner=captioner)
+    return SchemeChoice(kind="diffjscc", label=label, weights=weights, painting=painting)
+
+
+def _why_without_captions(weights: str) -> str | None:
+    """What captions lack; None where they can be had."""
+    if not (find_weights(weights) / "text_encoder").is_dir():
+        return f'the prior of weights "{weights}" reads no text'
+    cached = try_to_load_from_cache(BLIP2, "config.json", revision=BLIP2_REVISION)
+    if isinstance(cached, str):
+        return None
+    return (
+        f"{BLIP2} is not on this machine; `diffjscc transmit --captioner blip2` fetches it (15 GB, "
+        "once)"
+    )
