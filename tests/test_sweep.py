@@ -324,3 +324,11 @@ def test_a_crop_is_the_middle(pictures: Path, tmp_path: Path) -> None:
     results = run(values, tmp_path / "results")
     kept = load_picture(results.folder / results.shown[0].original)
     assert torch.equal(kept, load_picture(pictures / "a.png")[:, 16:48, 32:64])
+
+
+def test_the_documented_settings_are_settings() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+    config = check(SweepConfig, yaml.safe_load(block), "docs/evaluation.md")
+    assert [scheme.name for scheme in config.schemes][2] == "diffjscc, 50 steps"
+    assert config.schemes[2].painting.sampler == "ddpm"

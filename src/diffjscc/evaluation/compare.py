@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from diffjscc.evaluation.results import Cell, Results
-from diffjscc.evaluation.rows import Row
+from diffjscc.evaluation.rows import CellKey, Row
 from diffjscc.evaluation.statistics import INITIAL, MERITS, Estimate, estimate, frechet_label
 from diffjscc.settings import closest
 
 Verdict = Literal["better", "worse", "same"]
-CellKey = tuple[str, str, str, float]
 Sent = tuple[str, int]
 
 FRECHET = "frechet"

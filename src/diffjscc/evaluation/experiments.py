@@ -51,6 +51,7 @@ class Request:
         weights: of the schemes.
         spatial: weights like these whose control module was trained without the SNR, if any.
         repeats: transmissions per picture and point.
+        shown: pictures that are kept of each point, for the report.
         quick: run a smoke test: two pictures' middles, the ends of each axis, few steps.
     """
 
@@ -58,6 +59,7 @@ class Request:
     weights: str = "compact"
     spatial: str | None = None
     repeats: int = 5
+    shown: int = 3
     quick: bool = False
 
 
@@ -118,7 +120,7 @@ def make_experiment(figure: FigureName, request: Request) -> Experiment:
         repeats=1 if request.quick or sheet else request.repeats,
         crop=QUICK_CROP if request.quick else None,
         features=() if sheet else ("squeezenet", "inception"),
-        shown=len(pictures) if sheet else 3,
+        shown=len(pictures) if sheet else request.shown,
         samples=8 if figure == "fig1" and not request.quick else 0,
     )
     return Experiment(figure, config, left_out)

@@ -22,6 +22,7 @@ from diffjscc.evaluation.plots import (
     save,
 )
 from diffjscc.evaluation.results import Results
+from diffjscc.evaluation.rows import CellKey
 from diffjscc.evaluation.sheets import caption_sheets, picture_sheets
 from diffjscc.evaluation.statistics import Summary, summarise
 
@@ -39,8 +40,6 @@ PAPER_SHEETS = ("fig1", "fig5")
 PAPER_CAPTIONS = "fig8"
 
 MOST_TICKS = 7
-
-CellKey = tuple[str, str, str, float]
 
 
 def draw(results: Sequence[Results], output: Path) -> list[Path]:

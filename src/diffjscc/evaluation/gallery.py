@@ -74,7 +74,7 @@ class Gallery:
         self.scenes: dict[object, Scene] = {}
         self.pictures: list[Embedded] = []
         self._numbers: dict[bytes, int] = {}
-        self._rows = {_transmission(row): number for number, row in enumerate(rows)}
+        self._rows = {row.transmission: number for number, row in enumerate(rows)}
 
     def add(self, result: Results) -> None:
         """Add what a folder of results kept.
@@ -87,7 +87,7 @@ class Gallery:
             row = result.row_of(shown)
             place = (shown.image, row.image_hash, *shown.cell[1:], shown.repeat)
             scene = self.scenes.setdefault(place, Scene(shown.image, _point(shown)))
-            number = self._rows[_transmission(row)]
+            number = self._rows[row.transmission]
             originals = [View("original", "original", self._number(result, shown.original), None)]
             own: tuple[tuple[Kind, str | None], ...] = (
                 ("initial", shown.initial),
@@ -136,10 +136,6 @@ def embedded(content: bytes, path: Path) -> Embedded:
             kind, best = "webp", buffer.getvalue()
     source = f"data:image/{kind};base64,{base64.b64encode(best).decode()}"
     return Embedded(source, picture.width, picture.height)
-
-
-def _transmission(row: Row) -> tuple[object, ...]:
-    return row.cell, row.image, row.image_hash, row.repeat, row.seed
 
 
 def _point(shown: Shown) -> str:

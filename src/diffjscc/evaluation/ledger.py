@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffjscc.evaluation.results import ResultsError
-from diffjscc.evaluation.rows import Row
+from diffjscc.evaluation.rows import CellKey, Row
 
 # What tells a transmission from the others of its sweep: `Row.cell`, picture and repeat.
-Key = tuple[tuple[str, str, str, float], str, int]
+Key = tuple[CellKey, str, int]
 
 
 def key_of(row: Row) -> Key:

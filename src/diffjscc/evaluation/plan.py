@@ -9,6 +9,7 @@ from itertools import groupby, product
 from diffjscc.channels.choice import ChannelChoice
 from diffjscc.evaluation.config import SchemeChoice, SweepConfig
 from diffjscc.evaluation.results import Sent
+from diffjscc.evaluation.rows import CellKey
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Point:
     snr_db: float
 
     @property
-    def cell(self) -> tuple[str, str, str, float]:
+    def cell(self) -> CellKey:
         """As `Row.cell`."""
         return self.scheme.name, self.channel.label, self.rate, self.snr_db
 

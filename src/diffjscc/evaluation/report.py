@@ -242,7 +242,7 @@ def _rows(results: Sequence[Results]) -> list[Row]:
     rows: dict[object, Row] = {}
     for result in results:
         for row in result.rows:
-            rows.setdefault((row.cell, row.image, row.image_hash, row.repeat, row.seed), row)
+            rows.setdefault(row.transmission, row)
     return list(rows.values())
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from diffjscc.data.files import atomic_write
-from diffjscc.evaluation.rows import Row
+from diffjscc.evaluation.rows import CellKey, Row
 
 FORMAT = 1
 
@@ -91,7 +91,7 @@ class Cell:
     kernel_deviation: float
 
     @property
-    def key(self) -> tuple[str, str, str, float]:
+    def key(self) -> CellKey:
         """As `Row.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 
@@ -119,7 +119,7 @@ class Shown:
     uncertainty: str | None = None
 
     @property
-    def cell(self) -> tuple[str, str, str, float]:
+    def cell(self) -> CellKey:
         """As `Row.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+# Scheme, channel, nominal rate and nominal SNR: what figures are averaged over.
+CellKey = tuple[str, str, str, float]
+
 LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "torchmetrics")
 
 
@@ -94,9 +97,14 @@ class Row:
         )
 
     @property
-    def cell(self) -> tuple[str, str, str, float]:
-        """Scheme, channel, nominal rate and nominal SNR: what figures are averaged over."""
+    def cell(self) -> CellKey:
+        """The cell of the sweep that it belongs to."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
+
+    @property
+    def transmission(self) -> tuple[CellKey, str, str, int, int]:
+        """Cell, picture and what decided the noise: what two rows of one transmission share."""
+        return self.cell, self.image, self.image_hash, self.repeat, self.seed
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

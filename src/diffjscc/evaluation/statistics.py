@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from diffjscc.evaluation.results import Cell, Results
-from diffjscc.evaluation.rows import Row
+from diffjscc.evaluation.rows import CellKey, Row
 
 CONFIDENCE = 0.95
 
@@ -142,7 +142,7 @@ class Summary:
     distances: dict[str, Cell]
 
     @property
-    def cell(self) -> tuple[str, str, str, float]:
+    def cell(self) -> CellKey:
         """As `Row.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 
@@ -156,12 +156,11 @@ def summarise(results: Sequence[Results]) -> list[Summary]:
     Raises:
         ValueError: a cell has other weights or another sampler in one folder than in another.
     """
-    rows: dict[tuple[str, str, str, float], dict[object, Row]] = {}
-    distances: dict[tuple[str, str, str, float], dict[str, Cell]] = {}
+    rows: dict[CellKey, dict[object, Row]] = {}
+    distances: dict[CellKey, dict[str, Cell]] = {}
     for result in results:
         for row in result.rows:
-            sent = (row.image, row.image_hash, row.repeat, row.seed)
-            rows.setdefault(row.cell, {}).setdefault(sent, row)
+            rows.setdefault(row.cell, {}).setdefault(row.transmission, row)
         for cell in result.cells:
             known = distances.setdefault(cell.key, {})
             if cell.features not in known or known[cell.features].patches < cell.patches:
@@ -173,7 +172,7 @@ def summarise(results: Sequence[Results]) -> list[Summary]:
 
 def _check_agreement(results: Sequence[Results], name: str) -> None:
     """Raises ValueError where rows of one cell differ in what decides them."""
-    first: dict[tuple[str, str, str, float], tuple[object, Results]] = {}
+    first: dict[CellKey, tuple[object, Results]] = {}
     for result in results:
         for row in result.rows:
             value, known = first.setdefault(row.cell, (getattr(row, name), result))
