@@ -96,7 +96,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, kind: type[Section]) -> str:
     """Every broken rule on one line: where, which, and the closest known key."""
     lines = []
-    for item in error.errors():
+    found = error.errors()
+    for item in found:
+        within = [other for other in found if other["loc"][: len(item["loc"])] == item["loc"]]
+        if item["type"] == "too_short" and len(within) > 1:
+            continue  # its members are broken, and so do not count
         where = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             known = list(_section_at(kind, item["loc"][:-1]).model_fields)
