@@ -79,3 +79,14 @@ def test_distances_are_the_golden_ones(results: tuple[Results, Results]) -> None
 
 def test_compare_finds_no_regression(results: tuple[Results, Results]) -> None:
     assert not [difference for difference in compare(*results) if difference.verdict == "worse"]
+
+
+@pytest.mark.parametrize("figure", ["fig3", "fig4"])
+def test_published_results_are_whole(figure: str) -> None:
+    published = read_results(GOLDEN.parents[1] / "results" / "compact-kodak" / figure)
+    assert published.setup.figure == figure
+    cells = {row.cell for row in published.rows}
+    assert len(published.setup.pictures) == 24
+    assert len(published.rows) == len(cells) * 24 * published.setup.sweep["repeats"]
+    assert {cell.key for cell in published.cells} == cells
+    assert {cell.patches for cell in published.cells} == {24 * 15 * 2}

@@ -298,25 +298,33 @@ def test_bad_settings(changes: dict[str, Any], told: str, pictures: Path, tmp_pa
     assert not (tmp_path / "results" / "rows.jsonl").exists()
 
 
-def test_batches_hold_pictures_of_one_size_and_every_transmission_once() -> None:
+def test_units_hold_pictures_of_one_size_and_every_transmission_once() -> None:
     sizes = [(768, 512)] * 5 + [(512, 768)] * 2 + [(4000, 3000)]
     sent = [Sent(f"{i}", "", *size) for i, size in enumerate(sizes)]
     for repeats in (1, 2, 5):
         for megapixels in (0.1, 1.0, 2.0, 50.0):
             values = settings(Path("x"), repeats=repeats, megapixels=megapixels)
             units = make_units(check(SweepConfig, values, "test"), sent)
-            done = [
-                (unit.point.index, i, r)
-                for unit in units
-                for i in unit.pictures
-                for r in unit.repeats
-            ]
+            done = [(unit.point.index, *one) for unit in units for one in unit.sent]
             assert len(done) == len(set(done)) == 4 * 8 * repeats
             for unit in units:
-                assert len({sizes[i] for i in unit.pictures}) == 1
-                pixels = sum(sizes[i][0] * sizes[i][1] for i in unit.pictures) * len(unit.repeats)
-                assert pixels <= megapixels * 1e6 or unit.transmissions == 1
-    assert max(unit.transmissions for unit in units) == 25
+                (pixels,) = {sizes[i][0] * sizes[i][1] for i in unit.pictures}
+                assert unit.at_once * pixels <= megapixels * 1e6 or unit.at_once == 1
+                assert len(unit.sent) <= max(unit.at_once, repeats)
+    assert max(len(unit.pictures) for unit in units) == 5
+
+
+def test_what_is_received_at_once_changes_nothing_but_rounding(
+    pictures: Path, tmp_path: Path
+) -> None:
+    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "painting": {"steps": 2}}]
+    values = settings(pictures, schemes=schemes, rates=["1/128"], channels=[{"name": "rayleigh"}])
+    alone = run(values | {"megapixels": 0.001}, tmp_path / "alone")
+    together = run(values | {"megapixels": 1.0}, tmp_path / "together")
+    for one, other in zip(alone.rows, together.rows, strict=True):
+        assert one.transmission == other.transmission
+        assert one.snr_db == other.snr_db
+        assert one.psnr == pytest.approx(other.psnr, abs=10 * ROUNDING_DB)
 
 
 def test_a_crop_is_the_middle(pictures: Path, tmp_path: Path) -> None:

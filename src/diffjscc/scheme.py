@@ -88,6 +88,11 @@ class Received(Block):
 
     state: ChannelState
 
+    def select(self, rows: slice) -> Received:
+        """What was received of some of the pictures."""
+        state = ChannelState(self.state.gain[rows], self.state.noise_power[rows])
+        return replace(self, values=self.values[rows], state=state)
+
     @property
     def equalised(self) -> Tensor:
         """Values / gain (zero forcing), complex64 [B, K]; noise power N0/|gain|² remains."""

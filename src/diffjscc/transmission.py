@@ -99,23 +99,30 @@ class Link:
     device: torch.device
 
     @torch.no_grad()
-    def transmit(self, pictures: Sequence[Picture], repeats: Sequence[int]) -> list[Delivery]:
-        """Send pictures of one size as a batch.
+    def transmit(
+        self, pictures: Sequence[Picture], repeats: Sequence[int], at_once: int = 1
+    ) -> list[Delivery]:
+        """Send pictures of one size; repeats of one share its encoding where they can.
 
         Args:
             pictures: P of them.
             repeats: the numbers of N transmissions of each.
+            at_once: how many are received together. More fills a GPU; rounding may differ.
 
         Returns:
-            P·N deliveries, a picture's one after the other. Pictures of another batch size may
-            differ in what rounding does to them, all else is the same.
+            P·N deliveries, a picture's one after the other.
         """
         images = torch.stack([picture.pixels for picture in pictures]).to(self.device)
         generators = [p.generator(self.seed, repeat) for p in pictures for repeat in repeats]
         start = time.perf_counter()
         received = self.scheme.send(images, self.channel.at(self.snr_db), generators, len(repeats))
-        result = self.scheme.decode(received, generators)
-        final, initial = quantise(result.image), quantise(result.initial)
+        results, captions = [], list[str | None]()
+        for first in range(0, len(generators), at_once):
+            some = slice(first, first + at_once)
+            results.append(self.scheme.decode(received.select(some), generators[some]))
+            captions += results[-1].caption or [None] * len(results[-1].image)
+        final = torch.cat([quantise(result.image) for result in results])
+        initial = torch.cat([quantise(result.initial) for result in results])
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = (time.perf_counter() - start) / len(final)
@@ -125,8 +132,8 @@ class Link:
         before = self.judge(initial, references) if refined else [None] * len(final)
         deliveries = []
         for i, (picture, repeat) in enumerate((p, r) for p in pictures for r in repeats):
-            caption = None if result.caption is None else result.caption[i]
-            row = self._row(picture, repeat, received, i, figures[i], before[i], caption, seconds)
+            told = figures[i], before[i], captions[i]
+            row = self._row(picture, repeat, received, i, *told, seconds)
             painted_from = initial[i].cpu() if refined else None
             deliveries.append(Delivery(row, final[i].cpu(), painted_from))
         return deliveries

@@ -150,6 +150,6 @@ def run(sweep: Sweep, name: str) -> Results:
         for reason in sweep.left_out:
             stderr.print(f"[yellow]{name} leaves out[/] {escape(reason)}", soft_wrap=True)
     with Progress(*columns, console=stderr, disable=not sweep.leads) as progress:
-        total = sum(unit.transmissions for unit in sweep.todo)
+        total = sum(len(unit.sent) for unit in sweep.todo)
         task = progress.add_task(name, total=total)
         return sweep.run(lambda transmissions: progress.advance(task, transmissions))

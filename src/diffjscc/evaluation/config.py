@@ -57,7 +57,7 @@ class SweepConfig(Section):
         seed: decides noise and fades: the same for all schemes.
         crop: side of the square in the middle that is taken of each picture, in pixels; None
             takes it whole.
-        megapixels: that are computed on at once, a picture at least. More fills a GPU; in other
+        megapixels: that are received at once, a picture at least. More fills a GPU; in other
             batches figures may differ by rounding, so this is a part of the set-up.
         lpips: its network; None leaves it out.
         niqe: whether it is measured.
@@ -77,7 +77,7 @@ class SweepConfig(Section):
     repeats: Positive = 1
     seed: Annotated[int, Field(ge=0)] = 0
     crop: Positive | None = None
-    megapixels: Annotated[float, Field(gt=0)] = 2.0
+    megapixels: Annotated[float, Field(gt=0)] = 0.5
     lpips: LPIPSNet | None = "squeeze"
     niqe: bool = True
     features: tuple[FeatureName, ...] = ("squeezenet",)

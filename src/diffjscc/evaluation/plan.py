@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
@@ -35,22 +35,24 @@ class Point:
 
 @dataclass(frozen=True)
 class Unit:
-    """Transmissions that are computed together: all of `pictures` x `repeats` at one point.
+    """Transmissions that one process makes and writes down together: `pictures` x `repeats`.
 
     Attributes:
         point: where.
         pictures: indices of pictures of one size.
-        repeats: numbers of transmissions.
+        repeats: transmissions of each.
+        at_once: of them that are received together.
     """
 
     point: Point
     pictures: tuple[int, ...]
-    repeats: tuple[int, ...]
+    repeats: int
+    at_once: int
 
     @property
-    def transmissions(self) -> int:
-        """How many there are."""
-        return len(self.pictures) * len(self.repeats)
+    def sent(self) -> list[tuple[int, int]]:
+        """(picture, repeat) of every transmission, in order."""
+        return [(index, repeat) for index in self.pictures for repeat in range(self.repeats)]
 
 
 def make_points(config: SweepConfig) -> list[Point]:
@@ -60,24 +62,18 @@ def make_points(config: SweepConfig) -> list[Point]:
 
 
 def make_units(config: SweepConfig, sent: Sequence[Sent]) -> list[Unit]:
-    """Every unit of work, in order."""
-    batches = list(_batches(sent, config.repeats, config.megapixels))
-    return [Unit(point, *batch) for point in make_points(config) for batch in batches]
+    """Every unit of work, in order.
 
-
-def _batches(
-    sent: Sequence[Sent], repeats: int, megapixels: float
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(pictures, repeats) of at most so many megapixels, or of one transmission.
-
-    Neighbours of one size go together; all repeats of a picture do where they fit, since they
-    share its encoding.
+    All repeats of a picture are in one unit, since they share its encoding. Neighbours of one size
+    are with it, as far as `megapixels` goes.
     """
+    batches = []
     for (width, height), group in groupby(range(len(sent)), lambda i: sent[i].size):
-        indices = list(group)
-        room = max(1, int(megapixels * 1e6 / (width * height)))
-        together, rounds = max(1, room // repeats), min(room, repeats)
-        for first in range(0, len(indices), together):
-            for start in range(0, repeats, rounds):
-                stop = min(start + rounds, repeats)
-                yield tuple(indices[first : first + together]), tuple(range(start, stop))
+        indices = tuple(group)
+        at_once = max(1, int(config.megapixels * 1e6 / (width * height)))
+        together = max(1, at_once // config.repeats)
+        batches += [
+            (indices[first : first + together], config.repeats, at_once)
+            for first in range(0, len(indices), together)
+        ]
+    return [Unit(point, *batch) for point in make_points(config) for batch in batches]

@@ -146,7 +146,7 @@ class Sweep:
         """
         for unit in self.todo:
             self._do(unit)
-            progress(unit.transmissions)
+            progress(len(unit.sent))
         self._state.wait_for_everyone()
         if not (self.folder / "cells.jsonl").exists():
             self._measure_cells()
@@ -236,8 +236,7 @@ class Sweep:
                 )
 
     def _keys(self, unit: Unit) -> set[Key]:
-        names = [self._names[index] for index in unit.pictures]
-        return {(unit.point.cell, name, repeat) for name in names for repeat in unit.repeats}
+        return {(unit.point.cell, self._names[index], repeat) for index, repeat in unit.sent}
 
     def _link(self, point: Point) -> Link:
         scheme = self._schemes.at(point.scheme, point.rate)
@@ -255,9 +254,9 @@ class Sweep:
     def _do(self, unit: Unit) -> None:
         """Transmit; pictures and features are on the disk before the rows that vouch for them."""
         link = self._link(unit.point)
-        deliveries = link.transmit([self._picture(i) for i in unit.pictures], unit.repeats)
-        sent = [(index, repeat) for index in unit.pictures for repeat in unit.repeats]
-        for (index, repeat), delivery in zip(sent, deliveries, strict=True):
+        pictures = [self._picture(index) for index in unit.pictures]
+        deliveries = link.transmit(pictures, range(unit.repeats), unit.at_once)
+        for (index, repeat), delivery in zip(unit.sent, deliveries, strict=True):
             if repeat == 0 and index < self.config.shown:
                 self._show(link, unit.point, index, delivery)
             for net in self._nets:
