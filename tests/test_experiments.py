@@ -50,7 +50,7 @@ def test_each_figure_has_the_papers_axes(pictures: tuple[str]) -> None:
     both = ["deepjscc", "diffjscc"]
     assert axes("fig1") == (both, rates[:1], (1.0,), 1)
     assert axes("fig3") == (both, rates, (1.0,), 5)
-    assert axes("fig4") == (both, rates[:1], snrs_db, 5)
+    assert axes("fig4") == ([*both, "ddnm"], rates[:1], snrs_db, 5)
     assert axes("fig5") == (both, rates[:2], (1.0, 13.0), 1)
     assert axes("fig6") == (["spatial + SNR"], rates[:1], snrs_db, 5)
     schemes, over_rates, over_snrs, _ = axes("fig7")
@@ -67,7 +67,7 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
         return " | ".join(make_experiment(figure, Request(pictures, weights, **more)).left_out)
 
     assert "BPG+LDPC" in left_out("fig3")
-    assert "DDNM" in left_out("fig4")
+    assert "DeepJSCC-adv" in left_out("fig4")
     assert "--spatial" in left_out("fig6")
     assert "reads no text" in left_out("fig6")
     assert make_experiment("fig8", Request(pictures)).config is None

@@ -285,11 +285,13 @@ def test_other_set_ups_are_refused_with_what_differs(pictures: Path, tmp_path: P
             r"a.png is 96x64; .*need a patch of 256x256: leave it out",
         ),
         ({"schemes": []}, r"schemes = \[\]: .*at least 1"),
-        ({"schemes": [{"kind": "jpeg"}]}, r"schemes\.0\.kind = 'jpeg': .*or 'diffjscc'$"),
+        ({"schemes": [{"kind": "jpeg"}]}, r"schemes\.0\.kind = 'jpeg': .*or 'ddnm'$"),
         ({"schemes": [{"kind": "deepjscc", "wieghts": "x"}]}, "did you mean 'weights'"),
         ({"schemes": [{"kind": "deepjscc"}] * 2}, "deepjscc more than once; give each a label"),
         ({"schemes": [{"kind": "deepjscc", "painting": {"steps": 3}}]}, "--steps tell a receiver"),
         ({"schemes": [{"kind": "deepjscc", "weights": "compcat"}]}, "compcat"),
+        ({"schemes": [{"kind": "ddnm", "painting": {"guidance": 1.0}}]}, "--guidance are not for"),
+        ({"schemes": [{"kind": "ddnm"}], "rates": ["1/32"]}, "ddnm: rate 1/32 is not one of 1/512"),
         ({"channels": [{"name": "awgn", "transmitter_csi": True}]}, "no fade to know"),
         ({"pictures": ["/nonexistent"]}, "/nonexistent"),
         ({"picture": 1}, "unknown key 'picture'; did you mean 'pictures'"),
@@ -316,6 +318,18 @@ def test_units_hold_pictures_of_one_size_and_every_transmission_once() -> None:
                 assert unit.at_once * pixels <= megapixels * 1e6 or unit.at_once == 1
                 assert len(unit.sent) <= max(unit.at_once, repeats)
     assert max(len(unit.pictures) for unit in units) == 5
+
+
+def test_ddnm_spends_as_many_channel_uses(pictures: Path, tmp_path: Path) -> None:
+    schemes = [{"kind": "deepjscc"}, {"kind": "ddnm", "painting": {"steps": 3}}]
+    values = settings(pictures / "a.png", schemes=schemes, rates=["1/128"], repeats=1)
+    results = run(values, tmp_path / "results")
+    alone, ddnm = (
+        [row for row in results.rows if row.scheme == name] for name in ("deepjscc", "ddnm")
+    )
+    assert [row.channel_uses for row in ddnm] == [row.channel_uses for row in alone]
+    assert {(row.sampler, row.steps) for row in ddnm} == {("ddpm", 3)}
+    assert all(row.psnr_initial is not None and row.psnr > 10 for row in ddnm)
 
 
 def test_what_is_received_at_once_changes_nothing_but_rounding(

@@ -23,6 +23,7 @@ from diffjscc.scheme import Received, Scheme
 
 if TYPE_CHECKING:
     from diffjscc.refiners.diffusion import ControlledDiffusion
+    from diffjscc.refiners.sampling import SamplerConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +176,7 @@ class Link:
         seconds: float,
     ) -> Row:
         height, width = picture.pixels.shape[-2:]
-        refiner = sampling_refiner(self.scheme)
-        sampler = None if refiner is None else refiner.config.sampler
+        sampler = _sampler(self.scheme)
         return Row(
             scheme=self.name,
             weights=self.weights,
@@ -210,10 +210,22 @@ class Link:
 
 
 def sampling_refiner(scheme: Scheme) -> ControlledDiffusion | None:
-    """The refiner of a scheme, if it is one that samples."""
+    """The refiner of a scheme, if it is one that draws samples."""
     if scheme.refiner is None:
         return None
     # Imported here: a codec alone does not wait for diffusers.
     from diffjscc.refiners.diffusion import ControlledDiffusion  # noqa: PLC0415
 
     return scheme.refiner if isinstance(scheme.refiner, ControlledDiffusion) else None
+
+
+def _sampler(scheme: Scheme) -> SamplerConfig | None:
+    """How the refiner of a scheme samples, if it does."""
+    if scheme.refiner is None:
+        return None
+    from diffjscc.refiners.ddnm import DDNM  # noqa: PLC0415
+    from diffjscc.refiners.diffusion import ControlledDiffusion  # noqa: PLC0415
+
+    if isinstance(scheme.refiner, ControlledDiffusion | DDNM):
+        return scheme.refiner.config.sampler
+    return None

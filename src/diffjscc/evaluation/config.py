@@ -13,15 +13,19 @@ from diffjscc.names import FeatureName, LPIPSNet, SchemeKind
 from diffjscc.painting import PaintingOptions
 from diffjscc.settings import Positive, Section
 
+DDNM_OPTIONS = {"--sampler", "--steps", "--start", "--dtype", "--offload"}
+
 
 class SchemeChoice(Section):
     """A scheme as users name it.
 
     Attributes:
-        kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver.
+        kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
+            "ddnm" the same codec and prior as Yilmaz et al. use them, see `refiners.ddnm`.
         label: what tables and figures call it; its kind without one.
         weights: bundled name, folder or hub id.
-        painting: how the receiver paints, where that differs from what the weights say.
+        painting: how the receiver paints, where that differs from what the weights say, or for
+            "ddnm" from 100 steps of DDPM.
     """
 
     kind: SchemeKind
@@ -40,6 +44,12 @@ class SchemeChoice(Section):
             raise ValueError(
                 f"{', '.join(self.painting.given)} tell a receiver how to paint, but deepjscc is "
                 "the codec alone; take the kind diffjscc, or leave painting out"
+            )
+        beside = set(self.painting.given) - DDNM_OPTIONS
+        if self.kind == "ddnm" and beside:
+            raise ValueError(
+                f"{', '.join(sorted(beside))} are not for ddnm, which knows "
+                f"{', '.join(sorted(DDNM_OPTIONS))}"
             )
         return self
 

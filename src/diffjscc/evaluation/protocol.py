@@ -296,7 +296,7 @@ class Sweep:
         """Where a transmission's pictures are kept."""
         image = re.sub(r"[^\w.+-]+", "-", self._names[index])
         stem = f"pictures/{image}-{point.index}"
-        refined = point.scheme.kind == "diffjscc"
+        refined, draws = point.scheme.kind != "deepjscc", point.scheme.kind == "diffjscc"
         return Shown(
             *point.cell,
             image=self._names[index],
@@ -304,7 +304,7 @@ class Sweep:
             original=f"pictures/{image}.png",
             final=f"{stem}.png",
             initial=f"{stem}-initial.png" if refined else None,
-            uncertainty=f"{stem}-uncertainty.png" if refined and self.config.samples else None,
+            uncertainty=f"{stem}-uncertainty.png" if draws and self.config.samples else None,
         )
 
     def _measure_cells(self) -> None:

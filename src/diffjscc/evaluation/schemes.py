@@ -6,9 +6,12 @@ import copy
 from dataclasses import replace
 
 from diffjscc.evaluation.config import SchemeChoice
+from diffjscc.models.ddnm import DDNMScheme, ddnm_from_pretrained
 from diffjscc.models.diffjscc import DiffJSCC, parse_rate
 from diffjscc.names import DTypeName
-from diffjscc.painting import PaintingOptions, load_scheme
+from diffjscc.painting import DTYPES, PaintingOptions, load_scheme
+from diffjscc.refiners.config import DiffusionConfig
+from diffjscc.refiners.ddnm import DDNMConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
 
 
@@ -23,9 +26,9 @@ class Schemes:
         self.device = device
         self._alone: dict[str, DiffJSCC] = {}
         self._refined: dict[tuple[str, DTypeName, bool], DiffJSCC] = {}
-        self._ready: dict[str, DiffJSCC] = {}
+        self._ready: dict[str, DiffJSCC | DDNMScheme] = {}
 
-    def at(self, choice: SchemeChoice, rate: str) -> DiffJSCC:
+    def at(self, choice: SchemeChoice, rate: str) -> DiffJSCC | DDNMScheme:
         """A scheme at one of its rates.
 
         Raises:
@@ -33,14 +36,22 @@ class Schemes:
                 asked for.
         """
         if choice.name not in self._ready:
-            alone = choice.kind == "deepjscc"
-            self._ready[choice.name] = self._codec(choice) if alone else self._receiver(choice)
+            self._ready[choice.name] = self._load(choice)
         ready = self._ready[choice.name]
         wanted = parse_rate(rate)
         if wanted not in ready.codec.rates:
             offered = ", ".join(map(str, ready.codec.rates))
             raise ValueError(f"{choice.name}: rate {wanted} is not one of {offered}")
         return replace(ready, rate=wanted)
+
+    def _load(self, choice: SchemeChoice) -> DiffJSCC | DDNMScheme:
+        match choice.kind:
+            case "deepjscc":
+                return self._codec(choice)
+            case "diffjscc":
+                return self._receiver(choice)
+            case "ddnm":
+                return self._ddnm(choice)
 
     def _codec(self, choice: SchemeChoice) -> DiffJSCC:
         if choice.weights not in self._alone:
@@ -62,3 +73,13 @@ class Schemes:
         if isinstance(refiner, ControlledDiffusion):
             painting.apply(refiner)
         return replace(loaded, refiner=refiner)
+
+    def _ddnm(self, choice: SchemeChoice) -> DDNMScheme:
+        painting = choice.painting
+        return ddnm_from_pretrained(
+            choice.weights,
+            config=DDNMConfig(sampler=painting.config(DiffusionConfig()).sampler),
+            device=self.device,
+            dtype=DTYPES[painting.dtype],
+            offload=painting.offload,
+        )

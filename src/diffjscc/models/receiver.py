@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from diffusers import DDPMScheduler
 from torch import Tensor
 from transformers import CLIPTextModel
 
@@ -34,12 +35,13 @@ from diffjscc.models.networks import (
 )
 from diffjscc.models.storage import WeightsError, has_refiner, read_json, write_json
 from diffjscc.refiners.config import DiffusionConfig
+from diffjscc.refiners.ddnm import DDNM, DDNMConfig
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.text import TextFeatures, load_tokenizer
 from diffjscc.settings import closest
 
-__all__ = ["has_refiner", "load_refiner", "save_refiner"]
+__all__ = ["has_refiner", "load_ddnm", "load_refiner", "save_refiner"]
 
 CLASS = "ControlledDiffusion"
 
@@ -116,19 +118,8 @@ def load_refiner(
     """
     weights = Path(folder)
     facts, config = _read_description(weights / "refiner.json")
-    missing = [name for name in (*facts.folders, "scheduler") if not (weights / name).is_dir()]
-    if missing:
-        raise WeightsError(
-            f"{weights} lacks {', '.join(f'{name}/' for name in missing)}, which its refiner.json "
-            "asks for; fetch or convert it again"
-        )
-    scheduler = load_scheduler(weights / "scheduler")
     placement = Placement(torch.device(device), offload)
-
-    def place(tensor: Tensor) -> Tensor:
-        return placement.copy(tensor, dtype)
-
-    networks: dict[str, Any] = {name: load_network(weights, name, place) for name in facts.folders}
+    scheduler, networks = _load_parts(weights, facts.folders, placement, dtype)
     try:
         refiner = ControlledDiffusion(
             networks["vae"],
@@ -149,6 +140,43 @@ def load_refiner(
                 f"{weights / 'refiner.json'} says that {field.name} is {told}, but the networks' "
                 f"own configs say {is_}; they are not of the same weights"
             )
+    return refiner.to(device, dtype, offload)
+
+
+def load_ddnm(
+    folder: str | Path,
+    config: DDNMConfig | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    offload: bool = False,
+) -> DDNM:
+    """Load the prior of a folder of weights alone, to be sampled by DDNM.
+
+    Args:
+        folder: weights that `has_refiner`; its control/ and how it paints are not looked at.
+        config: how to paint; by default as published.
+        device: see `load_refiner`, as for the rest.
+        dtype: of the networks' weights.
+        offload: keep the weights on the CPU while they are not needed.
+
+    Raises:
+        WeightsError: missing or damaged files, or settings that are unknown or cannot be.
+    """
+    weights = Path(folder)
+    facts, _ = _read_description(weights / "refiner.json")
+    names = [name for name in facts.folders if name in ("unet", "text_encoder", "vae")]
+    placement = Placement(torch.device(device), offload)
+    scheduler, networks = _load_parts(weights, names, placement, dtype)
+    try:
+        refiner = DDNM(
+            networks["vae"],
+            networks["unet"],
+            scheduler=scheduler,
+            text=_text(weights, networks.get("text_encoder")),
+            config=config,
+        )
+    except ValueError as error:
+        raise WeightsError(f"{weights}: {error}") from error
     return refiner.to(device, dtype, offload)
 
 
@@ -186,6 +214,24 @@ def save_refiner(
     for name in stale:
         if (weights / name).is_dir():
             shutil.rmtree(weights / name)
+
+
+def _load_parts(
+    weights: Path, names: list[str], placement: Placement, dtype: torch.dtype | None
+) -> tuple[DDPMScheduler, dict[str, Any]]:
+    """The noise schedule, and networks by their folders' names, where they are going to compute."""
+    missing = [name for name in (*names, "scheduler") if not (weights / name).is_dir()]
+    if missing:
+        raise WeightsError(
+            f"{weights} lacks {', '.join(f'{name}/' for name in missing)}, which its refiner.json "
+            "asks for; fetch or convert it again"
+        )
+    scheduler = load_scheduler(weights / "scheduler")
+
+    def place(tensor: Tensor) -> Tensor:
+        return placement.copy(tensor, dtype)
+
+    return scheduler, {name: load_network(weights, name, place) for name in names}
 
 
 def _read_description(path: Path) -> tuple[Facts, DiffusionConfig]:

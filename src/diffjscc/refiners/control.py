@@ -210,12 +210,6 @@ class Denoiser(nn.Module):
         self.unet = unet
         self.control = control
 
-    @property
-    def reads_text(self) -> bool:
-        """Whether any block of the prior attends to text features."""
-        blocks = (*self.unet.down_blocks, self.unet.mid_block)
-        return any(getattr(block, "has_cross_attention", False) for block in blocks)
-
     def forward(
         self,
         z_t: Tensor,

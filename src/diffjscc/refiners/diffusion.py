@@ -6,7 +6,6 @@ Initial picture → condition latent, caption, SNR → controlled sampling → p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -20,15 +19,16 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
-from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode, stride
-from diffjscc.refiners.sampling import (
-    Progress,
-    begin_index,
-    gaussian,
-    paper_scheduler,
-    sample,
-    time_steps,
+from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode
+from diffjscc.refiners.prior import (
+    check_generators,
+    check_prediction,
+    sample_groups,
+    side_multiple,
+    start_levels,
+    text_context,
 )
+from diffjscc.refiners.sampling import Progress, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.tiling import blend_tiles
 from diffjscc.scheme import Generator, Received, Reconstruction
@@ -80,9 +80,7 @@ class ControlledDiffusion:
         self.config = config or DiffusionConfig()
         self.progress = progress
         self.placement = Placement(unet.device)
-        kind = self.scheduler.config.prediction_type
-        if kind != "epsilon":
-            raise ValueError(f"the prior predicts {kind!r}; priors that predict noise are needed")
+        check_prediction(self.scheduler)
         text_encoder = None if text is None else text.encoder
         frozen = [m for m in (vae, unet, condition_encoder, text_encoder) if m is not None]
         for module in frozen:
@@ -121,8 +119,7 @@ class ControlledDiffusion:
     @property
     def multiple(self) -> int:
         """Pixels that the sides of pictures must be multiples of."""
-        levels = len(self.denoiser.unet.config.block_out_channels)
-        return int(stride(self.vae) * 2 ** (levels - 1))
+        return side_multiple(self.vae, self.denoiser.unet)
 
     def refine(
         self, initial: Tensor, received: Received, generator: Generator = None
@@ -152,8 +149,7 @@ class ControlledDiffusion:
         levels = self.start_levels(received)
         if not any(levels):
             return Reconstruction(initial[rows], initial[rows])
-        if isinstance(generator, Sequence) and len(generator) != len(rows):
-            raise ValueError(f"{len(generator)} generators for {len(rows)} draws; give one or each")
+        check_generators(generator, len(rows))
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
         captions = self.captions(images)
@@ -199,9 +195,7 @@ class ControlledDiffusion:
 
     def start_levels(self, received: Received) -> list[float]:
         """Where sampling begins for each picture received; see `SamplerConfig`."""
-        snrs = 10 ** (received.snr_db.double() / 10)
-        bits = received.rate * torch.log2(1 + snrs)
-        return [self.config.sampler.start_level(value) for value in bits.tolist()]
+        return start_levels(self.config.sampler, received)
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
         """SNR [B] in dB within the trained range; warns where it was not."""
@@ -233,14 +227,8 @@ class ControlledDiffusion:
 
     def context(self, captions: list[str] | None, batch: int) -> Tensor | None:
         """Text features [B, L, d] of the captions; None for a prior that attends to none."""
-        if not self.denoiser.reads_text:
-            return None
-        if self.text is None:
-            unet = self.denoiser.unet
-            width = unet.config.cross_attention_dim
-            return torch.zeros(batch, 1, width, dtype=unet.dtype, device=self.placement.device)
-        with self.placement.holding(self.text.encoder):
-            return self.text([""] * batch if captions is None else captions)
+        texts = [""] * batch if captions is None else captions
+        return text_context(self.denoiser.unet, self.text, texts, self.placement)
 
     def condition(self, images: Tensor) -> Tensor:
         """Condition latent f_s, float32 [B, C, h, w]: the mode for prepared [B, 3, H, W]."""
@@ -335,29 +323,19 @@ class ControlledDiffusion:
     def _sample_all(
         self, conditions: Conditions, levels: list[float], generator: Generator
     ) -> Tensor:
-        """Sample pictures that begin at the same step together, the others by themselves.
+        """Sample pictures that begin at the same step together, the others by themselves."""
+        batch, _, height, width = conditions.latent.shape
 
-        Latents of those at level 0, which nobody looks at, are zero.
-        """
-        channels = self.denoiser.unet.config.in_channels
-        latents = torch.zeros_like(conditions.latent[:, :1]).repeat(1, channels, 1, 1)
-        steps = len(time_steps(self.config.sampler, self.scheduler))
-        groups: dict[int, list[int]] = {}
-        for row, level in enumerate(levels):
-            if level > 0:
-                begin = begin_index(self.config.sampler, self.scheduler, level)
-                groups.setdefault(begin, []).append(row)
-        done, total = 0, sum(steps - begin for begin in groups)
+        def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:
+            return self.sample(conditions.select(rows), noise, begin=begin, progress=report)
 
-        def report(step: int, _: int) -> None:
-            if self.progress is not None:
-                self.progress(done + step, total)
-
-        for begin, rows in sorted(groups.items()):
-            own = [generator[i] for i in rows] if isinstance(generator, Sequence) else generator
-            noise = gaussian(latents[rows].shape, own, self.placement.device)
-            latents[rows] = self.sample(
-                conditions.select(rows), noise, begin=begin, progress=report
-            )
-            done += steps - begin
-        return latents
+        return sample_groups(
+            draw,
+            (batch, self.denoiser.unet.config.in_channels, height, width),
+            levels,
+            self.config.sampler,
+            self.scheduler,
+            generator,
+            self.placement.device,
+            self.progress,
+        )

@@ -18,6 +18,8 @@ from diffjscc.scheme import Generator
 
 # Noisy latent [B, C, h, w] and time step to the noise predicted in it.
 Predict = Callable[[Tensor, int], Tensor]
+# Estimate x̂₀ of the clean latent [B, C, h, w] and time step to the estimate to go on from.
+Correct = Callable[[Tensor, int], Tensor]
 Progress = Callable[[int, int], None]
 
 
@@ -151,6 +153,7 @@ def sample(
     *,
     initial: Tensor | None = None,
     begin: int = 0,
+    correct: Correct | None = None,
     guide: LatentGuidance | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
@@ -163,6 +166,7 @@ def sample(
         noise: asked for the first noise, then, by "ddpm", once per step but the last.
         initial: latent [B, C, h, w] to begin from, noised; None begins at pure noise.
         begin: how many of `time_steps` are left out.
+        correct: changes x̂₀ before anything else is done with it.
         guide: latent guidance. Where x̂₀ is shifted by δ, "ddpm" moves the mean by δ/2, as the
             released code did; the others go on from the shifted x̂₀.
         progress: told (steps done, steps in all) after every step.
@@ -184,6 +188,9 @@ def sample(
     for index, (t, power_before) in enumerate(zip(steps, powers_before, strict=True)):
         predicted, power = predict(z, t), powers[t]
         clean = (z - math.sqrt(1 - power) * predicted) / math.sqrt(power)
+        if correct is not None:
+            clean = correct(clean, t)
+            predicted = (z - math.sqrt(power) * clean) / math.sqrt(1 - power)
         shift = None if guide is None else guide(clean, t)
         if solver is None:
             z = ddpm_mean(z, clean, power, power_before)

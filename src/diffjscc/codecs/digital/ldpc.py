@@ -1,0 +1,161 @@
+"""The LDPC codes of IEEE 802.11n with blocks of 1944 bits: encoder and belief propagation.
+
+Bits are bool. LLRs are log P(bit = 0) / P(bit = 1), so a positive one speaks for 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffjscc.codecs.digital.ldpc_tables import CIRCULANT, SHIFTS
+
+BLOCK_LENGTH = 24 * CIRCULANT
+CODE_RATES = tuple(Fraction(rate) for rate in SHIFTS)
+
+_BATCH = 64  # codewords decoded at once: their messages stay in the cache
+_LARGEST_LLR = 100.0  # certain; a check's message has at most 2 atanh(_CERTAIN) = 16.6
+_CERTAIN = 1 - 2**-23
+
+
+@dataclass(frozen=True)
+class LDPC:
+    """A quasi-cyclic code with a dual-diagonal parity part.
+
+    Codewords are the k information bits, then 1944 - k parity bits. A codeword meets every check:
+    the checks come in layers of 81, a layer for each row of `SHIFTS`.
+
+    Attributes:
+        code_rate: k/1944, one of `CODE_RATES`: 1/2, 2/3, 3/4, 5/6.
+    """
+
+    code_rate: Fraction
+
+    def __post_init__(self) -> None:
+        if self.code_rate not in CODE_RATES:
+            offered = ", ".join(SHIFTS)
+            raise ValueError(f"code rate {self.code_rate} is not one of {offered}")
+
+    @property
+    def k(self) -> int:
+        """Information bits per codeword."""
+        return int(BLOCK_LENGTH * self.code_rate)
+
+    @cached_property
+    def layers(self) -> tuple[Tensor, ...]:
+        """Which bits each check sums: int64 [weight, 81] per layer, information bits first."""
+        row = torch.arange(CIRCULANT)
+        layers = []
+        for line in SHIFTS[str(self.code_rate)].strip().splitlines():
+            columns = [(j, int(s)) for j, s in enumerate(line.split()) if s != "-"]
+            layers.append(torch.stack([CIRCULANT * j + (row + s) % CIRCULANT for j, s in columns]))
+        return tuple(layers)
+
+    @property
+    def parity_check(self) -> Tensor:
+        """The parity-check matrix, bool [1944 - k, 1944]."""
+        matrix = torch.zeros(BLOCK_LENGTH - self.k, BLOCK_LENGTH, dtype=torch.bool)
+        for i, layer in enumerate(self.layers):
+            rows = CIRCULANT * i + torch.arange(CIRCULANT)
+            matrix[rows.expand_as(layer), layer] = True
+        return matrix
+
+    def encode(self, bits: Tensor) -> Tensor:
+        """Append the parity bits.
+
+        Summed over all layers, only the first parity block remains; each layer then gives the next.
+
+        Args:
+            bits: information, bool [B, k].
+
+        Returns:
+            Codewords, bool [B, 1944].
+
+        Raises:
+            ValueError: of another type or length.
+        """
+        check_bits(bits, self.k)
+        sums = []
+        for layer in self.layers:
+            information = layer[layer[:, 0] < self.k].to(bits.device)
+            sums.append(bits[:, information].sum(dim=1) % 2 == 1)
+        first = torch.stack(sums).sum(dim=0) % 2 == 1
+        parity = [first, sums[0] ^ first.roll(-1, dims=1)]
+        for layer, known in zip(self.layers[1:-1], sums[1:-1], strict=True):
+            block = parity[-1] ^ known
+            parity.append(block ^ first if self.k in layer else block)
+        return torch.cat([bits, *parity], dim=1)
+
+    @torch.no_grad()
+    def decode(self, llr: Tensor, iterations: int = 20) -> tuple[Tensor, Tensor]:
+        """Layered sum-product decoding; a codeword stops as soon as it meets every check.
+
+        Hocevar, "A reduced complexity decoder architecture via layered decoding of LDPC codes",
+        SiPS 2004: a layer's messages are of use to the next layer in the same iteration.
+
+        Args:
+            llr: float [B, 1944]; ±inf is a bit that is certain.
+            iterations: at most so many, at least 1.
+
+        Returns:
+            The information, bool [B, k], and whether all checks are met, bool [B].
+
+        Raises:
+            ValueError: another length, a NaN, or no iteration.
+        """
+        if llr.ndim != 2 or llr.shape[1] != BLOCK_LENGTH:
+            raise ValueError(f"LLRs have shape {list(llr.shape)}; it must be [B, {BLOCK_LENGTH}]")
+        if bool(llr.isnan().any()):
+            raise ValueError("LLRs hold NaN; each must be a number or ±inf")
+        if iterations < 1:
+            raise ValueError(f"iterations is {iterations}; it must be at least 1")
+        codewords = torch.zeros(llr.shape, dtype=torch.bool, device=llr.device)
+        met = torch.zeros(len(llr), dtype=torch.bool, device=llr.device)
+        for start in range(0, len(llr), _BATCH):
+            part = slice(start, start + _BATCH)
+            self._propagate(llr[part], iterations, codewords[part], met[part])
+        return codewords[:, : self.k], met
+
+    def _propagate(self, llr: Tensor, iterations: int, codewords: Tensor, met: Tensor) -> None:
+        """Decode a few codewords into `codewords` and `met`; messages are [bit, codeword]."""
+        layers = [layer.to(llr.device) for layer in self.layers]
+        beliefs = llr.float().clamp(-_LARGEST_LLR, _LARGEST_LLR).T.contiguous()
+        messages = [beliefs.new_zeros(*layer.shape, len(llr)) for layer in layers]
+        active = torch.arange(len(llr), device=llr.device)
+        for _ in range(iterations):
+            for i, layer in enumerate(layers):
+                others = beliefs[layer] - messages[i]
+                messages[i] = _check_messages(others)
+                beliefs[layer] = others + messages[i]
+            bits = beliefs < 0
+            done = torch.stack([_met(bits[layer]) for layer in layers]).all(dim=0)
+            codewords[active], met[active] = bits.T, done
+            if bool(done.all()):
+                return
+            if bool(done.any()):
+                active, beliefs = active[~done], beliefs[:, ~done]
+                messages = [message[..., ~done] for message in messages]
+
+
+def _check_messages(incoming: Tensor) -> Tensor:
+    """What a check tells each of its bits: 2 atanh of the product of the others' tanh(LLR/2)."""
+    tanh = torch.tanh(incoming / 2)
+    tanh = torch.where(tanh.abs() < 1e-7, 1e-7, tanh)  # an erased bit must not divide by zero
+    return 2 * (tanh.prod(dim=0) / tanh).clamp(-_CERTAIN, _CERTAIN).atanh()
+
+
+def _met(bits: Tensor) -> Tensor:
+    """Whether a layer's checks are met, bool [B], by its bits [weight, 81, B]."""
+    return (bits.sum(dim=0) % 2 == 0).all(dim=0)
+
+
+def check_bits(bits: Tensor, length: int) -> None:
+    """Raise ValueError unless `bits` is bool [B, length]."""
+    if bits.dtype != torch.bool or bits.ndim != 2 or bits.shape[1] != length:
+        raise ValueError(
+            f"bits are {bits.dtype} {list(bits.shape)}; they must be torch.bool [B, {length}]"
+        )
