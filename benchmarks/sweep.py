@@ -30,7 +30,7 @@ from diffjscc.settings import check
 from diffjscc.transmission import Link, Picture
 
 REPEATS = 5
-ROUNDS = 3
+ROUNDS = 7
 KINDS: tuple[SchemeKind, ...] = ("deepjscc", "diffjscc")
 
 

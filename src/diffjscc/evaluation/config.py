@@ -87,7 +87,7 @@ class SweepConfig(Section):
     repeats: Positive = 1
     seed: Annotated[int, Field(ge=0)] = 0
     crop: Positive | None = None
-    megapixels: Annotated[float, Field(gt=0)] = 0.5
+    megapixels: Annotated[float, Field(gt=0)] = 2.0
     lpips: LPIPSNet | None = "squeeze"
     niqe: bool = True
     features: tuple[FeatureName, ...] = ("squeezenet",)
