@@ -84,7 +84,8 @@ function startGallery() {
     find("uncertainty").replaceChildren(...maps.map((view) => {
       const { source, width, height } = data.pictures[view.picture];
       const caption = `${view.label}: bright where samples that the generative receiver paints ` +
-        "from the same received signal disagree. What is seen there was invented, not received.";
+        "from the same received signal disagree. What is seen there was invented, not received. " +
+        "Dark is not always right: what all samples got wrong alike does not show.";
       return element("figure", {},
         element("img", { src: source, width, height, alt: `${scene.image}: ${view.label}` }),
         element("figcaption", {}, caption));
