@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diffjscc.evaluation import lpips
 from diffjscc.evaluation.lpips import BACKBONES, LPIPS
 from diffjscc.evaluation.metric_weights import FOLDER_VARIABLE, MetricUnavailable
 from diffjscc.evaluation.metrics import ms_ssim, psnr, tiled_mean
+from diffjscc.names import LPIPSNet
 
 SQUEEZE_FILES = ("squeezenet1_1_features_torchvision.pth", "lpips_v0.1_squeeze.pth")
 
@@ -155,7 +155,7 @@ def test_lpips_is_a_loss_with_finite_gradients(squeeze: LPIPS) -> None:
     ("net", "parameters"), [("squeeze", 722_496), ("alex", 2_469_696), ("vgg", 14_714_688)]
 )
 def test_backbones_have_the_published_size_and_smallest_picture(
-    net: lpips.Net, parameters: int
+    net: LPIPSNet, parameters: int
 ) -> None:
     model = LPIPS(net)
     assert sum(weight.numel() for weight in model.features.parameters()) == parameters
@@ -183,7 +183,7 @@ def test_pictures_that_cannot_be_compared_are_refused(measure: object) -> None:
         measure(images[:, :, :0], images[:, :, :0])
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, net: lpips.Net, url: str, sha256: str | None) -> None:
+def publish(monkeypatch: pytest.MonkeyPatch, net: LPIPSNet, url: str, sha256: str | None) -> None:
     backbone = BACKBONES[net]
     weights = replace(backbone.weights, url=f"{url}/weights.pth", sha256=sha256)
     heads = replace(backbone.heads, url=f"{url}/heads.pth")

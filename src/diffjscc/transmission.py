@@ -48,9 +48,13 @@ class Picture:
         """Start of the SHA-256 of its 8-bit pixels, 16 hexadecimal digits."""
         return hashlib.sha256(_levels(self.pixels)).hexdigest()[:16]
 
+    @cached_property
+    def _checksum(self) -> int:
+        return zlib.crc32(_levels(self.pixels))
+
     def generator(self, seed: int, repeat: int) -> torch.Generator:
         """Random numbers that depend on the seed, the pixels and the repeat, on nothing else."""
-        entropy = [seed, zlib.crc32(_levels(self.pixels)), repeat]
+        entropy = [seed, self._checksum, repeat]
         state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> 1))
 

@@ -63,12 +63,9 @@ def load_lpips(device: torch.device) -> LPIPS | None:
 
 def show_steps(scheme: Scheme, progress: Progress) -> None:
     """A bar for the sampling steps of the picture in work, if any refiner takes some."""
-    if scheme.refiner is None:
-        return
-    from diffjscc.refiners.diffusion import ControlledDiffusion  # noqa: PLC0415
+    from diffjscc.transmission import sampling_refiner  # noqa: PLC0415
 
-    if isinstance(scheme.refiner, ControlledDiffusion):
+    refiner = sampling_refiner(scheme)
+    if refiner is not None:
         task = progress.add_task("painting", total=None)
-        scheme.refiner.progress = lambda done, total: progress.update(
-            task, completed=done, total=total
-        )
+        refiner.progress = lambda done, total: progress.update(task, completed=done, total=total)

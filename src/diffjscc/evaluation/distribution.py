@@ -64,6 +64,10 @@ class FeatureFolder:
             np.save(temporary, features.cpu().numpy())
         self._shapes[name] = (features.shape[0], features.shape[1])
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a block of that name."""
+        return self._file(name).exists()
+
     def names(self) -> list[str]:
         """The blocks' names, sorted."""
         return sorted(

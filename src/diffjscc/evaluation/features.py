@@ -7,7 +7,7 @@ orders receivers, but its numbers compare with no published ones.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,7 @@ from diffjscc.evaluation.metric_weights import (
     find_weights,
 )
 from diffjscc.evaluation.metrics import check_pictures
-
-NetName = Literal["squeezenet", "inception"]
+from diffjscc.names import FeatureName
 
 # Patches that go through a network together, for bounded memory.
 BATCH = 32
@@ -76,7 +75,7 @@ class FeatureNet(Protocol):
         width: features per patch.
     """
 
-    name: NetName
+    name: FeatureName
     width: int
 
     def __call__(self, patches: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ class FeatureNet(Protocol):
 class SqueezeNetFeatures(nn.Module):
     """Mean over positions of the last features of SqueezeNet 1.1 (Iandola et al., 2016)."""
 
-    name: NetName = "squeezenet"
+    name: FeatureName = "squeezenet"
     width = 512
     shift: Tensor
     scale: Tensor
@@ -131,7 +130,7 @@ class SqueezeNetFeatures(nn.Module):
 class InceptionFeatures(nn.Module):
     """The pooled features of the Inception-v3 that FID is defined with; resizes to 299x299."""
 
-    name: NetName = "inception"
+    name: FeatureName = "inception"
     width = 2048
 
     def __init__(self, network: torch.jit.ScriptModule) -> None:

@@ -21,7 +21,7 @@ from diffjscc.evaluation.plots import (
     points_figure,
     save,
 )
-from diffjscc.evaluation.results import Results
+from diffjscc.evaluation.results import Results, check_rows
 from diffjscc.evaluation.rows import CellKey
 from diffjscc.evaluation.sheets import caption_sheets, picture_sheets
 from diffjscc.evaluation.statistics import Summary, summarise
@@ -62,11 +62,7 @@ def draw(results: Sequence[Results], output: Path) -> list[Path]:
         ValueError: there are no results or rows, no pictures for a sheet, or see `summarise`.
         OSError: a file cannot be written; the text says why.
     """
-    if not results:
-        raise ValueError("there are no results to draw; give at least one folder of them")
-    for result in results:
-        if not result.rows:
-            raise ValueError(f"{result.folder} holds no rows; there is nothing to draw")
+    check_rows(results)
     by_figure: dict[str | None, list[Results]] = {}
     for result in results:
         by_figure.setdefault(result.setup.figure, []).append(result)

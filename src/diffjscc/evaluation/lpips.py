@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ from torch.nn import functional as F
 
 from diffjscc.evaluation.metric_weights import WeightFile, fill, find_weights, read_state
 from diffjscc.evaluation.metrics import TILE, check_pair, tiled_mean
-
-Net = Literal["squeeze", "alex", "vgg"]
+from diffjscc.names import LPIPSNet
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ _LPIPS = (
     "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 )
 
-BACKBONES: dict[Net, Backbone] = {
+BACKBONES: dict[LPIPSNet, Backbone] = {
     "squeeze": Backbone(
         build=squeezenet,
         taps=(2, 5, 8, 10, 11, 12, 13),
@@ -156,7 +154,7 @@ class LPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: LPIPSNet) -> None:
         super().__init__()
         if net not in BACKBONES:
             raise ValueError(f'net "{net}" is not one of {", ".join(BACKBONES)}')
@@ -170,7 +168,7 @@ class LPIPS(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, net: Net = "squeeze", folder: Path | None = None) -> LPIPS:
+    def load(cls, net: LPIPSNet = "squeeze", folder: Path | None = None) -> LPIPS:
         """The published metric; see `find_weights` for where its two files are looked for.
 
         Raises:

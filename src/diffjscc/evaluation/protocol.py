@@ -261,7 +261,7 @@ class Sweep:
                 self._show(link, unit.point, index, delivery)
             for net in self._nets:
                 originals = self._features(net)
-                if f"{index}" not in originals.names():
+                if f"{index}" not in originals:
                     originals.write(f"{index}", self._extract(net, self._picture(index).pixels))
                 folder = self._features(net, unit.point)
                 folder.write(f"{index}-{repeat}", self._extract(net, delivery.final))

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.figures import draw
 from diffjscc.evaluation.gallery import QUALITY, Gallery
-from diffjscc.evaluation.results import Results
+from diffjscc.evaluation.results import Results, check_rows
 from diffjscc.evaluation.rows import Row
 from diffjscc.evaluation.statistics import (
     MERITS,
@@ -48,11 +48,7 @@ def write_report(results: Sequence[Results], path: Path) -> None:
         ValueError: there are no results or no rows, or see `summarise`.
         OSError: the file cannot be written; the text says why.
     """
-    if not results:
-        raise ValueError("there are no results to show; give at least one folder of them")
-    for result in results:
-        if not result.rows:
-            raise ValueError(f"{result.folder} holds no rows; there is nothing to show")
+    check_rows(results)
     summaries = summarise(results)
     columns = _columns(summaries)
     rows = _rows(results)

@@ -11,7 +11,7 @@ RESULTS/unfinished/      what a run that is not finished has so far
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -186,6 +186,15 @@ def read_results(folder: str | Path) -> Results:
         cells=tuple(read_lines(place / "cells.jsonl", Cell)),
         shown=tuple(read_lines(place / "pictures.jsonl", Shown)),
     )
+
+
+def check_rows(results: Sequence[Results]) -> None:
+    """Raise ValueError unless there are results, and rows in each of them."""
+    if not results:
+        raise ValueError("there are no results to show; give at least one folder of them")
+    for result in results:
+        if not result.rows:
+            raise ValueError(f"{result.folder} holds no rows; there is nothing to show")
 
 
 def read_setup(folder: Path) -> Setup | None:
