@@ -56,6 +56,9 @@ function startGallery() {
       line("channel uses", ofRow((row) => row.channel_uses.toLocaleString("en"))),
       line("true SNR / dB", ofRow((row) => fixed(row.snr_db, 2))),
     ];
+    if (views.some((view) => view.row !== null && rows[view.row].outage)) {
+      lines.push(line("decoded", ofRow((row) => (row.outage ? "no: an outage" : "yes"))));
+    }
     for (const merit of data.merits) {
       const values = views.map((view) => figure(view, merit.name));
       if (values.some((value) => (value ?? null) !== null)) {
