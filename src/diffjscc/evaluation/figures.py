@@ -151,7 +151,7 @@ def _plots_over(
         curves, title = _curves(axis, cells, labels, styles, ends), condition.title()
         partial = dict.fromkeys(cell.scheme for cell in found if cell.absent)
         if partial:
-            title += f"; no points where a picture cannot be sent: {', '.join(partial)}"
+            title += f"; no points where a picture cannot be sent: {'; '.join(partial)}"
         if axis is None:
             plot = points_figure(curves, panels, title)
         else:
