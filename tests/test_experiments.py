@@ -51,8 +51,10 @@ def test_each_figure_has_the_papers_axes(pictures: tuple[str]) -> None:
     both = ["deepjscc", "diffjscc"]
     assert axes("fig1") == (both, rates[:1], (1.0,), 1)
     paper = [*both, "bpg-ldpc, bpsk 2/3", "bpg-capacity"]
+    paper += [f"{name}, downsampled" for name in paper[2:]]
     assert axes("fig3") == (paper, rates, (1.0,), 5)
-    rivals = [*both, "ddnm", "bpg-ldpc", "bpg-capacity"]
+    links = ["bpg-ldpc", "bpg-capacity", "bpg-ldpc, downsampled", "bpg-capacity, downsampled"]
+    rivals = [*both, "ddnm", *links]
     assert axes("fig4") == (rivals, rates[:1], snrs_db, 5)
     assert axes("fig5") == (both, rates[:2], (1.0, 13.0), 1)
     assert axes("fig6") == (["spatial + SNR"], rates[:1], snrs_db, 5)
@@ -79,10 +81,11 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
     with_spatial = make_experiment("fig6", Request(pictures, spatial=str(converted)))
     assert names(config_of(with_spatial)) == ["spatial", "spatial + SNR"]
     assert config_of(with_spatial).schemes[0].weights == str(converted)
+    links = ["bpg-ldpc", "bpg-capacity", "bpg-ldpc, downsampled", "bpg-capacity, downsampled"]
     codec = tmp_path / "codec"
     DiffJSCC.from_pretrained("compact", refiner=None, device="cpu").save_pretrained(codec)
     alone = make_experiment("fig4", Request(pictures, str(codec)))
-    assert names(config_of(alone)) == ["deepjscc", "bpg-ldpc", "bpg-capacity"]
+    assert names(config_of(alone)) == ["deepjscc", *links]
     assert "no diffusion receiver" in alone.left_out[0]
     assert make_experiment("fig7", Request(pictures, str(codec))).config is None
 
@@ -131,7 +134,7 @@ def test_a_quick_run_writes_rows_figures_and_a_report(
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
     results = read_results(tmp_path / "out" / "fig3")
-    # At 1/128 no BPG picture fits, as the paper says; at 1/16 both of its links exist.
+    # At 1/128 no BPG picture fits, as the paper says.
     assert len(results.rows) == 2 * 2 + 2
     assert {(absent.scheme, absent.nominal_rate) for absent in results.absent} == {
         ("bpg-ldpc, bpsk 2/3", "1/128"),

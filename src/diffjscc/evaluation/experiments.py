@@ -41,7 +41,7 @@ STEPS = (1, 2, 5, 10, 20, 50, 100)
 QUICK_CROP = 384  # pixels: four patches for the distances between distributions
 SHEETS = {"fig1": 3, "fig5": 8}  # how many pictures are shown
 # fig3 is at one SNR, at which the paper's MCS works; over SNRs the link adapts.
-DIGITAL = {"fig3": LinkOptions(mcs="bpsk 2/3"), "fig4": LinkOptions()}
+DIGITAL = {"fig3": "bpsk 2/3", "fig4": None}
 RIVALS: dict[str, tuple[str, ...]] = {
     "fig4": ("DeepJSCC-adv: this version does not have it",),
 }
@@ -109,7 +109,7 @@ def make_experiment(figure: FigureName, request: Request) -> Experiment:
         raise ValueError(f"figure {figure!r} is not one of {', '.join(get_args(FigureName))}")
     schemes, left_out = _schemes(figure, request)
     if figure in DIGITAL:
-        links, without = _digital_links(figure)
+        links, without = _digital_links(figure, request.quick)
         schemes, left_out = [*schemes, *links], (*left_out, *without)
     if not schemes:
         return Experiment(figure, None, left_out)
@@ -190,18 +190,26 @@ def _schemes(
             return [_codec(weights), _painter(weights, "")], RIVALS.get(figure, ())
 
 
-def _digital_links(figure: FigureName) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
-    """BPG over LDPC and at capacity, or why they are left out."""
+def _digital_links(
+    figure: FigureName, quick: bool
+) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+    """BPG over LDPC and at capacity, or why they are left out.
+
+    At low rates not every picture fits, unless it has fewer pixels: both are shown, but by a smoke
+    test.
+    """
     try:
         HEVCIntra()
     except SourceUnavailable as error:
         return [], (f"bpg-ldpc and bpg-capacity: {error}",)
-    options = DIGITAL[figure]
-    label = f"bpg-ldpc, {options.mcs}" if options.mcs else ""
-    return [
-        SchemeChoice(kind="bpg-ldpc", label=label, link=options),
-        SchemeChoice(kind="bpg-capacity"),
-    ], ()
+    mcs = DIGITAL[figure]
+    named = "bpg-ldpc" if mcs is None else f"bpg-ldpc, {mcs}"
+    links = []
+    for fewer, suffix in ((False, ""), (True, ", downsampled"))[: 1 if quick else 2]:
+        ldpc = LinkOptions(mcs=mcs, downsample=fewer)
+        links.append(SchemeChoice(kind="bpg-ldpc", label=f"{named}{suffix}", link=ldpc))
+        links.append(SchemeChoice(kind="bpg-capacity", link=LinkOptions(downsample=fewer)))
+    return links, ()
 
 
 def _conditions(

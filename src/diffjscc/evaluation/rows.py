@@ -49,7 +49,8 @@ class Row:
         repeat, seed: what decides the noise, beside the picture.
         channel_uses: K.
         uses_by_kind: what they are spent on; adds up to K.
-        seconds: wall time of sending and receiving, an equal share of it in a batch.
+        seconds: wall time of sending and receiving, an equal share of it in a batch. Without the
+            time of a digital link's source codec for files that the sweep has made before.
         versions: of the libraries that computed it.
         outage: whether the receiver could not decode and delivered a picture that tells nothing,
             whose figures these are; None where a scheme cannot know.

@@ -1,11 +1,12 @@
-"""Schemes as a sweep names them, with every set of weights in memory once."""
+"""Schemes as a sweep names them: every set of weights in memory once, no picture coded twice."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
 
-from diffjscc.codecs.digital.choice import DigitalScheme, digital_scheme
+from diffjscc.codecs.digital.choice import SOURCES, DigitalScheme, digital_scheme, source_name
+from diffjscc.codecs.digital.sources.remembered import Remembered
 from diffjscc.evaluation.config import SchemeChoice, is_digital
 from diffjscc.models.ddnm import DDNMScheme, ddnm_from_pretrained
 from diffjscc.models.diffjscc import DiffJSCC, parse_rate
@@ -27,6 +28,7 @@ class Schemes:
 
     def __init__(self, device: str) -> None:
         self.device = device
+        self._sources: dict[str, Remembered] = {}
         self._alone: dict[str, DiffJSCC] = {}
         self._refined: dict[tuple[str, DTypeName, bool], DiffJSCC] = {}
         self._ready: dict[str, DiffJSCC | DDNMScheme] = {}
@@ -40,7 +42,10 @@ class Schemes:
         """
         wanted = parse_rate(rate)
         if is_digital(choice.kind):
-            return digital_scheme(choice.kind, wanted, choice.link)
+            name = source_name(choice.kind)
+            if name not in self._sources:
+                self._sources[name] = Remembered(SOURCES[name]())
+            return digital_scheme(choice.kind, wanted, choice.link, self._sources[name])
         if choice.name not in self._ready:
             self._ready[choice.name] = self._load(choice, choice.kind)
         ready = self._ready[choice.name]

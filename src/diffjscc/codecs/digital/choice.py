@@ -15,13 +15,13 @@ from diffjscc.codecs.digital.sources.bpg import BPGPrograms
 from diffjscc.codecs.digital.sources.hevc import HEVCIntra
 from diffjscc.codecs.digital.sources.pillow import AVIF, JPEG, JPEG2000, WebP
 from diffjscc.codecs.digital.sources.reduced import Ladder, Reduced
-from diffjscc.codecs.digital.sources.source import SourceCodec, check_quality
+from diffjscc.codecs.digital.sources.source import FileCodec, SourceCodec, check_quality
 from diffjscc.names import DigitalKind
 from diffjscc.scheme import Scheme
 from diffjscc.settings import Section
 
 # What stands before "-ldpc" and "-capacity" in a `DigitalKind`.
-SOURCES: dict[str, Callable[[], SourceCodec]] = {
+SOURCES: dict[str, Callable[[], FileCodec]] = {
     "bpg": HEVCIntra,
     "bpg-420": lambda: HEVCIntra("4:2:0"),
     "bpgenc": BPGPrograms,
@@ -30,7 +30,8 @@ SOURCES: dict[str, Callable[[], SourceCodec]] = {
     "webp": WebP,
     "avif": AVIF,
 }
-FACTORS = (4, 2)  # by which pictures are made smaller where that helps
+# By which pictures are made smaller where that helps. By 8 all of Kodak fits at R = 1/128 and 1 dB.
+FACTORS = (8, 4, 2)
 
 
 class LinkOptions(Section):
@@ -40,8 +41,8 @@ class LinkOptions(Section):
         mcs: the modulation and code rate, such as "bpsk 2/3"; LDPC only.
         quality: of the source codec, LDPC only: the rate follows, up to the nominal one. Of BPG it
             is 51 - QP.
-        downsample: also try a half and a quarter of the width and height, and send what comes
-            closest to the picture. A byte says which.
+        downsample: also try a half, a quarter and an eighth of the width and height, and send what
+            comes closest to the picture. A byte says which.
     """
 
     mcs: str | None = None
@@ -65,8 +66,16 @@ class DigitalScheme(Scheme):
     weights: str = ""
 
 
+def source_name(kind: DigitalKind) -> str:
+    """The key in `SOURCES` of a link's source codec."""
+    return kind.rpartition("-")[0]
+
+
 def digital_scheme(
-    kind: DigitalKind, rate: Fraction, options: LinkOptions | None = None
+    kind: DigitalKind,
+    rate: Fraction,
+    options: LinkOptions | None = None,
+    source: SourceCodec | None = None,
 ) -> DigitalScheme:
     """A digital link at any rate.
 
@@ -74,6 +83,7 @@ def digital_scheme(
         kind: source codec and channel code.
         rate: nominal, in channel uses per pixel.
         options: how it differs from one that adapts.
+        source: the kind's source codec, where one is there already; None makes it.
 
     Raises:
         SourceUnavailable: this installation lacks the source codec.
@@ -81,14 +91,14 @@ def digital_scheme(
             neither MCS nor quality means anything.
     """
     how = options or LinkOptions()
-    name, _, carrier = kind.rpartition("-")
-    source = SOURCES[name]()
+    name = source_name(kind)
+    source = SOURCES[name]() if source is None else source
     if how.downsample:
         source = Ladder([*(Reduced(source, factor) for factor in FACTORS), source])
     if how.quality is not None:
         check_quality(source, how.quality)
     rates = (rate,)
-    if carrier == "ldpc":
+    if kind.endswith("-ldpc"):
         mcs = None if how.mcs is None else MCS.named(how.mcs)
         quality = "" if how.quality is None else f" at quality {how.quality}"
         told = f"{source.name}{quality}, {how.mcs or 'MCS by SNR'}"
