@@ -57,7 +57,8 @@ function startGallery() {
       line("true SNR / dB", ofRow((row) => fixed(row.snr_db, 2))),
     ];
     if (views.some((view) => view.row !== null && rows[view.row].outage)) {
-      lines.push(line("decoded", ofRow((row) => (row.outage ? "no: an outage" : "yes"))));
+      const told = new Map([[true, "no: an outage"], [false, "yes"]]);
+      lines.push(line("decoded", ofRow((row) => told.get(row.outage) ?? "–")));
     }
     for (const merit of data.merits) {
       const values = views.map((view) => figure(view, merit.name));
