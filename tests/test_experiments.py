@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffjscc.cli import app
+from diffjscc.codecs.digital.sources.source import SourceUnavailable
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.experiments import Experiment, Request, default_pictures, make_experiment
 from diffjscc.evaluation.results import read_results
@@ -49,8 +50,12 @@ def test_each_figure_has_the_papers_axes(pictures: tuple[str]) -> None:
     rates, snrs_db = ("1/128", "1/64", "1/32", "1/16"), (1.0, 4.0, 7.0, 10.0, 13.0)
     both = ["deepjscc", "diffjscc"]
     assert axes("fig1") == (both, rates[:1], (1.0,), 1)
-    assert axes("fig3") == (both, rates, (1.0,), 5)
-    assert axes("fig4") == ([*both, "ddnm"], rates[:1], snrs_db, 5)
+    paper = [*both, "bpg-ldpc, bpsk 2/3", "bpg-capacity"]
+    paper += [f"{name}, downsampled" for name in paper[2:]]
+    assert axes("fig3") == (paper, rates, (1.0,), 5)
+    links = ["bpg-ldpc", "bpg-capacity", "bpg-ldpc, downsampled", "bpg-capacity, downsampled"]
+    rivals = [*both, "ddnm", *links]
+    assert axes("fig4") == (rivals, rates[:1], snrs_db, 5)
     assert axes("fig5") == (both, rates[:2], (1.0, 13.0), 1)
     assert axes("fig6") == (["spatial + SNR"], rates[:1], snrs_db, 5)
     schemes, over_rates, over_snrs, _ = axes("fig7")
@@ -66,7 +71,7 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
     def left_out(figure: FigureName, weights: str = "compact", **more: str) -> str:
         return " | ".join(make_experiment(figure, Request(pictures, weights, **more)).left_out)
 
-    assert "BPG+LDPC" in left_out("fig3")
+    assert not left_out("fig3")
     assert "DeepJSCC-adv" in left_out("fig4")
     assert "--spatial" in left_out("fig6")
     assert "reads no text" in left_out("fig6")
@@ -76,12 +81,25 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
     with_spatial = make_experiment("fig6", Request(pictures, spatial=str(converted)))
     assert names(config_of(with_spatial)) == ["spatial", "spatial + SNR"]
     assert config_of(with_spatial).schemes[0].weights == str(converted)
+    links = ["bpg-ldpc", "bpg-capacity", "bpg-ldpc, downsampled", "bpg-capacity, downsampled"]
     codec = tmp_path / "codec"
     DiffJSCC.from_pretrained("compact", refiner=None, device="cpu").save_pretrained(codec)
     alone = make_experiment("fig4", Request(pictures, str(codec)))
-    assert names(config_of(alone)) == ["deepjscc"]
+    assert names(config_of(alone)) == ["deepjscc", *links]
     assert "no diffusion receiver" in alone.left_out[0]
     assert make_experiment("fig7", Request(pictures, str(codec))).config is None
+
+
+def test_without_pyav_the_digital_links_are_left_out(
+    pictures: tuple[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise SourceUnavailable("HEVC (BPG) needs PyAV: pip install 'diffjscc[digital]'")
+
+    monkeypatch.setattr("diffjscc.codecs.digital.sources.hevc._load_av", missing)
+    experiment = make_experiment("fig3", Request(pictures))
+    assert names(config_of(experiment)) == ["deepjscc", "diffjscc"]
+    assert experiment.left_out[0].startswith("bpg-ldpc and bpg-capacity: HEVC (BPG) needs PyAV")
 
 
 def test_quick_takes_the_ends_of_every_axis(pictures: tuple[str]) -> None:
@@ -115,9 +133,14 @@ def test_a_quick_run_writes_rows_figures_and_a_report(
     command = ["reproduce", "fig3", "--quick", "-o", "out"]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
-    assert "BPG+LDPC" in first.output
     results = read_results(tmp_path / "out" / "fig3")
-    assert len(results.rows) == 2 * 2
+    # At 1/128 no BPG picture fits, as the paper says.
+    assert len(results.rows) == 2 * 2 + 2
+    assert {(absent.scheme, absent.nominal_rate) for absent in results.absent} == {
+        ("bpg-ldpc, bpsk 2/3", "1/128"),
+        ("bpg-capacity", "1/128"),
+    }
+    assert not any(row.outage for row in results.rows)
     assert {cell.features for cell in results.cells} == {"squeezenet"}
     assert results.setup.figure == "fig3"
     assert any("FID" in reason for reason in results.setup.left_out)

@@ -17,6 +17,7 @@ from diffjscc.codecs.digital.sources.capacity import capacity_bits
 from diffjscc.codecs.digital.sources.hevc import HEVCIntra
 from diffjscc.codecs.digital.sources.pillow import AVIF, JPEG, JPEG2000, WebP
 from diffjscc.codecs.digital.sources.reduced import Ladder, Reduced
+from diffjscc.codecs.digital.sources.remembered import Remembered
 from diffjscc.codecs.digital.sources.source import SourceCodec, SourceError
 from diffjscc.codecs.digital.sources.ycbcr import double, halve, to_rgb, to_ycbcr
 from diffjscc.data.pictures import load_picture, quantise
@@ -213,6 +214,29 @@ def test_a_ladder_goes_below_the_coarsest_and_takes_the_closest(crop: Tensor) ->
     assert ladder.finest(crop, 8) is None
     assert len(ladder.qualities) == 3 * 52
     assert ladder.encode(crop, 52 + 30) == b"\1" + half.encode(crop, 30)
+
+
+def test_no_picture_is_coded_twice_at_one_quality(crop: Tensor) -> None:
+    class Counting(WebP):
+        written = 0
+
+        def write(self, picture: Tensor, quality: int) -> bytes:
+            self.written += 1
+            return super().write(picture, quality)
+
+    counting = Counting()
+    remembered = Remembered(counting)
+    plain = WebP()
+    for picture in (crop, crop.flip(1), crop.reshape(3, 128, 96)):
+        for bits in (10_000, 14_000, 20_000, 10_000):
+            assert remembered.finest(picture, bits) == plain.finest(picture, bits)
+    once = counting.written
+    assert once < 3 * 4 * 9
+    assert remembered.finest(crop, 14_000) == plain.finest(crop, 14_000)
+    assert counting.written == once
+    assert remembered.encode(crop, 3) == plain.encode(crop, 3)
+    with pytest.raises(ValueError, match="nan"):
+        remembered.encode(crop * torch.nan, 3)
 
 
 def test_reduced_pictures_are_means_and_do_not_shift() -> None:

@@ -285,7 +285,10 @@ def test_other_set_ups_are_refused_with_what_differs(pictures: Path, tmp_path: P
             r"a.png is 96x64; .*need a patch of 256x256: leave it out",
         ),
         ({"schemes": []}, r"schemes = \[\]: .*at least 1"),
-        ({"schemes": [{"kind": "jpeg"}]}, r"schemes\.0\.kind = 'jpeg': .*or 'ddnm'$"),
+        (
+            {"schemes": [{"kind": "jpeg"}]},
+            r"schemes\.0\.kind = 'jpeg': .*'ddnm', .* or 'avif-capacity'$",
+        ),
         ({"schemes": [{"kind": "deepjscc", "wieghts": "x"}]}, "did you mean 'weights'"),
         ({"schemes": [{"kind": "deepjscc"}] * 2}, "deepjscc more than once; give each a label"),
         ({"schemes": [{"kind": "deepjscc", "painting": {"steps": 3}}]}, "--steps tell a receiver"),

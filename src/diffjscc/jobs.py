@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -17,10 +18,39 @@ from diffjscc.evaluation.rows import Figures, Row
 from diffjscc.evaluation.uncertainty import colours, disagreement, map_label, uncertainty_picture
 from diffjscc.transmission import Link, Picture, sampling_refiner
 
+Line_co = TypeVar("Line_co", covariant=True)
+
+
+class Sending(Protocol[Line_co]):
+    """A way to send files."""
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """What each file is sent over."""
+        ...
+
+    @property
+    def repeats(self) -> int:
+        """Transmissions of each file over each link."""
+        ...
+
+    @property
+    def output(self) -> Path:
+        """Folder of what is written."""
+        ...
+
+    def files(self, stem: str) -> list[Path]:
+        """All that it writes of a file of this stem."""
+        ...
+
+    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> Sequence[Line_co]:
+        """Transmit one file, and tell of each transmission; `sent` is called after every one."""
+        ...
+
 
 @dataclass(frozen=True)
 class Job:
-    """Files to send.
+    """Files to send by one scheme.
 
     Attributes:
         link: how.
@@ -45,6 +75,11 @@ class Job:
                 f"{self.link.weights} goes without one; leave the option out, or --refiner none, "
                 "or take weights that have one (compact)"
             )
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The only one."""
+        return (self.link,)
 
     def files(self, stem: str) -> list[Path]:
         """STEM.png (STEM-2.png, …), …-initial.png, …-uncertainty.png, STEM-side-by-side.png."""
@@ -93,17 +128,18 @@ def labels(row: Row) -> list[str]:
     original = f"original, {row.width}x{row.height}"
     link = f"{row.channel_uses} symbols (R = {row.nominal_rate}) at {row.snr_db:.1f} dB"
     if row.initial is None:
-        return [original, f"{link}, {_in_words(row.final)}"]
+        return [original, f"{link}, {figures_in_words(row.final)}"]
     painting = "" if row.sampler is None else f", {row.sampler} in {row.steps} steps"
     caption = "" if row.caption is None else f', told "{row.caption}"'
     return [
         original,
-        f"initial reconstruction: {link}, {_in_words(row.initial)}",
-        f"final picture{painting}{caption}: {_in_words(row.final)}",
+        f"initial reconstruction: {link}, {figures_in_words(row.initial)}",
+        f"final picture{painting}{caption}: {figures_in_words(row.final)}",
     ]
 
 
-def _in_words(figures: Figures) -> str:
+def figures_in_words(figures: Figures) -> str:
+    """Those that there are, such as "PSNR 21.50 dB, LPIPS 0.431"."""
     parts = [f"PSNR {figures.psnr:.2f} dB"]
     if figures.ms_ssim is not None:
         parts.append(f"MS-SSIM {figures.ms_ssim:.3f}")
@@ -113,8 +149,8 @@ def _in_words(figures: Figures) -> str:
 
 
 def transmit_files(
-    job: Job, paths: Sequence[Path], stems: Sequence[str], sent: Callable[[], None]
-) -> Iterator[tuple[Path, list[Row] | ValueError | OSError | MemoryError]]:
+    job: Sending[Line_co], paths: Sequence[Path], stems: Sequence[str], sent: Callable[[], None]
+) -> Iterator[tuple[Path, Sequence[Line_co] | ValueError | OSError | MemoryError]]:
     """Send every file; one that fails yields its error and does not stop the others.
 
     Raises:
@@ -134,7 +170,7 @@ def transmit_files(
         except (ValueError, OSError) as error:
             yield path, error
         except torch.OutOfMemoryError:
-            problem = f"does not fit into the memory of {job.link.device}"
+            problem = f"does not fit into the memory of {job.links[0].device}"
             yield path, MemoryError(f"{problem}; try --offload or --device cpu")
 
 

@@ -3,7 +3,24 @@
 from typing import Literal
 
 ChannelName = Literal["awgn", "rayleigh", "rician"]
-SchemeKind = Literal["deepjscc", "diffjscc", "ddnm"]
+DigitalKind = Literal[
+    "bpg-ldpc",
+    "bpg-capacity",
+    "bpg-420-ldpc",
+    "bpg-420-capacity",
+    "bpgenc-ldpc",
+    "bpgenc-capacity",
+    "jpeg-ldpc",
+    "jpeg-capacity",
+    "jpeg2000-ldpc",
+    "jpeg2000-capacity",
+    "webp-ldpc",
+    "webp-capacity",
+    "avif-ldpc",
+    "avif-capacity",
+]
+NeuralKind = Literal["deepjscc", "diffjscc", "ddnm"]
+SchemeKind = Literal[NeuralKind, DigitalKind]
 RefinerName = Literal["diffusion", "none"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
 Start = Literal["noise", "initial"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,13 +29,16 @@ class Block:
         image_size: (H, W) of the pictures as the user gave them, in pixels.
         nominal_rate: the rate asked for, in channel uses per pixel (cpp).
         uses_by_kind: what the K channel uses are spent on, such as "picture" and "padding"; empty
-            where the codec does not say.
+            where the codec does not say, or where pictures of the batch differ.
+        delivered: uint8 [B, N], bytes that an ideal channel code delivers whatever happens to the
+            values; None for all that is real, which depends on the values alone.
     """
 
     values: Tensor
     image_size: tuple[int, int]
     nominal_rate: Fraction
     uses_by_kind: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    delivered: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def channel_uses(self) -> int:
@@ -61,10 +64,12 @@ class ChannelState:
     Attributes:
         gain: complex64 [B, 1] (block fading) or [B, K]; E|gain|² = 1. Ones for AWGN.
         noise_power: float32 [B], N0 per complex symbol.
+        transmitter_csi: whether the transmitter knows the gain; the receiver knows if it does.
     """
 
     gain: Tensor
     noise_power: Tensor
+    transmitter_csi: bool = False
 
     @property
     def snr_db(self) -> Tensor:
@@ -76,6 +81,11 @@ class ChannelState:
     def mean_snr_db(self) -> Tensor:
         """SNR 1/N0 in dB averaged over fades, float32 [B]: all that is known without CSI."""
         return -10 * torch.log10(self.noise_power)
+
+    @property
+    def assumed_snr_db(self) -> Tensor:
+        """SNR in dB that the transmitter encodes for, float32 [B]; both ends know it."""
+        return self.snr_db if self.transmitter_csi else self.mean_snr_db
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,13 @@ class Received(Block):
 
     def select(self, rows: slice) -> Received:
         """What was received of some of the pictures."""
-        state = ChannelState(self.state.gain[rows], self.state.noise_power[rows])
-        return replace(self, values=self.values[rows], state=state)
+        gain, noise_power = self.state.gain[rows], self.state.noise_power[rows]
+        return replace(
+            self,
+            values=self.values[rows],
+            delivered=None if self.delivered is None else self.delivered[rows],
+            state=replace(self.state, gain=gain, noise_power=noise_power),
+        )
 
     @property
     def equalised(self) -> Tensor:
@@ -112,11 +127,18 @@ class Reconstruction:
         image: final picture, float32 [B, 3, H, W] in [0, 1].
         initial: the codec's own reconstruction, same shape; `image` itself without a refiner.
         caption: what the refiner was told the pictures show, one text per picture, or None.
+        outage: bool [B], whether the codec could not decode and gave a picture that tells nothing;
+            None where a codec cannot know.
     """
 
     image: Tensor
     initial: Tensor
     caption: list[str] | None = None
+    outage: Tensor | None = None
+
+
+class InfeasibleError(ValueError):
+    """A codec has nothing to send for a picture at this rate and SNR; says what it would need."""
 
 
 class Codec(Protocol):
@@ -138,6 +160,15 @@ class Codec(Protocol):
 
     def decode(self, received: Received) -> Tensor:
         """Received symbols to the initial pictures, float32 [B, 3, H, W] in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class DetectingCodec(Codec, Protocol):
+    """A codec that knows what it could not decode, as digital links do."""
+
+    def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
+        """As `decode`, and whether each picture is an outage, bool [B]."""
         ...
 
 
@@ -228,6 +259,9 @@ class Scheme:
 
         Returns:
             B·N transmissions, a picture's one after the other.
+
+        Raises:
+            InfeasibleError: see there; of digital codecs.
         """
         state = channel.draw(len(images) * repeats, generator, images.device)
         if channel.transmitter_csi:
@@ -235,16 +269,22 @@ class Scheme:
             symbols = self.encode(images, state.snr_db, state.gain)
         else:
             symbols = self.encode(images, state.mean_snr_db[::repeats])
-            values = symbols.values.repeat_interleave(repeats, 0)
-            symbols = replace(symbols, values=values)
+            values, delivered = symbols.values.repeat_interleave(repeats, 0), symbols.delivered
+            if delivered is not None:
+                delivered = delivered.repeat_interleave(repeats, 0)
+            symbols = replace(symbols, values=values, delivered=delivered)
         return channel(symbols, generator, state)
 
     def decode(self, received: Received, generator: Generator = None) -> Reconstruction:
         """Received symbols to pictures; `generator` drives the refiner's sampling."""
-        initial = self.codec.decode(received)
+        outage = None
+        if isinstance(self.codec, DetectingCodec):
+            initial, outage = self.codec.attempt(received)
+        else:
+            initial = self.codec.decode(received)
         if self.refiner is None:
-            return Reconstruction(image=initial, initial=initial)
-        return self.refiner.refine(initial, received, generator)
+            return Reconstruction(image=initial, initial=initial, outage=outage)
+        return replace(self.refiner.refine(initial, received, generator), outage=outage)
 
     def __call__(
         self, images: Tensor, channel: Channel, generator: Generator = None

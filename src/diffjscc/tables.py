@@ -12,26 +12,33 @@ from rich.table import Table
 from diffjscc.evaluation.rows import Figures, Row
 
 
-def figures_table(rows: Sequence[Row]) -> Table:
+def figures_table(rows: Sequence[Row], compared: bool = False) -> Table:
     """A row a transmission, in 80 columns unless numbers are long.
 
-    With a refiner, figures of the initial picture stand above those of the final one.
+    With a refiner, figures of the initial picture stand above those of the final one. Where
+    schemes are compared their names stand in the place of the rate, which K tells as well.
     """
     refined = any(row.initial is not None for row in rows)
     caption = "initial picture, → final picture" if refined else None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="right")
     table.add_column("picture", overflow="fold")
-    for name in ("K", "cpp", "SNR/dB", "PSNR/dB", "MS-SSIM", "LPIPS", "s"):
+    if compared:
+        table.add_column("scheme", overflow="fold", min_width=12)
+    rate = [] if compared else ["cpp"]
+    for name in ("K", *rate, "SNR/dB", "PSNR/dB", "MS-SSIM", "LPIPS", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         figures = _numbers(row.final)
         if row.initial is not None:
             pairs = zip(_numbers(row.initial), figures, strict=True)
             figures = [f"{initial}\n→ {final}" for initial, final in pairs]
+        outage = "\noutage" if row.outage else ""
+        scheme = [f"{escape(row.scheme)}{outage}"] if compared else []
         table.add_row(
             escape(Path(row.image).name),
+            *scheme,
             f"{row.channel_uses:,}",
-            f"{row.rate:.6f}",
+            *([] if compared else [f"{row.rate:.6f}"]),
             f"{row.snr_db:.2f}",
             *figures,
             f"{row.seconds:.2f}",

@@ -116,16 +116,22 @@ class Link:
 
         Returns:
             P·N deliveries, a picture's one after the other.
+
+        Raises:
+            InfeasibleError: see there; then nothing is sent of any of them.
         """
         images = torch.stack([picture.pixels for picture in pictures]).to(self.device)
         generators = [p.generator(self.seed, repeat) for p in pictures for repeat in repeats]
         start = time.perf_counter()
         received = self.scheme.send(images, self.channel.at(self.snr_db), generators, len(repeats))
-        results, captions = [], list[str | None]()
+        results, captions, outages = [], list[str | None](), list[bool | None]()
         for first in range(0, len(generators), at_once):
             some = slice(first, first + at_once)
             results.append(self.scheme.decode(received.select(some), generators[some]))
-            captions += results[-1].caption or [None] * len(results[-1].image)
+            unknown = [None] * len(results[-1].image)
+            captions += results[-1].caption or unknown
+            lost = results[-1].outage
+            outages += unknown if lost is None else lost.tolist()
         final = torch.cat([quantise(result.image) for result in results])
         initial = torch.cat([quantise(result.initial) for result in results])
         if self.device.type == "cuda":
@@ -137,7 +143,7 @@ class Link:
         before = self.judge(initial, references) if refined else [None] * len(final)
         deliveries = []
         for i, (picture, repeat) in enumerate((p, r) for p in pictures for r in repeats):
-            told = figures[i], before[i], captions[i]
+            told = figures[i], before[i], captions[i], outages[i]
             row = self._row(picture, repeat, received, i, *told, seconds)
             painted_from = initial[i].cpu() if refined else None
             deliveries.append(Delivery(row, final[i].cpu(), painted_from))
@@ -177,6 +183,7 @@ class Link:
         final: Figures,
         initial: Figures | None,
         caption: str | None,
+        outage: bool | None,
         seconds: float,
     ) -> Row:
         height, width = picture.pixels.shape[-2:]
@@ -210,6 +217,7 @@ class Link:
             steps=None if sampler is None else sampler.steps,
             seconds=seconds,
             versions=library_versions(),
+            outage=outage,
         )
 
 

@@ -40,7 +40,7 @@ class Rician:
         scattered = complex_normal((batch, 1), generator, device)
         k = self.k_factor
         gain = math.sqrt(k / (k + 1)) + math.sqrt(1 / (k + 1)) * scattered
-        return ChannelState(gain, noise_power(snr_db))
+        return ChannelState(gain, noise_power(snr_db), self.transmitter_csi)
 
     def __call__(
         self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None

@@ -59,5 +59,6 @@ def send(
         image_size=symbols.image_size,
         nominal_rate=symbols.nominal_rate,
         uses_by_kind=symbols.uses_by_kind,
+        delivered=symbols.delivered,
         state=state,
     )

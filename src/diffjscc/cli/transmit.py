@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.markup import escape
@@ -17,11 +18,15 @@ from diffjscc.names import (
     DTypeName,
     RefinerName,
     SamplerName,
+    SchemeKind,
     Start,
 )
 
 if TYPE_CHECKING:
+    from diffjscc.evaluation.results import Absent
     from diffjscc.evaluation.rows import Row
+    from diffjscc.jobs import Sending
+    from diffjscc.scheme import Scheme
 
 SAMPLES = 8
 
@@ -30,6 +35,14 @@ def _receiver(description: str) -> OptionInfo:
     """An option of the diffusion receiver; None leaves what the weights were made for."""
     option: OptionInfo = typer.Option(
         help=description, rich_help_panel="Diffusion receiver (default: as the weights have it)"
+    )
+    return option
+
+
+def _link(description: str) -> OptionInfo:
+    """An option of digital links; None leaves it to the SNR."""
+    option: OptionInfo = typer.Option(
+        help=description, rich_help_panel="Digital links (with --scheme)"
     )
     return option
 
@@ -55,6 +68,13 @@ def transmit(
     samples: Annotated[
         int | None, typer.Option(min=2, help="Pictures painted for that map; 8 by default.")
     ] = None,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Any of {', '.join(get_args(SchemeKind))}; several: side by side, over the same "
+            "noise."
+        ),
+    ] = None,
     refiner: Annotated[
         RefinerName | None, _receiver("What paints the final picture; none: the codec alone.")
     ] = None,
@@ -78,27 +98,31 @@ def transmit(
     ] = None,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
     offload: Annotated[bool, _receiver("Networks wait on the CPU until they are needed.")] = False,
+    mcs: Annotated[str | None, _link('Modulation and code rate, such as "bpsk 2/3".')] = None,
+    quality: Annotated[int | None, _link("Of the source codec; the rate follows.")] = None,
+    downsample: Annotated[bool, _link("Send fewer pixels where that is closer.")] = False,
 ) -> None:
     """Send pictures over a noisy channel and write what comes back.
 
     Per picture: NAME.png, what came back (NAME-2.png, … with --repeats); NAME-initial.png, what
     the diffusion receiver was given, where there is one; NAME-uncertainty.png, where --uncertainty
     asks for it; and NAME-side-by-side.png. Figures are measured on the pictures as written.
-    """
-    from rich.progress import Progress  # noqa: PLC0415
 
+    With --scheme, once or more often, NAME-SCHEME.png of each, and all in NAME-side-by-side.png.
+    """
     with plain_words():
         from diffjscc.channels.choice import ChannelChoice  # noqa: PLC0415
-        from diffjscc.data.pictures import find_pictures, unique_stems  # noqa: PLC0415
+        from diffjscc.codecs.digital.choice import LinkOptions  # noqa: PLC0415
+        from diffjscc.comparison import Comparison, choose  # noqa: PLC0415
+        from diffjscc.data.pictures import find_pictures  # noqa: PLC0415
         from diffjscc.evaluation.judge import Judge  # noqa: PLC0415
-        from diffjscc.jobs import Job, transmit_files, write_rows  # noqa: PLC0415
+        from diffjscc.jobs import Job  # noqa: PLC0415
         from diffjscc.models.diffjscc import choose_device  # noqa: PLC0415
         from diffjscc.painting import PaintingOptions, load_scheme  # noqa: PLC0415
         from diffjscc.settings import check  # noqa: PLC0415
-        from diffjscc.tables import figures_table  # noqa: PLC0415
         from diffjscc.transmission import Link  # noqa: PLC0415
 
-        options = PaintingOptions(
+        painting = PaintingOptions(
             sampler=sampler,
             steps=steps,
             start=start,
@@ -116,43 +140,85 @@ def transmit(
                 "out"
             )
         over = {"name": channel, "k_factor": k_factor, "transmitter_csi": transmitter_csi}
+        said = {"mcs": mcs, "quality": quality, "downsample": downsample or None}
+        digital = {name: value for name, value in said.items() if value is not None}
         paths = find_pictures(pictures)
-        scheme = load_scheme(weights, rate, refiner, options, device)
         computing = choose_device(device)
-        link = Link(
-            name="deepjscc" if scheme.refiner is None else "diffjscc",
-            scheme=scheme,
-            weights=scheme.weights,
-            channel=check(ChannelChoice, over, "--channel"),
-            snr_db=snr,
-            seed=seed,
-            judge=Judge(load_lpips(computing)),
-            device=computing,
-        )
-        job = Job(link, repeats, output, (samples or SAMPLES) if uncertainty else None)
-        output.mkdir(parents=True, exist_ok=True)
-        rows: list[Row] = []
-        failed: list[tuple[Path, Exception]] = []
-        with Progress(console=stderr, transient=True) as progress:
-            task = progress.add_task("transmitting", total=len(paths) * repeats)
-            show_steps(scheme, progress)
-            outcomes = transmit_files(
-                job, paths, unique_stems(paths), lambda: progress.advance(task)
-            )
-            for path, outcome in outcomes:
-                if isinstance(outcome, Exception):
-                    failed.append((path, outcome))
-                    progress.advance(task, repeats)
-                else:
-                    rows.extend(outcome)
-        if rows:
-            stdout.print(figures_table(rows))
-            stdout.print(f"pictures are in {escape(str(output))}", soft_wrap=True)
-        if json_file is not None:
-            write_rows(rows, json_file)
+        chosen = check(ChannelChoice, over, "--channel")
+
+        judge = Judge(load_lpips(computing))
+
+        def link(name: str, loaded: Scheme, source: str) -> Link:
+            return Link(name, loaded, source, chosen, snr, seed, judge, computing)
+
+        job: Sending[Row | Absent]
+        if scheme:
+            from diffjscc.evaluation.schemes import Schemes  # noqa: PLC0415 - it takes seconds
+
+            if refiner is not None or uncertainty:
+                raise ValueError(
+                    "--refiner and --uncertainty are for the weights' own receiver; leave them "
+                    "out, or --scheme"
+                )
+            options = check(LinkOptions, digital, "--scheme")
+            schemes = Schemes(str(computing))
+            choices = choose(scheme, weights, painting, options)
+            ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
+            links = [link(name, loaded, loaded.weights) for name, loaded in ready]
+            job = Comparison(links, repeats, output)
+        else:
+            if digital:
+                raise ValueError(
+                    f"--{', --'.join(digital)} is for digital links; name one, such as --scheme "
+                    "bpg-ldpc, or leave it out"
+                )
+            own = load_scheme(weights, rate, refiner, painting, device)
+            single = link("deepjscc" if own.refiner is None else "diffjscc", own, own.weights)
+            job = Job(single, repeats, output, (samples or SAMPLES) if uncertainty else None)
+        sent, failed = _run(job, paths, json_file)
     for path, error in failed:
         stderr.print(
             f"[bold red]failed:[/] {escape(str(path))}: {escape(str(error))}", soft_wrap=True
         )
-    if failed:
-        raise typer.Exit(1 if rows else 2)
+    if failed or not sent:
+        raise typer.Exit(1 if sent else 2)
+
+
+def _run(
+    job: Sending[Row | Absent], paths: Sequence[Path], json_file: Path | None
+) -> tuple[bool, list[tuple[Path, Exception]]]:
+    """Send files and say what came of it; whether anything was sent, and which files failed."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from diffjscc.data.pictures import unique_stems  # noqa: PLC0415
+    from diffjscc.evaluation.results import Absent  # noqa: PLC0415
+    from diffjscc.evaluation.rows import Row  # noqa: PLC0415
+    from diffjscc.jobs import transmit_files, write_rows  # noqa: PLC0415
+    from diffjscc.tables import figures_table  # noqa: PLC0415
+
+    job.output.mkdir(parents=True, exist_ok=True)
+    each = job.repeats * len(job.links)
+    rows: list[Row] = []
+    absent: list[Absent] = []
+    failed: list[tuple[Path, Exception]] = []
+    with Progress(console=stderr, transient=True) as progress:
+        task = progress.add_task("transmitting", total=len(paths) * each)
+        for link in job.links:
+            show_steps(link.scheme, progress)
+        outcomes = transmit_files(job, paths, unique_stems(paths), lambda: progress.advance(task))
+        for path, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                failed.append((path, outcome))
+                progress.advance(task, each)
+            else:
+                rows += [line for line in outcome if isinstance(line, Row)]
+                absent += [line for line in outcome if isinstance(line, Absent)]
+    if rows:
+        stdout.print(figures_table(rows, compared=len(job.links) > 1))
+        stdout.print(f"pictures are in {escape(str(job.output))}", soft_wrap=True)
+    for missing in absent:
+        text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "
+        stderr.print(f"[yellow]{text}{escape(missing.reason)}", soft_wrap=True)
+    if json_file is not None:
+        write_rows(rows, json_file)
+    return bool(rows), failed

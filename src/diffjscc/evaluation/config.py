@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from diffjscc.channels.choice import ChannelChoice
+from diffjscc.codecs.digital.choice import LinkOptions
 from diffjscc.models.diffjscc import parse_rate
-from diffjscc.names import FeatureName, LPIPSNet, SchemeKind
+from diffjscc.names import DigitalKind, FeatureName, LPIPSNet, SchemeKind
 from diffjscc.painting import PaintingOptions
 from diffjscc.settings import Positive, Section
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 DDNM_OPTIONS = {"--sampler", "--steps", "--start", "--dtype", "--offload"}
+REFINED = ("diffjscc", "ddnm")
+
+
+def is_digital(kind: SchemeKind) -> TypeIs[DigitalKind]:
+    """Whether schemes of this kind are digital links, which have no weights."""
+    return kind in get_args(DigitalKind)
 
 
 class SchemeChoice(Section):
@@ -22,28 +32,45 @@ class SchemeChoice(Section):
     Attributes:
         kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
             "ddnm" the same codec and prior as Yilmaz et al. use them, see `refiners.ddnm`.
+            "bpg-ldpc", "jpeg-capacity" and so on are digital links, see `codecs.digital`.
         label: what tables and figures call it; its kind without one.
-        weights: bundled name, folder or hub id.
+        weights: bundled name, folder or hub id; digital links have none.
         painting: how the receiver paints, where that differs from what the weights say, or for
             "ddnm" from 100 steps of DDPM.
+        link: how a digital link differs from one that adapts to the SNR.
     """
 
     kind: SchemeKind
     label: str = ""
     weights: str = "compact"
     painting: PaintingOptions = PaintingOptions()
+    link: LinkOptions = LinkOptions()
 
     @property
     def name(self) -> str:
         """What rows call it."""
-        return self.label or self.kind
+        return self.label or (f"{self.kind}, downsampled" if self.link.downsample else self.kind)
+
+    @property
+    def refined(self) -> bool:
+        """Whether a receiver makes the final picture from an initial one."""
+        return self.kind in REFINED
+
+    @property
+    def draws_samples(self) -> bool:
+        """Whether the receiver can paint several pictures from what it received."""
+        return self.kind == "diffjscc"
 
     @model_validator(mode="after")
     def _paints(self) -> SchemeChoice:
-        if self.kind == "deepjscc" and self.painting.given:
+        if not self.refined and self.painting.given:
             raise ValueError(
-                f"{', '.join(self.painting.given)} tell a receiver how to paint, but deepjscc is "
-                "the codec alone; take the kind diffjscc, or leave painting out"
+                f"{', '.join(self.painting.given)} tell a receiver how to paint, but {self.kind} "
+                "is a codec alone; take the kind diffjscc, or leave painting out"
+            )
+        if not is_digital(self.kind) and self.link != LinkOptions():
+            raise ValueError(
+                f"link is for digital schemes such as bpg-ldpc, not for {self.kind}; leave it out"
             )
         beside = set(self.painting.given) - DDNM_OPTIONS
         if self.kind == "ddnm" and beside:

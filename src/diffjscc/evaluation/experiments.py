@@ -21,6 +21,9 @@ from typing import TypeVar, get_args
 import matplotlib as mpl
 from huggingface_hub import try_to_load_from_cache
 
+from diffjscc.codecs.digital.choice import LinkOptions
+from diffjscc.codecs.digital.sources.hevc import HEVCIntra
+from diffjscc.codecs.digital.sources.source import SourceUnavailable
 from diffjscc.data.pictures import find_pictures
 from diffjscc.evaluation.config import SchemeChoice, SweepConfig
 from diffjscc.models.pretrained import find_weights, load_codec
@@ -37,8 +40,9 @@ DDNM_STEPS = 20  # 100 gave the same figures on four Kodak pictures, in five tim
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 QUICK_CROP = 384  # pixels: four patches for the distances between distributions
 SHEETS = {"fig1": 3, "fig5": 8}  # how many pictures are shown
+# fig3 is at one SNR, at which the paper's MCS works; over SNRs the link adapts.
+DIGITAL = {"fig3": "bpsk 2/3", "fig4": None}
 RIVALS: dict[str, tuple[str, ...]] = {
-    "fig3": ("BPG+LDPC and BPG+capacity: this version has no digital schemes",),
     "fig4": ("DeepJSCC-adv: this version does not have it",),
 }
 
@@ -104,6 +108,9 @@ def make_experiment(figure: FigureName, request: Request) -> Experiment:
     if figure not in get_args(FigureName):
         raise ValueError(f"figure {figure!r} is not one of {', '.join(get_args(FigureName))}")
     schemes, left_out = _schemes(figure, request)
+    if figure in DIGITAL:
+        links, without = _digital_links(figure, request.quick)
+        schemes, left_out = [*schemes, *links], (*left_out, *without)
     if not schemes:
         return Experiment(figure, None, left_out)
     pictures = [str(path) for path in find_pictures(request.pictures)]
@@ -181,6 +188,28 @@ def _schemes(
             return (captions, ()) if wordless is None else ([], (f"captions: {wordless}",))
         case _:
             return [_codec(weights), _painter(weights, "")], RIVALS.get(figure, ())
+
+
+def _digital_links(
+    figure: FigureName, quick: bool
+) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+    """BPG over LDPC and at capacity, or why they are left out.
+
+    At low rates not every picture fits, unless it has fewer pixels: both are shown, but by a smoke
+    test.
+    """
+    try:
+        HEVCIntra()
+    except SourceUnavailable as error:
+        return [], (f"bpg-ldpc and bpg-capacity: {error}",)
+    mcs = DIGITAL[figure]
+    named = "bpg-ldpc" if mcs is None else f"bpg-ldpc, {mcs}"
+    links = []
+    for fewer, suffix in ((False, ""), (True, ", downsampled"))[: 1 if quick else 2]:
+        ldpc = LinkOptions(mcs=mcs, downsample=fewer)
+        links.append(SchemeChoice(kind="bpg-ldpc", label=f"{named}{suffix}", link=ldpc))
+        links.append(SchemeChoice(kind="bpg-capacity", link=LinkOptions(downsample=fewer)))
+    return links, ()
 
 
 def _conditions(

@@ -83,10 +83,13 @@ def make_plots(summaries: Sequence[Summary], figure: str | None) -> Iterator[tup
     """Each plot and its name, see `draw`.
 
     Args:
-        summaries: at least one.
+        summaries: at least one. A cell that lacks a picture is not drawn: a mean over those that
+            its scheme could send would flatter it. The title says that there are such.
         figure: of the paper; None for all that varies.
     """
     own = PAPER_AXES.get(figure or "")
+    if all(summary.absent for summary in summaries):
+        return
     varying = _varying(summaries)
     axes = [own] if own in varying else varying
     if not axes:
@@ -140,9 +143,15 @@ def _plots_over(
     styles = {label: number for number, label in enumerate(dict.fromkeys(labels.values()))}
     places = [_place(axis, summary) for summary in summaries if axis != "steps" or summary.steps]
     ends = min(places), max(places)
-    for condition, cells in conditions.items():
+    for condition, found in conditions.items():
+        cells = [cell for cell in found if not cell.absent]
+        if not cells:
+            continue
         panels = panels_of(cells, with_seconds=axis == "steps")
         curves, title = _curves(axis, cells, labels, styles, ends), condition.title()
+        partial = dict.fromkeys(cell.scheme for cell in found if cell.absent)
+        if partial:
+            title += f"; no points where a picture cannot be sent: {'; '.join(partial)}"
         if axis is None:
             plot = points_figure(curves, panels, title)
         else:

@@ -1,17 +1,24 @@
-"""Rows of a run that is not finished: safe against kills, written by several processes."""
+"""What a run that is not finished has so far: safe against kills, written by several processes."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
-from diffjscc.evaluation.results import ResultsError
+from pydantic import TypeAdapter
+
+from diffjscc.evaluation.results import Absent, ResultsError
 from diffjscc.evaluation.rows import CellKey, Row
 
 # What tells a transmission from the others of its sweep: `Row.cell`, picture and repeat.
 Key = tuple[CellKey, str, int]
+
+
+Line = TypeVar("Line", Row, Absent)
 
 
 def key_of(row: Row) -> Key:
@@ -20,7 +27,7 @@ def key_of(row: Row) -> Key:
 
 
 class Ledger:
-    """One file of rows a process, in one folder.
+    """Two files a process, of rows and of pictures that cannot be sent, in one folder.
 
     Rows are appended a unit at a time, in one write, and are on the disk when `append` returns. A
     kill may leave part of a unit, whose last line may be cut: that line counts for nothing.
@@ -33,33 +40,50 @@ class Ledger:
     def __init__(self, folder: Path, process: int) -> None:
         self.folder = folder
         self.file = folder / f"rows-{process}.jsonl"
+        self.absent = folder / f"absent-{process}.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        if self.file.exists():
-            whole = self.file.read_bytes().rfind(b"\n") + 1
-            os.truncate(self.file, whole)
+        for file in (self.file, self.absent):
+            if file.exists():
+                whole = file.read_bytes().rfind(b"\n") + 1
+                os.truncate(file, whole)
 
     def read(self) -> dict[Key, Row]:
-        """What all processes, of this run and of those before it, have written.
+        """The rows that all processes, of this run and of those before it, have written.
 
         Raises:
             ResultsError: a file is damaged in the middle, where no kill could have cut it.
         """
-        rows: dict[Key, Row] = {}
-        for file in sorted(self.folder.glob("rows-*.jsonl")):
+        return {key_of(row): row for row in self._lines("rows", Row.from_dict)}
+
+    def read_absent(self) -> dict[tuple[CellKey, str], Absent]:
+        """What cannot be sent, by cell and picture, likewise.
+
+        Raises:
+            ResultsError: as of `read`.
+        """
+        kind = TypeAdapter(Absent)
+        found = self._lines("absent", lambda values, _: kind.validate_python(values))
+        return {(absent.cell, absent.image): absent for absent in found}
+
+    def append(self, rows: Sequence[Row], absent: Sequence[Absent] = ()) -> None:
+        """Write a unit's rows, and which of its pictures cannot be sent."""
+        for file, lines in ((self.absent, absent), (self.file, rows)):
+            if not lines:
+                continue
+            text = "".join(f"{json.dumps(asdict(line), ensure_ascii=False)}\n" for line in lines)
+            with file.open("ab") as opened:
+                opened.write(text.encode())
+                opened.flush()
+                os.fsync(opened.fileno())
+
+    def _lines(self, name: str, make: Callable[[dict[str, Any], str], Line]) -> Iterator[Line]:
+        """Every line of all processes' files of a name, made from its values and its place."""
+        for file in sorted(self.folder.glob(f"{name}-*.jsonl")):
             complete = file.read_text(encoding="utf-8").rpartition("\n")[0]
             for number, line in enumerate(complete.splitlines(), 1):
                 where = f"{file}, line {number}"
                 try:
-                    row = Row.from_dict(json.loads(line), where)
+                    made = make(json.loads(line), where)
                 except ValueError as error:
                     raise ResultsError(f"{where} is damaged ({error}); remove this file") from error
-                rows[key_of(row)] = row
-        return rows
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Write a unit's rows."""
-        text = "".join(f"{json.dumps(row.as_dict(), ensure_ascii=False)}\n" for row in rows)
-        with self.file.open("ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+                yield made

@@ -38,24 +38,38 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
     return "\n".join(lines)
 
 
-def side_by_side(pictures: Sequence[Tensor], labels: Sequence[str]) -> Tensor:
-    """One labelled picture [3, h, w] in [0, 1] from pictures [3, H, W] in [0, 1]."""
+def side_by_side(
+    pictures: Sequence[Tensor], labels: Sequence[str], columns: int | None = None
+) -> Tensor:
+    """One labelled picture from several.
+
+    Args:
+        pictures: [3, H, W] in [0, 1], of any sizes.
+        labels: what stands under each.
+        columns: pictures beside each other before the next row begins; None: all of them.
+
+    Returns:
+        [3, h, w] in [0, 1].
+    """
     panels = [_fit(to_pillow(picture)) for picture in pictures]
+    across = columns or len(panels)
     size = max(14, min(28, max(panel.width for panel in panels) // 40))
     font = ImageFont.load_default(size)
-    cells = [max(panel.width, SMALLEST_WIDTH) for panel in panels]
-    texts = [_wrap(label, font, cell) for label, cell in zip(labels, cells, strict=True)]
-    text_height = round(1.5 * size) * max(text.count("\n") + 1 for text in texts)
-    picture_height = max(panel.height for panel in panels)
-    sheet = Image.new(
-        "RGB",
-        (sum(cells) + MARGIN * (len(cells) + 1), picture_height + text_height + 3 * MARGIN),
-        "white",
-    )
+    widths = [max(panel.width, SMALLEST_WIDTH) for panel in panels]
+    cells = [max(widths[place::across]) for place in range(across)]
+    texts = [_wrap(label, font, cells[i % across]) for i, label in enumerate(labels)]
+    rows = [range(len(panels))[first : first + across] for first in range(0, len(panels), across)]
+    heights = [max(panels[i].height for i in row) for row in rows]
+    text_heights = [round(1.5 * size) * max(texts[i].count("\n") + 1 for i in row) for row in rows]
+    total = sum(heights) + sum(text_heights) + MARGIN * (2 * len(rows) + 1)
+    sheet = Image.new("RGB", (sum(cells) + MARGIN * (across + 1), total), "white")
     draw = ImageDraw.Draw(sheet)
-    left = MARGIN
-    for panel, text, cell in zip(panels, texts, cells, strict=True):
-        sheet.paste(panel, (left, MARGIN))
-        draw.multiline_text((left, picture_height + 2 * MARGIN), text, fill="black", font=font)
-        left += cell + MARGIN
+    top = MARGIN
+    for row, height, text_height in zip(rows, heights, text_heights, strict=True):
+        left = MARGIN
+        for i, cell in zip(row, cells, strict=False):
+            sheet.paste(panels[i], (left, top))
+            draw.multiline_text((left, top + height + MARGIN), texts[i], fill="black", font=font)
+            left += cell + MARGIN
+        top += height + text_height + 2 * MARGIN
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).float() / 255

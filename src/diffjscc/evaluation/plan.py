@@ -65,15 +65,18 @@ def make_units(config: SweepConfig, sent: Sequence[Sent]) -> list[Unit]:
     """Every unit of work, in order.
 
     All repeats of a picture are in one unit, since they share its encoding. Neighbours of one size
-    are with it, as far as `megapixels` goes.
+    are with it, as far as `megapixels` goes, unless they would take different numbers of channel
+    uses.
     """
-    batches = []
-    for (width, height), group in groupby(range(len(sent)), lambda i: sent[i].size):
-        indices = tuple(group)
-        at_once = max(1, int(config.megapixels * 1e6 / (width * height)))
-        together = max(1, at_once // config.repeats)
-        batches += [
-            (indices[first : first + together], config.repeats, at_once)
-            for first in range(0, len(indices), together)
-        ]
-    return [Unit(point, *batch) for point in make_points(config) for batch in batches]
+    units = []
+    for point in make_points(config):
+        alone = point.scheme.link.quality is not None
+        for (width, height), group in groupby(range(len(sent)), lambda i: sent[i].size):
+            indices = tuple(group)
+            at_once = max(1, int(config.megapixels * 1e6 / (width * height)))
+            together = 1 if alone else max(1, at_once // config.repeats)
+            units += [
+                Unit(point, indices[first : first + together], config.repeats, at_once)
+                for first in range(0, len(indices), together)
+            ]
+    return units

@@ -17,7 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from diffjscc.data.files import atomic_write
-from diffjscc.evaluation.statistics import MERITS, Summary, frechet_label, kernel_label
+from diffjscc.evaluation.statistics import (
+    MERITS,
+    OUTAGE,
+    Summary,
+    frechet_label,
+    kernel_label,
+)
 
 # Okabe and Ito's colours, but for yellow, which is too pale for a line: readable by the
 # colour-blind. With as many markers a curve is told by either; past seven the line style differs.
@@ -114,7 +120,7 @@ class Panel:
 
 
 def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[Panel]:
-    """A panel for each figure of merit that some cell has."""
+    """A panel for each figure of merit that some cell has; of outages, if there was one."""
     present = {name for summary in summaries for name in summary.estimates}
     found = [
         Panel(merit.label, merit.higher, name)
@@ -124,6 +130,8 @@ def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[
     for features in dict.fromkeys(key for summary in summaries for key in summary.distances):
         found.append(Panel(frechet_label(features), False, "frechet", features))
         found.append(Panel(kernel_label(features), False, "kernel", features))
+    if any(cell.estimates["outage"].mean for cell in summaries if "outage" in cell.estimates):
+        found.append(Panel(OUTAGE.label, OUTAGE.higher, "outage"))
     if with_seconds:
         found.append(Panel(MERITS["seconds"].label, MERITS["seconds"].higher, "seconds"))
     return found

@@ -17,17 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from accelerate import PartialState
-from torch import Tensor
 
 from diffjscc.data.pictures import find_pictures, save_picture, unique_stems
+from diffjscc.evaluation.cells import Distances, check_patches
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.distribution import FeatureFolder, frechet_distance, kernel_distance
-from diffjscc.evaluation.features import (
-    FeatureNet,
-    InceptionFeatures,
-    SqueezeNetFeatures,
-    patches,
-)
+from diffjscc.evaluation.features import FeatureNet, InceptionFeatures, SqueezeNetFeatures
 from diffjscc.evaluation.judge import Judge
 from diffjscc.evaluation.ledger import Key, Ledger
 from diffjscc.evaluation.lpips import LPIPS
@@ -35,6 +29,7 @@ from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.evaluation.niqe import Pristine
 from diffjscc.evaluation.plan import Point, Unit, make_points, make_units
 from diffjscc.evaluation.results import (
+    Absent,
     Cell,
     Results,
     ResultsError,
@@ -54,13 +49,13 @@ from diffjscc.evaluation.statistics import frechet_label, kernel_label
 from diffjscc.evaluation.uncertainty import colours, disagreement
 from diffjscc.models.diffjscc import choose_device
 from diffjscc.names import FeatureName
+from diffjscc.scheme import InfeasibleError
 from diffjscc.transmission import Delivery, Link, Picture
 
 NETS: dict[FeatureName, type[SqueezeNetFeatures | InceptionFeatures]] = {
     "squeezenet": SqueezeNetFeatures,
     "inception": InceptionFeatures,
 }
-PATCH = 256  # pixels a side, as in the paper
 # How long processes wait for the slowest; torch's own limit of minutes is for training steps.
 PATIENCE = timedelta(days=7)
 
@@ -98,7 +93,8 @@ class Sweep:
         self._names = unique_stems(self._paths)
         self._picture = lru_cache(maxsize=16)(self._read)
         self._sent = [self._describe(index) for index in range(len(self._paths))]
-        self._check_patches()
+        if config.features:
+            check_patches(self._paths, self._sent, config.crop is not None)
         self._schemes = Schemes(str(self._device))
         weights = {
             scheme.name: self._schemes.at(scheme, rate).weights
@@ -107,7 +103,7 @@ class Sweep:
         }
         self.left_out = list(left_out)
         self._judge = self._make_judge()
-        self._nets = self._load_nets()
+        nets = self._load_nets()
         self._claim(
             Setup(
                 sweep=config.model_dump(mode="json", exclude={"pictures", "device"}),
@@ -121,9 +117,15 @@ class Sweep:
         )
         self._points = make_points(config)
         self._unfinished = folder / "unfinished"
+        features = self._unfinished / "features"
+        self._distances = Distances(nets, features, config.seed, self._device)
         finished = (folder / "rows.jsonl").exists()
         self._ledger = Ledger(self._unfinished, self._state.process_index)
-        done = self._ledger.read().keys()
+        done = self._ledger.read().keys() | {
+            (cell, name, repeat)
+            for cell, name in self._ledger.read_absent()
+            for repeat in range(config.repeats)
+        }
         units = [
             unit
             for unit in make_units(config, self._sent)
@@ -175,21 +177,6 @@ class Sweep:
         picture = self._picture(index)
         height, width = picture.pixels.shape[-2:]
         return Sent(picture.name, picture.digest, width, height)
-
-    def _check_patches(self) -> None:
-        """See that distances can be measured, before hours are spent."""
-        if not self.config.features:
-            return
-        cut = "" if self.config.crop is None else ", cropped,"
-        ways = "add pictures" if len(self._sent) == 1 else "leave it out"
-        for path, sent in zip(self._paths, self._sent, strict=True):
-            needed = "two patches" if len(self._sent) == 1 else "a patch"
-            longest = PATCH + PATCH // 2 if len(self._sent) == 1 else PATCH
-            if min(sent.size) < PATCH or max(sent.size) < longest:
-                raise ValueError(
-                    f"{path}{cut} is {sent.width}x{sent.height}; distances between distributions "
-                    f"need {needed} of {PATCH}x{PATCH}: {ways}, or measure none (features=[])"
-                )
 
     def _make_judge(self) -> Judge:
         lpips, pristine = None, None
@@ -254,26 +241,37 @@ class Sweep:
     def _do(self, unit: Unit) -> None:
         """Transmit; pictures and features are on the disk before the rows that vouch for them."""
         link = self._link(unit.point)
-        pictures = [self._picture(index) for index in unit.pictures]
-        deliveries = link.transmit(pictures, range(unit.repeats), unit.at_once)
-        for (index, repeat), delivery in zip(unit.sent, deliveries, strict=True):
-            if repeat == 0 and index < self.config.shown:
-                self._show(link, unit.point, index, delivery)
-            for net in self._nets:
-                originals = self._features(net)
-                if f"{index}" not in originals:
-                    originals.write(f"{index}", self._extract(net, self._picture(index).pixels))
-                folder = self._features(net, unit.point)
-                folder.write(f"{index}-{repeat}", self._extract(net, delivery.final))
-        self._ledger.append([delivery.row for delivery in deliveries])
+        rows, absent = [], []
+        for index, sent in self._transmit(link, unit):
+            if isinstance(sent, InfeasibleError):
+                absent.append(Absent(*unit.point.cell, self._names[index], str(sent)))
+                continue
+            for repeat, delivery in enumerate(sent):
+                if repeat == 0 and index < self.config.shown:
+                    self._show(link, unit.point, index, delivery)
+                original = self._picture(index).pixels
+                self._distances.add(unit.point, index, repeat, delivery.final, original)
+                rows.append(delivery.row)
+        self._ledger.append(rows, absent)
 
-    def _extract(self, net: FeatureNet, picture: Tensor) -> Tensor:
-        return net(patches(picture[None].to(self._device), PATCH)).cpu()
-
-    def _features(self, net: FeatureNet, point: Point | None = None) -> FeatureFolder:
-        """Features of a cell's pictures, or of the originals."""
-        name = "originals" if point is None else str(point.index)
-        return FeatureFolder(self._unfinished / "features" / net.name / name)
+    def _transmit(
+        self, link: Link, unit: Unit
+    ) -> Iterator[tuple[int, list[Delivery] | InfeasibleError]]:
+        """What came of each picture's transmissions, or why there can be none."""
+        parts = [unit.pictures]
+        while parts:
+            part = parts.pop(0)
+            pictures = [self._picture(index) for index in part]
+            try:
+                sent = link.transmit(pictures, range(unit.repeats), unit.at_once)
+            except InfeasibleError as error:
+                if len(part) == 1:
+                    yield part[0], error
+                else:
+                    parts += [(index,) for index in part]
+                continue
+            for place, index in enumerate(part):
+                yield index, sent[place * unit.repeats : (place + 1) * unit.repeats]
 
     def _show(self, link: Link, point: Point, index: int, delivery: Delivery) -> None:
         """Keep a transmission's pictures."""
@@ -296,7 +294,7 @@ class Sweep:
         """Where a transmission's pictures are kept."""
         image = re.sub(r"[^\w.+-]+", "-", self._names[index])
         stem = f"pictures/{image}-{point.index}"
-        refined, draws = point.scheme.kind != "deepjscc", point.scheme.kind == "diffjscc"
+        refined, draws = point.scheme.refined, point.scheme.draws_samples
         return Shown(
             *point.cell,
             image=self._names[index],
@@ -308,28 +306,18 @@ class Sweep:
         )
 
     def _measure_cells(self) -> None:
-        """Distances of this process's share of the cells."""
+        """Distances of this process's share of the cells, if all pictures could be sent."""
         mine = self._points[self._state.process_index :: self._state.num_processes]
+        partial = {cell for cell, _ in self._ledger.read_absent()}
         for point in mine:
             file = self._unfinished / f"cell-{point.index}.jsonl"
             if not file.exists():
-                write_lines(file, [self._measure_cell(net, point) for net in self._nets])
-
-    def _measure_cell(self, net: FeatureNet, point: Point) -> Cell:
-        originals, features = self._features(net), self._features(net, point)
-        kernel, deviation = kernel_distance(originals, features, seed=self.config.seed)
-        return Cell(
-            *point.cell,
-            features=net.name,
-            patches=features.count,
-            frechet=frechet_distance(originals, features),
-            kernel=kernel,
-            kernel_deviation=deviation,
-        )
+                whole = point.cell not in partial
+                write_lines(file, self._distances.measure(point) if whole else [])
 
     def _finish(self) -> None:
         """Put together what all processes have, in the order of the plan."""
-        rows = self._ledger.read()
+        rows, missing = self._ledger.read(), self._ledger.read_absent()
         cells: list[Cell] = []
         for point in self._points:
             cells += read_lines(self._unfinished / f"cell-{point.index}.jsonl", Cell)
@@ -341,7 +329,10 @@ class Sweep:
                 self._shown(point, index)
                 for point in self._points
                 for index in range(min(self.config.shown, len(self._names)))
+                if (point.cell, self._names[index]) not in missing
             ]
+            absent = sorted(missing.values(), key=lambda a: (place[a.cell], order[a.image]))
+            write_lines(self.folder / "absent.jsonl", absent)
             write_lines(self.folder / "pictures.jsonl", shown)
             write_lines(self.folder / "cells.jsonl", cells)
             write_lines(self.folder / "rows.jsonl", ordered)

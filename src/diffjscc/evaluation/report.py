@@ -24,6 +24,7 @@ from diffjscc.evaluation.results import Results, check_rows
 from diffjscc.evaluation.rows import Row
 from diffjscc.evaluation.statistics import (
     MERITS,
+    OUTAGE,
     Summary,
     frechet_label,
     kernel_label,
@@ -69,6 +70,8 @@ def write_report(results: Sequence[Results], path: Path) -> None:
         columns=columns,
         lines=_lines(summaries, columns),
         counted=_counted(summaries),
+        outages=any(column.label == OUTAGE.label for column in columns),
+        partial=any(summary.absent for summary in summaries),
         charts=charts,
         scenes=gallery.scenes,
         quality=QUALITY,
@@ -135,6 +138,10 @@ def _columns(summaries: Sequence[Summary]) -> list[Column]:
         columns.append(Column(merit.label, merit.higher, merit.digits, read))
         label, read = f"{merit.label}, initial", partial(_estimate, f"{name}_initial")
         columns.append(Column(label, merit.higher, merit.digits, read, initial=True))
+    lost = [summary.estimates["outage"] for summary in summaries if "outage" in summary.estimates]
+    if any(estimate.mean for estimate in lost):
+        read = partial(_estimate, "outage")
+        columns.append(Column(OUTAGE.label, OUTAGE.higher, OUTAGE.digits, read))
     for features in dict.fromkeys(name for summary in summaries for name in summary.distances):
         for label, value in (
             (frechet_label(features), partial(_frechet, features)),
@@ -175,7 +182,7 @@ class Entry:
         text: the value, rounded.
         spread: what stands after ±; empty if nothing does.
         best: some scheme has a worse `text` over the same channel at the same rate and SNR, none
-            has a better one.
+            has a better one; schemes that cannot send every picture do not take part.
         initial: as the column's.
     """
 
@@ -199,7 +206,9 @@ class Line:
 def _lines(summaries: Sequence[Summary], columns: Sequence[Column]) -> list[Line]:
     lines = []
     for summary in summaries:
-        rivals = [other for other in summaries if other.cell[1:] == summary.cell[1:]]
+        rivals = [
+            other for other in summaries if other.cell[1:] == summary.cell[1:] and not other.absent
+        ]
         lines.append(
             Line(
                 summary,
@@ -222,13 +231,14 @@ def _entry(summary: Summary, rivals: Sequence[Summary], column: Column) -> Entry
         return Entry(None, "–", "", False, column.initial)
     mean, spread = own
     others = [found[0] for rival in rivals if (found := column.read(rival)) is not None]
+    others = others or [mean]
     ends = (min(others), max(others)) if column.higher else (max(others), min(others))
     text, worst, best = (f"{value:.{column.digits}f}" for value in (mean, *ends))
     return Entry(
         value=mean,
         text=text,
         spread="" if spread is None else f"{spread:.{column.digits}f}",
-        best=text == best != worst,
+        best=text == best != worst and not summary.absent,
         initial=column.initial,
     )
 
@@ -275,7 +285,7 @@ def _listed(words: Iterable[str]) -> str:
 
 def _counted(summaries: Sequence[Summary]) -> str:
     """Of how many pictures and transmissions a cell's means are."""
-    estimates = [summary.estimates["psnr"] for summary in summaries]
+    estimates = [found for summary in summaries if (found := summary.estimates.get("psnr"))]
     pictures = sorted({estimate.pictures for estimate in estimates})
     sent = sorted({estimate.transmissions for estimate in estimates})
     words = [

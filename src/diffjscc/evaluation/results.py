@@ -3,6 +3,7 @@
 RESULTS/setup.json       what was run, see `Setup`
 RESULTS/rows.jsonl       a `Row` a line, in the order of the plan
 RESULTS/cells.jsonl      a `Cell` a line
+RESULTS/absent.jsonl     an `Absent` a line: points of a scheme that do not exist for a picture
 RESULTS/pictures.jsonl   a `Shown` a line: which pictures were kept, and of what
 RESULTS/pictures/        those pictures
 RESULTS/unfinished/      what a run that is not finished has so far
@@ -97,6 +98,28 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A picture that a scheme cannot send at a point: there is no row of it, and no figure.
+
+    Attributes:
+        scheme, channel, nominal_rate, nominal_snr_db, image: the cell, see `Row.cell`, and picture.
+        reason: what it would take.
+    """
+
+    scheme: str
+    channel: str
+    nominal_rate: str
+    nominal_snr_db: float
+    image: str
+    reason: str
+
+    @property
+    def cell(self) -> CellKey:
+        """As `Row.cell`."""
+        return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
+
+
+@dataclass(frozen=True)
 class Shown:
     """Pictures that were kept of one transmission, as paths within the results folder.
 
@@ -134,6 +157,7 @@ class Results:
         rows: one per transmission.
         cells: distances.
         shown: kept pictures.
+        absent: what could not be sent.
     """
 
     folder: Path
@@ -141,6 +165,7 @@ class Results:
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
     shown: tuple[Shown, ...]
+    absent: tuple[Absent, ...] = ()
 
     def row_of(self, shown: Shown) -> Row:
         """The row of a transmission whose pictures were kept.
@@ -158,7 +183,7 @@ class Results:
         )
 
 
-Line = TypeVar("Line", Cell, Shown)
+Line = TypeVar("Line", Cell, Shown, Absent)
 
 
 def read_results(folder: str | Path) -> Results:
@@ -185,6 +210,7 @@ def read_results(folder: str | Path) -> Results:
         rows=tuple(read_rows(place / "rows.jsonl")),
         cells=tuple(read_lines(place / "cells.jsonl", Cell)),
         shown=tuple(read_lines(place / "pictures.jsonl", Shown)),
+        absent=tuple(read_lines(place / "absent.jsonl", Absent)),
     )
 
 
@@ -265,7 +291,7 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def write_lines(path: Path, lines: Iterable[Row | Cell | Shown]) -> None:
+def write_lines(path: Path, lines: Iterable[Row | Cell | Shown | Absent]) -> None:
     """Write a file of them, one JSON object a line."""
     with atomic_write(path, sync=True) as temporary:
         text = "".join(f"{json.dumps(asdict(line), ensure_ascii=False)}\n" for line in lines)
@@ -290,7 +316,7 @@ def read_lines(path: Path, kind: type[Line]) -> list[Line]:
     return lines
 
 
-Plain = TypeVar("Plain", Setup, Cell, Shown)
+Plain = TypeVar("Plain", Setup, Cell, Shown, Absent)
 
 
 def _validated(kind: type[Plain], values: object, where: str) -> Plain:

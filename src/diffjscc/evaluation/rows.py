@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 # Scheme, channel, nominal rate and nominal SNR: what figures are averaged over.
 CellKey = tuple[str, str, str, float]
 
-LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "torchmetrics")
+LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "av", "torchmetrics")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,11 @@ class Row:
         repeat, seed: what decides the noise, beside the picture.
         channel_uses: K.
         uses_by_kind: what they are spent on; adds up to K.
-        seconds: wall time of sending and receiving, an equal share of it in a batch.
+        seconds: wall time of sending and receiving, an equal share of it in a batch. Without the
+            time of a digital link's source codec for files that the sweep has made before.
         versions: of the libraries that computed it.
+        outage: whether the receiver could not decode and delivered a picture that tells nothing,
+            whose figures these are; None where a scheme cannot know.
     """
 
     scheme: str
@@ -81,6 +84,7 @@ class Row:
     steps: int | None
     seconds: float
     versions: str
+    outage: bool | None = None
 
     @property
     def final(self) -> Figures:
@@ -115,14 +119,15 @@ class Row:
         """The row that `as_dict` wrote.
 
         Args:
-            values: plain values.
+            values: plain values. What has a default may be missing: earlier versions had it not.
             where: they come from, for errors.
 
         Raises:
             ValueError: they are no row, or one of another version of this package.
         """
-        own = [field.name for field in fields(cls)]
-        missing, unknown = set(own) - values.keys(), values.keys() - set(own)
+        own = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        missing, unknown = needed - values.keys(), values.keys() - own
         if missing or unknown:
             told = [f"lacks {', '.join(sorted(missing))}"] if missing else []
             told += [f"has the unknown {', '.join(sorted(unknown))}"] if unknown else []

@@ -1,22 +1,26 @@
-"""Schemes as a sweep names them, with every set of weights in memory once."""
+"""Schemes as a sweep names them: every set of weights in memory once, no picture coded twice."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
 
-from diffjscc.evaluation.config import SchemeChoice
+from diffjscc.codecs.digital.choice import SOURCES, DigitalScheme, digital_scheme, source_name
+from diffjscc.codecs.digital.sources.remembered import Remembered
+from diffjscc.evaluation.config import SchemeChoice, is_digital
 from diffjscc.models.ddnm import DDNMScheme, ddnm_from_pretrained
 from diffjscc.models.diffjscc import DiffJSCC, parse_rate
-from diffjscc.names import DTypeName
+from diffjscc.names import DTypeName, NeuralKind
 from diffjscc.painting import DTYPES, PaintingOptions, load_scheme
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.ddnm import DDNMConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
 
+LoadedScheme = DiffJSCC | DDNMScheme | DigitalScheme
+
 
 class Schemes:
-    """Loads schemes.
+    """Loads schemes. A new kind of scheme with weights gets a case in `_load`.
 
     Args:
         device: where they compute.
@@ -24,28 +28,34 @@ class Schemes:
 
     def __init__(self, device: str) -> None:
         self.device = device
+        self._sources: dict[str, Remembered] = {}
         self._alone: dict[str, DiffJSCC] = {}
         self._refined: dict[tuple[str, DTypeName, bool], DiffJSCC] = {}
         self._ready: dict[str, DiffJSCC | DDNMScheme] = {}
 
-    def at(self, choice: SchemeChoice, rate: str) -> DiffJSCC | DDNMScheme:
-        """A scheme at one of its rates.
+    def at(self, choice: SchemeChoice, rate: str) -> LoadedScheme:
+        """A scheme at one of its rates; digital links have any.
 
         Raises:
-            ValueError: no such weights, no such rate, or weights without a receiver where one is
-                asked for.
+            ValueError: no such weights, no such rate, weights without a receiver where one is
+                asked for, or a source codec that is not installed.
         """
-        if choice.name not in self._ready:
-            self._ready[choice.name] = self._load(choice)
-        ready = self._ready[choice.name]
         wanted = parse_rate(rate)
+        if is_digital(choice.kind):
+            name = source_name(choice.kind)
+            if name not in self._sources:
+                self._sources[name] = Remembered(SOURCES[name]())
+            return digital_scheme(choice.kind, wanted, choice.link, self._sources[name])
+        if choice.name not in self._ready:
+            self._ready[choice.name] = self._load(choice, choice.kind)
+        ready = self._ready[choice.name]
         if wanted not in ready.codec.rates:
             offered = ", ".join(map(str, ready.codec.rates))
             raise ValueError(f"{choice.name}: rate {wanted} is not one of {offered}")
         return replace(ready, rate=wanted)
 
-    def _load(self, choice: SchemeChoice) -> DiffJSCC | DDNMScheme:
-        match choice.kind:
+    def _load(self, choice: SchemeChoice, kind: NeuralKind) -> DiffJSCC | DDNMScheme:
+        match kind:
             case "deepjscc":
                 return self._codec(choice)
             case "diffjscc":

@@ -83,7 +83,8 @@ def _columns(sent: dict[tuple[str, int], list[tuple[Results, Shown]]]) -> dict[s
                     seen.append(initial)
                     header = f"{shown.scheme}: initial picture"
                     columns.setdefault(header, {})[key] = initial, _told(row.initial)
-            columns.setdefault(shown.scheme, {})[key] = final, _told(row.final)
+            lost = "outage: " if row.outage else ""
+            columns.setdefault(shown.scheme, {})[key] = final, f"{lost}{_told(row.final)}"
     return columns
 
 

@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from scipy.special import stdtrit
 
@@ -44,6 +45,7 @@ MERITS = {
     "niqe": Merit("NIQE", higher=False, digits=2),
     "seconds": Merit("time / s", higher=False, digits=2),
 }
+OUTAGE = Merit("outage rate", higher=False, digits=3)
 INITIAL = tuple(f"{name}_initial" for name in ("psnr", "ms_ssim", "lpips", "niqe"))
 
 
@@ -125,9 +127,11 @@ class Summary:
         scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Row.cell`.
         rate, snr_db: the true ones, means over its transmissions.
         sampler, steps: of its refiner; None without one.
-        estimates: by "psnr", "ms_ssim", "lpips", "niqe", "seconds" and, of the initial pictures,
-            "psnr_initial" and so on; only where there are figures.
+        estimates: by "psnr", "ms_ssim", "lpips", "niqe", "seconds", "outage" and, of the initial
+            pictures, "psnr_initial" and so on; only where there are figures. Outages count in all.
         distances: by the features that they are taken on.
+        absent: pictures that the scheme cannot send. Means are over the others alone, which are
+            those that are easy to code; without any there are no means.
     """
 
     scheme: str
@@ -140,6 +144,7 @@ class Summary:
     steps: int | None
     estimates: dict[str, Estimate]
     distances: dict[str, Cell]
+    absent: int = 0
 
     @property
     def cell(self) -> CellKey:
@@ -158,16 +163,23 @@ def summarise(results: Sequence[Results]) -> list[Summary]:
     """
     rows: dict[CellKey, dict[object, Row]] = {}
     distances: dict[CellKey, dict[str, Cell]] = {}
+    absent: dict[CellKey, set[str]] = {}
     for result in results:
         for row in result.rows:
             rows.setdefault(row.cell, {}).setdefault(row.transmission, row)
+        for missing in result.absent:
+            rows.setdefault(missing.cell, {})
+            absent.setdefault(missing.cell, set()).add(missing.image)
         for cell in result.cells:
             known = distances.setdefault(cell.key, {})
             if cell.features not in known or known[cell.features].patches < cell.patches:
                 known[cell.features] = cell
     for name in ("weights", "sampler", "steps"):
         _check_agreement(results, name)
-    return [_summary(list(sent.values()), distances.get(key, {})) for key, sent in rows.items()]
+    return [
+        _summary(key, list(sent.values()), distances.get(key, {}), len(absent.get(key, ())))
+        for key, sent in rows.items()
+    ]
 
 
 def _check_agreement(results: Sequence[Results], name: str) -> None:
@@ -185,10 +197,12 @@ def _check_agreement(results: Sequence[Results], name: str) -> None:
                 )
 
 
-def _summary(rows: Sequence[Row], distances: dict[str, Cell]) -> Summary:
-    scheme, channel, nominal_rate, nominal_snr_db = rows[0].cell
+def _summary(
+    cell: CellKey, rows: Sequence[Row], distances: dict[str, Cell], absent: int
+) -> Summary:
+    scheme, channel, nominal_rate, nominal_snr_db = cell
     estimates = {}
-    for name in (*MERITS, *INITIAL):
+    for name in (*MERITS, *INITIAL, "outage"):
         values = [(f"{row.image} {row.image_hash}", getattr(row, name)) for row in rows]
         present = [(picture, value) for picture, value in values if value is not None]
         if present:
@@ -198,10 +212,11 @@ def _summary(rows: Sequence[Row], distances: dict[str, Cell]) -> Summary:
         channel=channel,
         nominal_rate=nominal_rate,
         nominal_snr_db=nominal_snr_db,
-        rate=statistics.fmean(row.rate for row in rows),
-        snr_db=statistics.fmean(row.snr_db for row in rows),
-        sampler=rows[0].sampler,
-        steps=rows[0].steps,
+        rate=statistics.fmean(row.rate for row in rows) if rows else float(Fraction(nominal_rate)),
+        snr_db=statistics.fmean(row.snr_db for row in rows) if rows else nominal_snr_db,
+        sampler=rows[0].sampler if rows else None,
+        steps=rows[0].steps if rows else None,
         estimates=estimates,
         distances=distances,
+        absent=absent,
     )

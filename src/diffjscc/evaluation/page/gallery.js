@@ -56,6 +56,10 @@ function startGallery() {
       line("channel uses", ofRow((row) => row.channel_uses.toLocaleString("en"))),
       line("true SNR / dB", ofRow((row) => fixed(row.snr_db, 2))),
     ];
+    if (views.some((view) => view.row !== null && rows[view.row].outage)) {
+      const told = new Map([[true, "no: an outage"], [false, "yes"]]);
+      lines.push(line("decoded", ofRow((row) => told.get(row.outage) ?? "–")));
+    }
     for (const merit of data.merits) {
       const values = views.map((view) => figure(view, merit.name));
       if (values.some((value) => (value ?? null) !== null)) {

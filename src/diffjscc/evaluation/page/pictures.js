@@ -18,7 +18,7 @@ function showTransmissions() {
     return element("td", { "data-value": row[name] ?? "" }, ...aside, fixed(row[name], digits));
   };
   const lines = chosenRows().map((row) => element("tr", {},
-    text(row.scheme),
+    text(row.outage ? `${row.scheme} (outage)` : row.scheme),
     text(row.channel),
     number(row.rate, row.nominal_rate),
     number(row.channel_uses, row.channel_uses.toLocaleString("en")),
