@@ -139,6 +139,34 @@ class JSCCConfig(StageConfig):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
+class AdversaryConfig(Section):
+    """The discriminator that a codec is trained against.
+
+    Attributes:
+        weight: α of MSE + α·adversarial, with the MSE of pictures in [0, 1].
+        start: iteration from which its verdict counts; it learns from the first one on.
+        width: channels of its first layer.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1e-3
+    start: Annotated[int, Field(ge=0)] = 0
+    width: Positive = 48
+
+
+class AdversarialConfig(JSCCConfig):
+    """`diffjscc train adversarial`: as `train jscc`, with an opponent.
+
+    Attributes:
+        adversary: the opponent.
+        freeze_encoder: train the decoder alone: what is sent stays what it is, so one transmitter
+            serves both kinds of receiver. The paper's rival trains both ends.
+    """
+
+    stage: ClassVar[str] = "adversarial"
+    adversary: AdversaryConfig = AdversaryConfig()
+    freeze_encoder: bool = False
+
+
 class PrecomputeConfig(Section):
     """`diffjscc precompute`: what control training reads in place of pictures.
 
