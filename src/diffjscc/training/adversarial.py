@@ -25,9 +25,9 @@ from diffjscc.data.sources import PictureSource
 from diffjscc.evaluation.lpips import LPIPS
 from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.build import build_codec
+from diffjscc.models.build import build_codec, describe_codec
 from diffjscc.models.pretrained import load_codec, save_codec
-from diffjscc.models.storage import compare
+from diffjscc.models.storage import WeightsError
 from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
 from diffjscc.training.config import AdversarialConfig
@@ -94,13 +94,28 @@ def build(config: AdversarialConfig, init: str | None) -> Game:
     """
     codec = build_codec(config.codec)
     if init is not None:
-        earlier = load_codec(init).state_dict()
-        compare(codec.state_dict(), earlier, f"the codec of {init}")
-        codec.load_state_dict(earlier)
+        start_from(codec, init)
     if config.freeze_encoder:
         assert codec.encoder is not None
         codec.encoder.requires_grad_(False)
     return Game(codec, PatchDiscriminator(config.adversary.width), config)
+
+
+def start_from(codec: JointCodec, source: str) -> None:
+    """Give a codec the numbers of an earlier one, which may have been trained for other SNRs.
+
+    Raises:
+        WeightsError: it is missing, damaged or of another architecture.
+    """
+    earlier = load_codec(source)
+    ours, theirs = describe_codec(codec), describe_codec(earlier)
+    for name in sorted(theirs.keys() - {"snr_range_db"}):
+        if ours.get(name) != theirs[name]:
+            raise WeightsError(
+                f"the codec of {source} has {name} {theirs[name]}, the config {ours.get(name)}; "
+                f"set codec.{name} to start from it"
+            )
+    codec.load_state_dict(earlier.state_dict())
 
 
 def training_mode(game: Game) -> None:
@@ -110,58 +125,41 @@ def training_mode(game: Game) -> None:
     game.codec.encoder.train(not game.config.freeze_encoder)
 
 
-class Validation:
-    """Whole held-out pictures over the link, measured and shown.
+def load_lpips(device: torch.device) -> LPIPS | None:
+    """What pictures are also judged by, where its weights are here."""
+    try:
+        return LPIPS.load("squeeze").to(device)
+    except MetricUnavailable:
+        return None
 
-    They are sent at every rate that is trained, at the ends and the middle of the SNR range.
 
-    Args:
-        source: the pictures.
-        config: how many of them, and the channel.
-        codec: in training.
-        shares: of the rates, ascending.
-    """
-
-    def __init__(
-        self,
-        source: PictureSource,
-        config: AdversarialConfig,
-        codec: JointCodec,
-        shares: list[float],
-    ) -> None:
-        self.codec, self.channel = codec, config.channel
-        self.device = next(codec.parameters()).device
-        self.rates = [rate for rate, share in zip(codec.rates, shares, strict=True) if share > 0]
-        count = min(config.data.validation_pictures, len(source))
-        self.pictures = [
-            torch.from_numpy(source[number].copy()).permute(2, 0, 1)[None].float() / 255
-            for number in range(count)
-        ]
-        try:
-            self.lpips: LPIPS | None = LPIPS.load("squeeze").to(self.device)
-        except MetricUnavailable:
-            self.lpips = None
-
-    @torch.no_grad()
-    def report(self, log: Log, step: int) -> None:
-        """Log PSNR and, where its weights are here, LPIPS."""
-        low, high = self.channel.snr_db
-        for rate in self.rates:
-            for snr_db in (low, (low + high) / 2, high):
-                values: dict[str, list[float]] = {}
-                place = f"rate {rate} at {snr_db:g} dB"
-                for number, picture in enumerate(self.pictures):
-                    original = picture.to(self.device)
-                    noise = torch.Generator().manual_seed(number)
-                    scheme = Scheme(self.codec, rate)
-                    image = scheme(original, self.channel.at(snr_db), noise).image
-                    values.setdefault(f"psnr/{place}", []).append(psnr(image, original).item())
-                    if self.lpips is not None:
-                        distance = self.lpips(image, original).item()
-                        values.setdefault(f"lpips/{place}", []).append(distance)
-                    if number == 0:
-                        log.pictures(step, place, torch.cat((original, image)))
-                log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})
+@torch.no_grad()
+def validate(
+    game: Game,
+    rates: Sequence[Fraction],
+    source: PictureSource,
+    lpips: LPIPS | None,
+    log: Log,
+    step: int,
+) -> None:
+    """PSNR and LPIPS of whole pictures at `rates`, at the ends and the middle of the SNR range."""
+    config, device = game.config, next(game.parameters()).device
+    low, high = config.channel.snr_db
+    for rate in rates:
+        for snr_db in (low, (low + high) / 2, high):
+            place = f"rate {rate} at {snr_db:g} dB"
+            values: dict[str, list[float]] = {}
+            for number in range(min(config.data.validation_pictures, len(source))):
+                pixels = torch.from_numpy(source[number].copy()).permute(2, 0, 1)[None]
+                picture = pixels.to(device).float() / 255
+                noise = torch.Generator().manual_seed(number)
+                image = Scheme(game.codec, rate)(picture, config.channel.at(snr_db), noise).image
+                values.setdefault(f"psnr/{place}", []).append(psnr(image, picture).item())
+                if lpips is not None:
+                    values.setdefault(f"lpips/{place}", []).append(lpips(image, picture).item())
+                if number == 0:
+                    log.pictures(step, place, torch.cat((picture, image)))
+            log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})
 
 
 class Account:
@@ -214,7 +212,8 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
     start, last = run.restore(), config.run.iterations
     game = accelerator.prepare(built)
     log = Log(output, start, as_yaml(config)) if main else None
-    panels = Validation(validation, config, codec, shares) if main and validation else None
+    lpips = load_lpips(device) if main and validation else None
+    trained = [rate for rate, weight in zip(codec.rates, shares, strict=True) if weight > 0]
     account = Account(codec.rates)
     training_mode(built)
     with Progress(disable=not main) as progress:
@@ -239,9 +238,9 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
                 log.numbers(done, {"learning rate": rate} | account.report())
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
-            if panels and (done == last or done % config.run.validate_every == 0):
+            if validation and (done == last or done % config.run.validate_every == 0):
                 with Swapped(networks, run.averaged.state):
-                    panels.report(log, done)
+                    validate(built, trained, validation, lpips, log, done)
                 training_mode(built)
     if log is not None:
         log.close()
