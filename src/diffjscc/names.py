@@ -3,7 +3,7 @@
 from typing import Literal
 
 ChannelName = Literal["awgn", "rayleigh", "rician"]
-SchemeKind = Literal["deepjscc", "diffjscc", "ddnm"]
+SchemeKind = Literal["deepjscc", "diffjscc", "adv", "ddnm"]
 RefinerName = Literal["diffusion", "none"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
 Start = Literal["noise", "initial"]

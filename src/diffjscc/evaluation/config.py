@@ -21,9 +21,10 @@ class SchemeChoice(Section):
 
     Attributes:
         kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
+            "adv" a codec alone that `diffjscc train adversarial` made,
             "ddnm" the same codec and prior as Yilmaz et al. use them, see `refiners.ddnm`.
         label: what tables and figures call it; its kind without one.
-        weights: bundled name, folder or hub id.
+        weights: bundled name, folder or hub id; they must be given for "adv".
         painting: how the receiver paints, where that differs from what the weights say, or for
             "ddnm" from 100 steps of DDPM.
     """
@@ -40,10 +41,15 @@ class SchemeChoice(Section):
 
     @model_validator(mode="after")
     def _paints(self) -> SchemeChoice:
-        if self.kind == "deepjscc" and self.painting.given:
+        if self.kind in ("deepjscc", "adv") and self.painting.given:
             raise ValueError(
-                f"{', '.join(self.painting.given)} tell a receiver how to paint, but deepjscc is "
-                "the codec alone; take the kind diffjscc, or leave painting out"
+                f"{', '.join(self.painting.given)} tell a receiver how to paint, but {self.kind} "
+                "is the codec alone; take the kind diffjscc, or leave painting out"
+            )
+        if self.kind == "adv" and "weights" not in self.model_fields_set:
+            raise ValueError(
+                "adv needs weights of its own, and none are bundled; make some with "
+                "`diffjscc train adversarial --init compact`, and give their folder as weights"
             )
         beside = set(self.painting.given) - DDNM_OPTIONS
         if self.kind == "ddnm" and beside:

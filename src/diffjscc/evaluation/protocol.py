@@ -296,7 +296,8 @@ class Sweep:
         """Where a transmission's pictures are kept."""
         image = re.sub(r"[^\w.+-]+", "-", self._names[index])
         stem = f"pictures/{image}-{point.index}"
-        refined, draws = point.scheme.kind != "deepjscc", point.scheme.kind == "diffjscc"
+        draws = point.scheme.kind == "diffjscc"
+        refined = draws or point.scheme.kind == "ddnm"
         return Shown(
             *point.cell,
             image=self._names[index],

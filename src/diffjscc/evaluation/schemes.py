@@ -46,7 +46,7 @@ class Schemes:
 
     def _load(self, choice: SchemeChoice) -> DiffJSCC | DDNMScheme:
         match choice.kind:
-            case "deepjscc":
+            case "deepjscc" | "adv":
                 return self._codec(choice)
             case "diffjscc":
                 return self._receiver(choice)
