@@ -219,6 +219,7 @@ class ControlConfig(StageConfig):
         codec: weights of the codec.
         data: `crop` is in pixels of the pictures that the latents stand for.
         channel: what the initial pictures came over.
+        snr_embedding: whether the control module is told the SNR; fig 6 of the paper compares.
         snr_scale, min_snr: see `ControlModule`.
         text_dropout: probability that a picture's caption is withheld.
         min_snr_gamma: see `step_weights`; None weighs all time steps alike, as the paper does.
@@ -230,6 +231,7 @@ class ControlConfig(StageConfig):
     data: DataConfig
     channel: ChannelConfig = ChannelConfig()
     precompute: PrecomputeConfig
+    snr_embedding: bool = True
     snr_scale: float = 100.0
     min_snr: float = 0.0
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
