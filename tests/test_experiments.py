@@ -72,7 +72,8 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
         return " | ".join(make_experiment(figure, Request(pictures, weights, **more)).left_out)
 
     assert not left_out("fig3")
-    assert "DeepJSCC-adv" in left_out("fig4")
+    assert "--adversarial" in left_out("fig4")
+    assert left_out("fig4", adversarial="compact") == ""
     assert "--spatial" in left_out("fig6")
     assert "reads no text" in left_out("fig6")
     assert make_experiment("fig8", Request(pictures)).config is None
@@ -87,6 +88,9 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
     alone = make_experiment("fig4", Request(pictures, str(codec)))
     assert names(config_of(alone)) == ["deepjscc", *links]
     assert "no diffusion receiver" in alone.left_out[0]
+    assert "--adversarial" in alone.left_out[1]
+    rivals = make_experiment("fig4", Request(pictures, str(codec), adversarial="compact"))
+    assert names(config_of(rivals)) == ["deepjscc", "DeepJSCC-adv", *links]
     assert make_experiment("fig7", Request(pictures, str(codec))).config is None
 
 

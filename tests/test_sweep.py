@@ -293,6 +293,11 @@ def test_other_set_ups_are_refused_with_what_differs(pictures: Path, tmp_path: P
         ({"schemes": [{"kind": "deepjscc"}] * 2}, "deepjscc more than once; give each a label"),
         ({"schemes": [{"kind": "deepjscc", "painting": {"steps": 3}}]}, "--steps tell a receiver"),
         ({"schemes": [{"kind": "deepjscc", "weights": "compcat"}]}, "compcat"),
+        ({"schemes": [{"kind": "adv"}]}, "adv needs weights of its own, .* `diffjscc train adv"),
+        (
+            {"schemes": [{"kind": "adv", "weights": "x", "painting": {"steps": 3}}]},
+            "--steps tell a receiver how to paint, but adv is the codec alone",
+        ),
         ({"schemes": [{"kind": "ddnm", "painting": {"guidance": 1.0}}]}, "--guidance are not for"),
         ({"schemes": [{"kind": "ddnm"}], "rates": ["1/32"]}, "ddnm: rate 1/32 is not one of 1/512"),
         ({"channels": [{"name": "awgn", "transmitter_csi": True}]}, "no fade to know"),
@@ -333,6 +338,26 @@ def test_ddnm_spends_as_many_channel_uses(pictures: Path, tmp_path: Path) -> Non
     assert [row.channel_uses for row in ddnm] == [row.channel_uses for row in alone]
     assert {(row.sampler, row.steps) for row in ddnm} == {("ddpm", 3)}
     assert all(row.psnr_initial is not None and row.psnr > 10 for row in ddnm)
+
+
+def test_an_adversarial_codec_is_a_codec_alone_with_weights_of_its_own(
+    pictures: Path, tmp_path: Path
+) -> None:
+    other = DiffJSCC.from_pretrained("compact", refiner=None, device="cpu")
+    for parameter in other.codec.decoder.parameters():
+        parameter.data.mul_(0.9)
+    other.save_pretrained(tmp_path / "adv")
+    adv = {"kind": "adv", "weights": str(tmp_path / "adv")}
+    as_codec = {"kind": "deepjscc", "weights": str(tmp_path / "adv"), "label": "same"}
+    values = settings(pictures, schemes=[{"kind": "deepjscc"}, adv, as_codec])
+    results = run(values, tmp_path / "results")
+    psnrs = {
+        name: [row.psnr for row in results.rows if row.scheme == name]
+        for name in ("deepjscc", "adv", "same")
+    }
+    assert psnrs["adv"] == psnrs["same"] != psnrs["deepjscc"]
+    assert {row.sampler for row in results.rows} == {None}
+    assert [shown.initial for shown in results.shown] == [None] * len(results.shown)
 
 
 def test_what_is_received_at_once_changes_nothing_but_rounding(

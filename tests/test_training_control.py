@@ -18,14 +18,18 @@ from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 from diffjscc.channels import AWGN
+from diffjscc.cli import app
 from diffjscc.data.sources import open_source
+from diffjscc.evaluation.results import read_results
 from diffjscc.models.build import build_codec
 from diffjscc.models.diffjscc import DiffJSCC
 from diffjscc.models.pretrained import load_codec, save_codec
 from diffjscc.refiners.captions import FixedCaption
 from diffjscc.refiners.control import Denoiser
+from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import encode
 from diffjscc.refiners.sampling import paper_scheduler, signal_powers
 from diffjscc.refiners.vae import CompactVAE
@@ -438,6 +442,49 @@ def test_init_takes_an_earlier_control_module(world: Path, tmp_path: Path) -> No
     rescaled = load_config(ControlConfig, str(path), ["snr_scale=1"])
     with pytest.raises(ValueError, match=r"snr_scale 100.0, the config 1.0; set snr_scale=100.0"):
         train(rescaled, tmp_path / "third", init=str(first))
+
+
+def test_a_control_module_without_the_snr_serves_fig6(
+    world: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toy(world, tmp_path)
+    weights = {}
+    for told in (True, False):
+        config = ready(path, f"snr_embedding={told}")
+        weights[told] = train(config, tmp_path / f"{told}")
+        refiner = DiffJSCC.from_pretrained(weights[told]).refiner
+        assert isinstance(refiner, ControlledDiffusion)
+        generator = torch.Generator().manual_seed(0)
+        z, condition = torch.randn(2, 1, 4, 8, 8, generator=generator)
+        with torch.no_grad():
+            low, high, blind = (
+                refiner.denoiser(
+                    z, torch.tensor([500]), condition, torch.tensor([snr_db]), None, strength=s
+                )
+                for snr_db, s in ((0.0, 1.0), (12.0, 1.0), (0.0, 0.0))
+            )
+        assert not torch.equal(low, blind)  # it does steer
+        assert torch.equal(low, high) != told
+    lesser = load_config(ControlConfig, str(path), ["snr_embedding=false"])
+    with pytest.raises(ValueError, match=r"control module(?s:.)*class_embedding"):
+        train(lesser, tmp_path / "other", init=str(weights[True]))
+
+    monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(shared / "data" / "metric-weights"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    words = ["reproduce", "fig6", "--quick", "--weights", str(weights[True])]
+    words += ["--spatial", str(weights[False]), "-o", "out"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "--spatial" not in done.output  # it is not asked for
+    by_scheme = {
+        name: [
+            row.psnr for row in read_results(tmp_path / "out" / "fig6").rows if row.scheme == name
+        ]
+        for name in ("spatial", "spatial + SNR")
+    }
+    assert len(by_scheme["spatial"]) == len(by_scheme["spatial + SNR"]) == 2
+    assert by_scheme["spatial"] != by_scheme["spatial + SNR"]
 
 
 def test_a_prior_that_reads_text_is_trained_with_it(world: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ DigitalKind = Literal[
     "avif-ldpc",
     "avif-capacity",
 ]
-NeuralKind = Literal["deepjscc", "diffjscc", "ddnm"]
+NeuralKind = Literal["deepjscc", "diffjscc", "adv", "ddnm"]
 SchemeKind = Literal[NeuralKind, DigitalKind]
 RefinerName = Literal["diffusion", "none"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]

@@ -34,6 +34,26 @@ def train_jscc(
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
+def train_adversarial(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: adversary.weight=1e-3 …")
+    ] = None,
+    config: ConfigName = "compact-adversarial",
+    output: RunFolder = Path("runs/adversarial"),
+    init: Annotated[str | None, typer.Option(help="Weights whose codec to start from.")] = None,
+) -> None:
+    """Train a codec against a discriminator; run again to go on after an interruption.
+
+    On several GPUs: accelerate launch -m diffjscc train adversarial …
+    """
+    with plain_words():
+        from diffjscc.training.adversarial import train  # noqa: PLC0415
+        from diffjscc.training.config import AdversarialConfig, load_config  # noqa: PLC0415
+
+        weights = train(load_config(AdversarialConfig, config, overrides or []), output, init)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
 def train_vae(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")

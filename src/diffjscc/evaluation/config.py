@@ -31,10 +31,12 @@ class SchemeChoice(Section):
 
     Attributes:
         kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
+            "adv" a codec alone that `diffjscc train adversarial` made,
             "ddnm" the same codec and prior as Yilmaz et al. use them, see `refiners.ddnm`.
             "bpg-ldpc", "jpeg-capacity" and so on are digital links, see `codecs.digital`.
         label: what tables and figures call it; its kind without one.
-        weights: bundled name, folder or hub id; digital links have none.
+        weights: bundled name, folder or hub id; digital links have none, and for "adv" they
+            must be given.
         painting: how the receiver paints, where that differs from what the weights say, or for
             "ddnm" from 100 steps of DDPM.
         link: how a digital link differs from one that adapts to the SNR.
@@ -71,6 +73,11 @@ class SchemeChoice(Section):
         if not is_digital(self.kind) and self.link != LinkOptions():
             raise ValueError(
                 f"link is for digital schemes such as bpg-ldpc, not for {self.kind}; leave it out"
+            )
+        if self.kind == "adv" and "weights" not in self.model_fields_set:
+            raise ValueError(
+                "adv needs weights of its own, and none are bundled; make some with "
+                "`diffjscc train adversarial --init compact`, and give their folder as weights"
             )
         beside = set(self.painting.given) - DDNM_OPTIONS
         if self.kind == "ddnm" and beside:

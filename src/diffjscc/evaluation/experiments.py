@@ -42,9 +42,6 @@ QUICK_CROP = 384  # pixels: four patches for the distances between distributions
 SHEETS = {"fig1": 3, "fig5": 8}  # how many pictures are shown
 # fig3 is at one SNR, at which the paper's MCS works; over SNRs the link adapts.
 DIGITAL = {"fig3": "bpsk 2/3", "fig4": None}
-RIVALS: dict[str, tuple[str, ...]] = {
-    "fig4": ("DeepJSCC-adv: this version does not have it",),
-}
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,7 @@ class Request:
         pictures: files, folders or patterns.
         weights: of the schemes.
         spatial: weights like these whose control module was trained without the SNR, if any.
+        adversarial: weights of a codec like theirs that `train adversarial` made, if any.
         repeats: transmissions per picture and point.
         shown: pictures that are kept of each point, for the report.
         quick: run a smoke test: two pictures' middles, the ends of each axis, few steps.
@@ -63,6 +61,7 @@ class Request:
     pictures: tuple[str, ...]
     weights: str = "compact"
     spatial: str | None = None
+    adversarial: str | None = None
     repeats: int = 5
     shown: int = 3
     quick: bool = False
@@ -164,13 +163,15 @@ def _schemes(
     if not has_refiner(find_weights(weights)):
         without = f'diffjscc: weights "{weights}" have no diffusion receiver'
         alone = [] if figure in ("fig6", "fig7", "fig8") else [_codec(weights)]
-        return alone, (without, *RIVALS.get(figure, ()))
+        rivals, lacking = _adversarial(figure, request)
+        return [*alone, *rivals], (without, *lacking)
     wordless = _why_without_captions(weights)
     match figure:
         case "fig4":
             painting = PaintingOptions(steps=STEPS[1] if request.quick else DDNM_STEPS)
             ddnm = SchemeChoice(kind="ddnm", weights=weights, painting=painting)
-            return [_codec(weights), _painter(weights, ""), ddnm], RIVALS["fig4"]
+            rivals, lacking = _adversarial(figure, request)
+            return [_codec(weights), _painter(weights, ""), *rivals, ddnm], lacking
         case "fig6":
             return _conditions(request, wordless)
         case "fig7":
@@ -187,7 +188,7 @@ def _schemes(
             ]
             return (captions, ()) if wordless is None else ([], (f"captions: {wordless}",))
         case _:
-            return [_codec(weights), _painter(weights, "")], RIVALS.get(figure, ())
+            return [_codec(weights), _painter(weights, "")], ()
 
 
 def _digital_links(
@@ -210,6 +211,21 @@ def _digital_links(
         links.append(SchemeChoice(kind="bpg-ldpc", label=f"{named}{suffix}", link=ldpc))
         links.append(SchemeChoice(kind="bpg-capacity", link=LinkOptions(downsample=fewer)))
     return links, ()
+
+
+def _adversarial(
+    figure: FigureName, request: Request
+) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+    """DeepJSCC-adv where the paper shows it, in fig4, or why not."""
+    if figure != "fig4":
+        return [], ()
+    if request.adversarial is None:
+        why = (
+            "DeepJSCC-adv: needs a codec from `diffjscc train adversarial`; give its folder by "
+            "--adversarial"
+        )
+        return [], (why,)
+    return [SchemeChoice(kind="adv", label="DeepJSCC-adv", weights=request.adversarial)], ()
 
 
 def _conditions(

@@ -56,7 +56,7 @@ class Schemes:
 
     def _load(self, choice: SchemeChoice, kind: NeuralKind) -> DiffJSCC | DDNMScheme:
         match kind:
-            case "deepjscc":
+            case "deepjscc" | "adv":
                 return self._codec(choice)
             case "diffjscc":
                 return self._receiver(choice)

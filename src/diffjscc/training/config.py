@@ -139,6 +139,34 @@ class JSCCConfig(StageConfig):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
+class AdversaryConfig(Section):
+    """The discriminator that a codec is trained against.
+
+    Attributes:
+        weight: α of MSE + α·adversarial, with the MSE of pictures in [0, 1].
+        start: iteration from which its verdict counts; it learns from the first one on.
+        width: channels of its first layer.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1e-3
+    start: Annotated[int, Field(ge=0)] = 0
+    width: Positive = 48
+
+
+class AdversarialConfig(JSCCConfig):
+    """`diffjscc train adversarial`: as `train jscc`, with an opponent.
+
+    Attributes:
+        adversary: the opponent.
+        freeze_encoder: train the decoder alone: what is sent stays what it is, so one transmitter
+            serves both kinds of receiver. The paper's rival trains both ends.
+    """
+
+    stage: ClassVar[str] = "adversarial"
+    adversary: AdversaryConfig = AdversaryConfig()
+    freeze_encoder: bool = False
+
+
 class PrecomputeConfig(Section):
     """`diffjscc precompute`: what control training reads in place of pictures.
 
@@ -191,6 +219,7 @@ class ControlConfig(StageConfig):
         codec: weights of the codec.
         data: `crop` is in pixels of the pictures that the latents stand for.
         channel: what the initial pictures came over.
+        snr_embedding: whether the control module is told the SNR; fig 6 of the paper compares.
         snr_scale, min_snr: see `ControlModule`.
         text_dropout: probability that a picture's caption is withheld.
         min_snr_gamma: see `step_weights`; None weighs all time steps alike, as the paper does.
@@ -202,6 +231,7 @@ class ControlConfig(StageConfig):
     data: DataConfig
     channel: ChannelConfig = ChannelConfig()
     precompute: PrecomputeConfig
+    snr_embedding: bool = True
     snr_scale: float = 100.0
     min_snr: float = 0.0
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1

@@ -60,6 +60,7 @@ def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusio
     control = ControlModule.for_prior(
         prior.unet,
         condition_channels=prior.vae.config.latent_channels,
+        snr_embedding=config.snr_embedding,
         snr_scale=config.snr_scale,
         min_snr=config.min_snr,
         snr_range_db=config.channel.snr_db,

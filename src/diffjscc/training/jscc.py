@@ -29,6 +29,7 @@ from diffjscc.models.pretrained import load_codec, save_codec
 from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
 from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig
+from diffjscc.training.link import deliver
 from diffjscc.training.loop import (
     Log,
     Optimiser,
@@ -54,16 +55,8 @@ class Transmission(nn.Module):
 
     def forward(self, images: Tensor, snr_db: Tensor, rates: Tensor, seeds: Tensor) -> Tensor:
         """MSE per picture [B] of images [B, 3, H, W] at SNRs, rate indices and noise seeds [B]."""
-        mse = images.new_empty(len(images))
-        for index in sorted(set(rates.tolist())):
-            chosen = (rates == index).nonzero().flatten()
-            generators = [torch.Generator().manual_seed(s) for s in seeds[chosen].tolist()]
-            channel = self.channel.at(snr_db[chosen])
-            scheme = Scheme(self.codec, self.codec.rates[index])
-            received = scheme.send(images[chosen], channel, generators)
-            errors = self.codec.reconstruct(received).float() - images[chosen]
-            mse[chosen] = errors.square().mean(dim=(1, 2, 3))
-        return mse
+        delivered = deliver(self.codec, self.channel, images, snr_db, rates, seeds)
+        return (delivered - images).square().mean(dim=(1, 2, 3))
 
 
 def distortion(mse: Tensor, config: LossConfig) -> Tensor:
