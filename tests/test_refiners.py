@@ -14,7 +14,8 @@ from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.latents import ConditionEncoder
-from diffjscc.refiners.sampling import SamplerConfig
+from diffjscc.refiners.prior import bits_per_pixel
+from diffjscc.refiners.sampling import SamplerConfig, at_bits
 from diffjscc.scheme import Received
 from toy_refiner import QUICK, generators, make_control, make_refiner, make_unet, make_vae, receive
 
@@ -63,6 +64,27 @@ def test_at_strength_0_the_prior_is_alone() -> None:
     torch.testing.assert_close(picture, other_picture, rtol=0, atol=0)
     steered = make_refiner(strength=1.0, colour_fix="none")
     assert (steered.refine(initial, received, generators(1)).image - picture).abs().max() > 1e-3
+
+
+def test_detail_that_the_vae_loses_is_given_back_by_the_links_bits() -> None:
+    curve = ((0.05, 0.0), (0.1, 0.0), (0.4, 1.0))
+    initial = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
+    received = receive([3.0, 3.0], [0.5, 1.0])  # below the curve, and within it
+    plain, giving = (make_refiner(colour_fix="none", **more) for more in ({}, {"detail": curve}))
+    before, after = (
+        refiner.refine(initial, received, generators(1, 2)).image for refiner in (plain, giving)
+    )
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=1e-6)
+    with torch.no_grad():
+        lost = initial - plain.decode(plain.posterior(initial).mean)
+    bits = bits_per_pixel(received)[1]
+    part = at_bits(curve, bits)
+    assert 0.05 < part < 0.95
+    inside = (after[1] > 0) & (after[1] < 1) & (before[1] > 0) & (before[1] < 1)
+    assert inside.float().mean() > 0.5
+    gained = (after[1] - before[1])[inside]
+    torch.testing.assert_close(gained, (part * lost[1])[inside], rtol=1e-3, atol=1e-4)
+    assert gained.abs().max() > 0.01
 
 
 def test_conditions_are_computed_once_for_all_steps_and_draws() -> None:

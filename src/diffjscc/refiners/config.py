@@ -7,7 +7,7 @@ from typing import get_args
 
 from diffjscc.names import ColourFix, Geometry
 from diffjscc.refiners.guidance import GuidanceConfig
-from diffjscc.refiners.sampling import SamplerConfig
+from diffjscc.refiners.sampling import ByBits, SamplerConfig, check_by_bits
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class DiffusionConfig:
         guidance: latent guidance; none by default, as in the paper.
         colour_fix: whose colours the picture gets: "wavelet" and "adain" take the initial
             picture's, "none" leaves the prior's.
+        detail: what part of the detail that the VAE loses of the initial picture is given back to
+            the final one, in [0, 1]: (bits per pixel, part), see `sampling.at_bits`. None, as in
+            the paper, is right where the VAE keeps more than the link tells; a small VAE would
+            otherwise make pictures from good links worse.
         strength: factor on the control module's residuals; 0 is the prior alone.
         geometry: "reflect" pads to what the networks' strides need. "released" does as the
             released code: a short side under 512 is enlarged, and padding is black.
@@ -28,6 +32,7 @@ class DiffusionConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     colour_fix: ColourFix = "wavelet"
+    detail: ByBits = ((1.0, 0.0),)
     strength: float = 1.0
     geometry: Geometry = "reflect"
     tile: int = 128
@@ -37,5 +42,6 @@ class DiffusionConfig:
             if getattr(self, name) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {known}")
+        check_by_bits("detail", self.detail)
         if self.tile < 8:
             raise ValueError(f"tile is {self.tile} latent cells; it must be at least 8")

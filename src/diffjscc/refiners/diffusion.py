@@ -21,6 +21,7 @@ from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode
 from diffjscc.refiners.prior import (
+    bits_per_pixel,
     check_generators,
     check_prediction,
     sample_groups,
@@ -28,7 +29,7 @@ from diffjscc.refiners.prior import (
     start_levels,
     text_context,
 )
-from diffjscc.refiners.sampling import Progress, paper_scheduler, sample
+from diffjscc.refiners.sampling import Progress, at_bits, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.tiling import blend_tiles
 from diffjscc.scheme import Generator, Received, Reconstruction
@@ -154,7 +155,9 @@ class ControlledDiffusion:
         prepared = self.prepare(images)
         captions = self.captions(images)
         with self.placement.holding(self.vae, self.condition_encoder):
-            posterior = self.posterior(prepared) if self._needs_posterior else None
+            parts = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
+            needed = self._needs_posterior or any(parts)
+            posterior = self.posterior(prepared) if needed else None
             if posterior is not None and self.condition_encoder is None:
                 latent = posterior.mean
             else:
@@ -169,6 +172,10 @@ class ControlledDiffusion:
             z = self._sample_all(conditions.select(rows), [levels[i] for i in rows], generator)
         with self.placement.holding(self.vae):
             painted = self.decode(z)
+            if posterior is not None and any(parts):
+                lost = prepared - self.decode(posterior.mean)
+                given_back = torch.tensor(parts, device=lost.device)[:, None, None, None] * lost
+                painted = painted + given_back[rows]
         painted = FIXES[self.config.colour_fix](painted, prepared[rows]).clamp(0, 1)
         size = (initial.shape[-2], initial.shape[-1])
         image = self.restore(painted, size).to(initial.device)

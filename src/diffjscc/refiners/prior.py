@@ -56,11 +56,16 @@ def text_context(
         return text(texts)
 
 
+def bits_per_pixel(received: Received) -> list[float]:
+    """What the link can tell of a pixel of each picture received: R·log2(1 + SNR)."""
+    snrs = 10 ** (received.snr_db.double() / 10)
+    bits: list[float] = (received.rate * torch.log2(1 + snrs)).tolist()
+    return bits
+
+
 def start_levels(sampler: SamplerConfig, received: Received) -> list[float]:
     """Where sampling begins for each picture received; see `SamplerConfig`."""
-    snrs = 10 ** (received.snr_db.double() / 10)
-    bits = received.rate * torch.log2(1 + snrs)
-    return [sampler.start_level(value) for value in bits.tolist()]
+    return [sampler.start_level(bits) for bits in bits_per_pixel(received)]
 
 
 def check_generators(generator: Generator, draws: int) -> None:

@@ -23,6 +23,25 @@ Correct = Callable[[Tensor, int], Tensor]
 Progress = Callable[[int, int], None]
 
 
+# (bits per pixel that the link can tell, value), by ascending bits.
+ByBits = tuple[tuple[float, float], ...]
+
+
+def check_by_bits(name: str, curve: ByBits) -> None:
+    """Raise ValueError unless `curve` has ascending bits above 0 and fractions in [0, 1]."""
+    bits = [bits for bits, _ in curve]
+    if not bits or bits[0] <= 0 or bits != sorted(set(bits)):
+        raise ValueError(f"{name} is {curve}; give ascending bits per pixel above 0")
+    if not all(0 <= value <= 1 for _, value in curve):
+        raise ValueError(f"{name} is {curve}; fractions are in [0, 1]")
+
+
+def at_bits(curve: ByBits, bits: float) -> float:
+    """Value at so many bits per pixel: linear in their logarithm, constant beyond the ends."""
+    places = [math.log(place) for place, _ in curve]
+    return float(np.interp(math.log(max(bits, 1e-30)), places, [value for _, value in curve]))
+
+
 @dataclass(frozen=True)
 class SamplerConfig:
     """How the prior is sampled.
@@ -37,14 +56,13 @@ class SamplerConfig:
             noise and need 10 to 30 steps.
         steps: time steps from pure noise; starting later takes the fewer that remain.
         start: where sampling begins.
-        start_levels: (bits per pixel, fraction in [0, 1]), by ascending bits; linear in the
-            logarithm of the bits in between, constant beyond.
+        start_levels: (bits per pixel, fraction in [0, 1]), see `at_bits`.
     """
 
     name: SamplerName = "ddpm"
     steps: int = 100
     start: Start = "noise"
-    start_levels: tuple[tuple[float, float], ...] = ((0.01, 0.7), (0.3, 0.0))
+    start_levels: ByBits = ((0.01, 0.7), (0.3, 0.0))
 
     def __post_init__(self) -> None:
         for field, kind in (("name", SamplerName), ("start", Start)):
@@ -53,21 +71,13 @@ class SamplerConfig:
                 raise ValueError(f"sampler {field} is {getattr(self, field)!r}; known: {known}")
         if not 1 <= self.steps <= 1000:
             raise ValueError(f"sampler steps is {self.steps}; it must be 1 to 1000")
-        bits = [bits for bits, _ in self.start_levels]
-        if not bits or bits[0] <= 0 or bits != sorted(set(bits)):
-            raise ValueError(
-                f"start_levels is {self.start_levels}; give ascending bits per pixel above 0"
-            )
-        if not all(0 <= level <= 1 for _, level in self.start_levels):
-            raise ValueError(f"start_levels is {self.start_levels}; fractions are in [0, 1]")
+        check_by_bits("start_levels", self.start_levels)
 
     def start_level(self, bits: float) -> float:
         """Fraction of the time steps at which a picture with so many bits per pixel begins."""
         if self.start == "noise":
             return 1.0
-        places = [math.log(place) for place, _ in self.start_levels]
-        levels = [level for _, level in self.start_levels]
-        return float(np.interp(math.log(max(bits, 1e-30)), places, levels))
+        return at_bits(self.start_levels, bits)
 
 
 def paper_scheduler() -> DDPMScheduler:
