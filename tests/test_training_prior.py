@@ -37,6 +37,7 @@ VAE_SETTINGS = [
 ]
 PRIOR_SETTINGS = [
     "unet.widths=[16, 16]",
+    "unet.attention=[false, true]",
     "unet.head_width=8",
     "unet.norm_groups=4",
     "data.crop=64",
@@ -44,6 +45,7 @@ PRIOR_SETTINGS = [
     "run.iterations=60",
     "run.log_every=10",
     "run.validate_every=60",
+    "run.precision=no",
     "run.ema=0.5",
     "optimiser.learning_rate=3e-3",
     "optimiser.warmup=0",

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from diffjscc.channels.choice import ChannelChoice
 from diffjscc.names import SamplerName
@@ -109,6 +109,11 @@ class RunConfig(Section):
     checkpoint_every: Positive = 1000
     log_every: Positive = 100
     validate_every: Positive = 1000
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no(cls, precision: object) -> object:
+        return "no" if precision is False else precision  # as YAML reads a bare no
 
 
 class StageConfig(Section):
