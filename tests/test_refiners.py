@@ -14,7 +14,6 @@ from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.latents import ConditionEncoder
-from diffjscc.refiners.prior import bits_per_pixel
 from diffjscc.refiners.sampling import SamplerConfig, at_bits
 from diffjscc.scheme import Received
 from toy_refiner import QUICK, generators, make_control, make_refiner, make_unet, make_vae, receive
