@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from diffjscc import DiffJSCC
 from diffjscc.cli import app
 from diffjscc.codecs.digital.link import MEAN_COLOUR
 from diffjscc.codecs.digital.sources.source import SourceUnavailable
@@ -98,6 +99,28 @@ def test_all_schemes_side_by_side_over_the_same_noise(photograph: Path, tmp_path
         assert kind in result.output
 
 
+def test_an_adversarial_codec_has_weights_of_its_own(photograph: Path, tmp_path: Path) -> None:
+    other = DiffJSCC.from_pretrained("compact", refiner=None, device="cpu")
+    for parameter in other.codec.decoder.parameters():
+        parameter.mul_(0.9)
+    other.save_pretrained(tmp_path / "adv")
+
+    def psnrs(name: str, *options: object) -> dict[str, float]:
+        out = tmp_path / name
+        result = run(photograph, "--seed", 4, *options, "-o", out, "--json", out / "rows.json")
+        assert result.exit_code == 0, result.output
+        return {kind: row["psnr"] for kind, row in rows_of(out / "rows.json").items()}
+
+    compared = psnrs("both", *schemes("deepjscc", "adv"), "--adversarial", tmp_path / "adv")
+    alone = {
+        weights: psnrs(Path(weights).name + "-alone", "--weights", weights, "--refiner", "none")
+        for weights in ("compact", str(tmp_path / "adv"))
+    }
+    ours, theirs = (alone[weights]["deepjscc"] for weights in ("compact", str(tmp_path / "adv")))
+    assert compared == {"deepjscc": ours, "adv": theirs}
+    assert ours != theirs
+
+
 def test_what_cannot_be_sent_is_said_and_left_blank(photograph: Path, tmp_path: Path) -> None:
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     kinds = schemes("jpeg-ldpc", "deepjscc")
@@ -162,6 +185,16 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
         ([*schemes("diffjscc"), "--uncertainty"], "leave them out, or --scheme"),
         ([*schemes("ddnm"), "--rate", "1/16"], "ddnm: rate 1/16 is not one of 1/512"),
         ([*schemes("bpg-ldpc"), "--rate", "-1"], "rate -1 must be above 0"),
+        (schemes("deepjscc", "adv"), "--scheme adv needs a codec of its own; make one with"),
+        ([*schemes("adv"), "--weights", "x"], "give the folder of its weights by --adversarial"),
+        ([*schemes("adv"), "--adversarial", "a/b/c"], "weights 'a/b/c' are neither bundled"),
+        ([*schemes("adv"), "--adversarial", ""], "config.json is missing"),
+        (
+            [*schemes("deepjscc", "ddnm"), "--adversarial", "compact"],
+            "--adversarial means nothing to deepjscc, ddnm; leave it out, or add a scheme",
+        ),
+        (["--adversarial", "x"], "--adversarial x is for --scheme adv; add that, or give"),
+        ([*schemes("adv"), "--adversarial", "compact", "--steps", "2"], "--steps means nothing to"),
     ],
 )
 def test_bad_options(options: list[str], told: str, photograph: Path, tmp_path: Path) -> None:

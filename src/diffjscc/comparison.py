@@ -98,21 +98,38 @@ def label(row: Row) -> str:
 
 
 def choose(
-    names: Sequence[str], weights: str, painting: PaintingOptions, link: LinkOptions
+    names: Sequence[str],
+    weights: str,
+    adversarial: str | None,
+    painting: PaintingOptions,
+    link: LinkOptions,
 ) -> list[SchemeChoice]:
     """Schemes of several kinds, each with those options that are for it.
 
+    Args:
+        names: kinds.
+        weights: of all that have any but "adv".
+        adversarial: weights of "adv".
+        painting: how receivers paint.
+        link: how digital links differ from those that adapt to the SNR.
+
     Raises:
-        ValueError: a kind is unknown or given twice, or an option is for none of them.
+        ValueError: a kind is unknown or given twice, "adv" has no weights, or an option is for
+            none of them.
     """
     kinds = [_kind(name) for name in names]
     twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
     if twice:
         raise ValueError(f"--scheme {twice[0]} is given more than once; give each scheme once")
+    if "adv" in kinds and adversarial is None:
+        raise ValueError(
+            "--scheme adv needs a codec of its own; make one with `diffjscc train adversarial "
+            "--init compact`, and give the folder of its weights by --adversarial"
+        )
     choices = [
         SchemeChoice(
             kind=kind,
-            weights=weights,
+            weights=weights if kind != "adv" or adversarial is None else adversarial,
             painting=_painting_for(kind, painting),
             link=_link_for(kind, link),
         )
@@ -121,6 +138,8 @@ def choose(
     heard = {option for choice in choices for option in choice.painting.given}
     heard |= {name for choice in choices for name in choice.link.model_fields_set}
     asked = [*painting.given, *sorted(link.model_fields_set)]
+    if adversarial is not None and "adv" not in kinds:
+        asked.append("--adversarial")
     unheard = [option for option in asked if option not in heard]
     if unheard:
         options = ", ".join(f"--{option.removeprefix('--')}" for option in unheard)

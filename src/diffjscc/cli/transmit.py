@@ -75,6 +75,9 @@ def transmit(
             "noise."
         ),
     ] = None,
+    adversarial: Annotated[
+        str | None, typer.Option(help="--scheme adv: weights that `train adversarial` made.")
+    ] = None,
     refiner: Annotated[
         RefinerName | None, _receiver("What paints the final picture; none: the codec alone.")
     ] = None,
@@ -162,7 +165,7 @@ def transmit(
                 )
             options = check(LinkOptions, digital, "--scheme")
             schemes = Schemes(str(computing))
-            choices = choose(scheme, weights, painting, options)
+            choices = choose(scheme, weights, adversarial, painting, options)
             ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
             links = [link(name, loaded, loaded.weights) for name, loaded in ready]
             job = Comparison(links, repeats, output)
@@ -171,6 +174,11 @@ def transmit(
                 raise ValueError(
                     f"--{', --'.join(digital)} is for digital links; name one, such as --scheme "
                     "bpg-ldpc, or leave it out"
+                )
+            if adversarial is not None:
+                raise ValueError(
+                    f"--adversarial {adversarial} is for --scheme adv; add that, or give the "
+                    "folder as --weights"
                 )
             own = load_scheme(weights, rate, refiner, painting, device)
             single = link("deepjscc" if own.refiner is None else "diffjscc", own, own.weights)

@@ -66,7 +66,7 @@ def read_codec(
 def save_codec(
     codec: JointCodec, folder: Path, dtype: torch.dtype = torch.float32
 ) -> dict[str, str]:
-    """Write `folder`/codec; floating-point tensors are stored as `dtype`.
+    """Write `folder`/codec; floating-point tensors are stored as `dtype`, see `storage`.
 
     Returns:
         File name of each part.

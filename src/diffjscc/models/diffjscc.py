@@ -123,9 +123,16 @@ class DiffJSCC(Scheme):
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write codec and refiner to `folder`, tensors stored as `dtype`, so that they load again.
 
+        Args:
+            folder: gets the weights.
+            dtype: torch.float32 loses nothing; float16 and bfloat16 take half the space, and int8
+                a quarter, with one scale per row of every large tensor (see `models.storage`).
+                Whatever they are stored as, weights load as `from_pretrained` is told.
+
         Raises:
-            ValueError: the refiner is no `ControlledDiffusion`, the codec was loaded for one end
-                only, or `folder` holds a refiner and this scheme has none.
+            ValueError: `dtype` is none of these or cannot hold the numbers, the refiner is no
+                `ControlledDiffusion`, the codec was loaded for one end only, or `folder` holds a
+                refiner and this scheme has none.
             OSError: `folder` cannot be written.
         """
         target = Path(folder)

@@ -4,7 +4,7 @@
     FOLDER/<stem>.safetensors.index.json     see `storage`
     FOLDER/<stem>-<hash>.safetensors …
 
-diffusers and transformers read such a folder with `from_pretrained`.
+diffusers and transformers read such a folder with `from_pretrained`, unless it is stored as int8.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def load_network(weights: Path, name: str, place: Callable[[Tensor], Tensor]) ->
 
 
 def save_network(network: Network, weights: Path, dtype: torch.dtype) -> None:
-    """Write a network's folder; floating-point tensors are stored as `dtype`."""
+    """Write a network's folder; floating-point tensors are stored as `dtype`, see `storage`."""
     folder = weights / network.folder
     folder.mkdir(exist_ok=True)
     network.save_config(folder)

@@ -187,7 +187,13 @@ def save_refiner(
 
     A receiver that was there before is replaced; a captioner is not written.
 
+    Args:
+        refiner: the receiver.
+        folder: of the weights.
+        dtype: see `storage`; int8 takes a byte a number.
+
     Raises:
+        ValueError: tensors that cannot be stored as `dtype`.
         OSError: it cannot be written.
     """
     weights = Path(folder)

@@ -6,6 +6,13 @@
 
 The hash in a file's name is the start of its SHA-256 and is checked when the file is read. Files
 with an index are what diffusers and transformers call shards.
+
+A file whose metadata says `{"quantisation": "int8 rows"}` holds large tensors in 8 bits: int8
+NAME [N, ...] with float32 NAME.row_scale [N] beside it stand for NAME[i] * NAME.row_scale[i]. The
+scale of a row is its largest absolute value / 127, so no number is off by more than half of it.
+Quantised are floating-point tensors of 2 or more dimensions and 1024 or more numbers; others are
+float16, integers are as they were. Reading gives the tensors under their own names, rows as
+float32; diffusers and transformers would take the bare integers for the weights.
 """
 
 from __future__ import annotations
@@ -25,8 +32,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffjscc.data.files import atomic_write, remove_abandoned, sha256_of
+from diffjscc.models.quantisation import dequantised, in_words, quantised
 
 SHARD_BYTES = 2_000_000_000
+_INT8_ROWS = "int8 rows"
+_HASH = re.compile(r"-([0-9a-f]{8})$")
 _LISTED = 60  # keys that an error message names of a kind
 
 
@@ -71,8 +81,7 @@ def compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: 
         fits = found.dtype != torch.float64 and found.layout == torch.strided
         same_kind = found.is_floating_point() == meant.is_floating_point()
         if not (fits and same_kind and found.shape == meant.shape):
-            is_, should = (f"{list(t.shape)} {str(t.dtype)[6:]}" for t in (found, meant))
-            misshapen.append(f"{key} is {is_}, not {should}")
+            misshapen.append(f"{key} is {in_words(found)}, not {in_words(meant)}")
     missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or unexpected or misshapen:
         raise MismatchError(where, missing, unexpected, misshapen)
@@ -119,20 +128,29 @@ def write_tensors(
         state: tensors by name.
         folder: an existing folder.
         stem: what the file's name begins with.
-        dtype: that floating-point tensors are stored as.
+        dtype: that floating-point tensors are stored as; int8: see the module.
         metadata: what else the file says of itself.
 
     Raises:
+        ValueError: they cannot be stored as `dtype`.
         OSError: it cannot be written.
     """
-    stored = {
-        name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-        for name, value in state.items()
-    }
+    return _write(_encoded(state, dtype), folder, stem, dtype, metadata)
+
+
+def _write(
+    stored: dict[str, Tensor],
+    folder: Path,
+    stem: str,
+    dtype: torch.dtype,
+    metadata: dict[str, str] | None,
+) -> str:
+    """`write_tensors` for tensors that are as they go into the file."""
+    notes = (metadata or {}) | ({"quantisation": _INT8_ROWS} if dtype == torch.int8 else {})
     remove_abandoned(folder / f"{stem}.safetensors")
     unfinished = folder / f".{stem}.unfinished-{secrets.token_hex(4)}.safetensors"
     try:
-        save_file(stored, unfinished, metadata)
+        save_file(stored, unfinished, notes or None)
         unfinished.chmod(folder.stat().st_mode & 0o666)  # safetensors gives its owner alone access
         name = f"{stem}-{sha256_of(unfinished)[:8]}.safetensors"
         unfinished.replace(folder / name)
@@ -143,35 +161,67 @@ def write_tensors(
     return name
 
 
+def _encoded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors as they go into a file."""
+    if not (dtype.is_floating_point or dtype == torch.int8):
+        raise ValueError(
+            f"weights cannot be stored as {dtype}; give torch.float32, torch.float16, "
+            "torch.bfloat16 or torch.int8"
+        )
+    encoded: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if dtype == torch.int8:
+            encoded |= quantised(name, value)
+        else:
+            encoded[name] = value.to(dtype) if value.is_floating_point() else value
+    return {name: value.cpu().contiguous() for name, value in encoded.items()}
+
+
+def as_float32(tensor: Tensor) -> Tensor:
+    """A floating-point tensor as float32; integers as they are."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a file that `write_tensors` wrote; floating-point tensors come as float32.
 
     Raises:
         WeightsError: missing, damaged, or not what its name's hash says.
     """
-    state = open_tensors(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return {name: as_float32(value) for name, value in open_tensors(path).items()}
 
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file; they stay in it and come into memory where they are used.
 
+    Those that were quantised come as float32, in memory.
+
     Raises:
         WeightsError: missing, damaged, or not what the hash says, if its name has one.
     """
     try:
-        expected, digest = re.search(r"-([0-9a-f]{8})$", path.stem), sha256_of(path)
+        expected, digest = _HASH.search(path.stem), sha256_of(path)
         if expected and not digest.startswith(expected[1]):
             raise WeightsError(
                 f"{path} is damaged: its SHA-256 starts with {digest[:8]}; fetch or "
                 "convert it again"
             )
         with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            quantisation = (file.metadata() or {}).get("quantisation")
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from error
+    if quantisation not in (None, _INT8_ROWS):
+        raise WeightsError(
+            f"{path} is quantised as {quantisation!r}, and only {_INT8_ROWS!r} is known; a newer "
+            "diffjscc may read it"
+        )
+    try:
+        return stored if quantisation is None else dequantised(stored)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}; fetch or convert it again") from error
 
 
 def write_shards(
@@ -191,26 +241,25 @@ def write_shards(
         tensors: by their names on disk.
         folder: an existing folder.
         stem: see the module.
-        dtype: that floating-point tensors are stored as.
+        dtype: that floating-point tensors are stored as; int8: see the module.
         advance: is told the bytes of every shard that is written.
         shard_bytes: the most that one file holds, unless a single tensor is larger, counted in
             the type that the tensors have.
 
     Raises:
+        ValueError: they cannot be stored as `dtype`.
         OSError: a file could not be written.
     """
     plan = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=shard_bytes)
     files: dict[str, str] = {}
     total = 0
     for keys in plan.filename_to_tensors.values():
-        shard = {key: tensors[key] for key in keys}
-        name = write_tensors(shard, folder, stem, dtype, {"format": "pt"})
-        files.update(dict.fromkeys(keys, name))
-        size = sum(
-            value.numel() * (dtype.itemsize if value.is_floating_point() else value.itemsize)
-            for value in shard.values()
-        )
+        shard = _encoded({key: tensors[key] for key in keys}, dtype)
+        name = _write(shard, folder, stem, dtype, {"format": "pt"})
+        files.update(dict.fromkeys(shard, name))
+        size = sum(value.nbytes for value in shard.values())
         total += size
+        del shard  # before the next one is made
         if advance is not None:
             advance(size)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
@@ -235,6 +284,11 @@ def read_shards(folder: Path, stem: str) -> dict[str, Tensor]:
     for name in sorted(names):
         tensors |= open_tensors(folder / Path(name).name)
     return tensors
+
+
+def has_hashes(folder: Path) -> bool:
+    """Whether this package wrote a component's folder: its files' names have hashes."""
+    return any(_HASH.search(path.stem) for path in folder.glob("*.safetensors"))
 
 
 def remove_stale(folder: Path, current: Iterable[str]) -> None:

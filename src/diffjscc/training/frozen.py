@@ -6,20 +6,23 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffjscc.models.networks import Model, Network, load_network
 from diffjscc.models.pretrained import find_weights
+from diffjscc.models.quantisation import SCALE
 from diffjscc.models.sources import bundled_weights, find_folder
-from diffjscc.models.storage import WeightsError, compare
+from diffjscc.models.storage import WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE, VAES
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,7 @@ def load_vae(source: str) -> VAE:
         raise WeightsError(
             f"the vae of prior {source!r} is of the class {name!r}; known: {', '.join(known)}"
         )
-    vae: VAE = _part(
-        source,
-        "vae",
-        lambda: known[name].from_pretrained(place, subfolder="vae", torch_dtype=torch.float32),
-    )
-    return vae.requires_grad_(False).eval()
+    return _network(source, "vae", known[name])
 
 
 def load_prior(source: str) -> Prior:
@@ -91,19 +89,40 @@ def load_prior(source: str) -> Prior:
         WeightsError: a part is missing or damaged.
     """
     place = find_prior(source)
-    unet: UNet2DConditionModel = _part(
-        source,
-        "unet",
-        lambda: UNet2DConditionModel.from_pretrained(
-            place, subfolder="unet", torch_dtype=torch.float32
-        ),
-    )
+    unet = _network(source, "unet", UNet2DConditionModel)
     return Prior(
         vae=load_vae(source),
-        unet=unet.requires_grad_(False).eval(),
+        unet=unet,
         scheduler=_load_scheduler(source, place),
         text=_load_text(source, place),
     )
+
+
+def _network(source: str, folder: str, kind: type[M]) -> M:
+    """A network of a prior, float32 and frozen.
+
+    What this package wrote, it reads itself, 8-bit rows included. Folders that others wrote may
+    have files and settings that only the library they are of knows.
+    """
+    place, name = find_prior(source), folder.replace("_", " ")
+    if has_hashes(Path(place, folder)):
+        network = _part(source, name, lambda: load_network(Path(place), folder, as_float32))
+    else:
+        # transformers warns of diffusers' name for it.
+        number = {"dtype" if kind is CLIPTextModel else "torch_dtype": torch.float32}
+        network, found = _part(
+            source,
+            name,
+            lambda: kind.from_pretrained(
+                place, subfolder=folder, output_loading_info=True, **number
+            ),
+        )
+        if any(key.endswith(SCALE) for key in found["unexpected_keys"]):
+            raise WeightsError(
+                f"the {name} of prior {source!r} is stored as int8, which is read only from a "
+                "folder as `save_pretrained` wrote it; download all of it and give its path"
+            )
+    return cast("M", network.requires_grad_(False).eval())
 
 
 def _load_scheduler(source: str, place: str) -> DDPMScheduler:
@@ -136,13 +155,7 @@ def has_text(source: str) -> bool:
 def _load_text(source: str, place: str) -> TextFeatures | None:
     if not has_text(source):
         return None
-    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: PLC0415
-
-    encoder: CLIPTextModel = _part(
-        source,
-        "text encoder",
-        lambda: CLIPTextModel.from_pretrained(place, subfolder="text_encoder", dtype=torch.float32),
-    )
+    encoder = _network(source, "text_encoder", CLIPTextModel)
     folder = Path(place)
     tokenizer = None
     if not folder.is_dir() or (folder / "tokenizer").is_dir():
@@ -151,7 +164,7 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
             "tokenizer",
             lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"),
         )
-    return TextFeatures(encoder.requires_grad_(False).eval(), tokenizer)
+    return TextFeatures(encoder, tokenizer)
 
 
 def take_over(network: Network, source: str, name: str) -> Model:
@@ -165,7 +178,7 @@ def take_over(network: Network, source: str, name: str) -> Model:
     Raises:
         WeightsError: it is missing, damaged or of another architecture.
     """
-    earlier = load_network(find_weights(source), network.folder, lambda tensor: tensor.float())
+    earlier = load_network(find_weights(source), network.folder, as_float32)
     compare(network.model.state_dict(), earlier.state_dict(), f"{source}'s {name}")
     network.model.load_state_dict(earlier.state_dict())
     return earlier
