@@ -227,7 +227,8 @@ class Run:
         if changed:
             raise ValueError(
                 f"{self.path} belongs to a run with other settings ({'; '.join(changed)}); "
-                "choose another output folder, or start from its weights with --init"
+                "choose another output folder, or start from its weights with --init "
+                "(train decoder: with weights=)"
             )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
