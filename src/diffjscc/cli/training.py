@@ -129,6 +129,26 @@ def train_control(
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
+def train_decoder(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: weights=runs/control/weights …")
+    ] = None,
+    config: ConfigName = "compact-decoder",
+    output: RunFolder = Path("runs/decoder"),
+) -> None:
+    """Train a receiver's decoder on latents that its prior painted; run again to go on.
+
+    The latents are painted at the first start; that is interrupted and gone on with alike.
+    On several GPUs: accelerate launch -m diffjscc train decoder …
+    """
+    with plain_words():
+        from diffjscc.training.config import DecoderConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.decoder import train  # noqa: PLC0415
+
+        weights = train(load_config(DecoderConfig, config, overrides or []), output)
+        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+
+
 def fetch_kodak(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("data/kodak"),
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,16 +211,27 @@ class LPIPS(nn.Module):
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """`forward` without checks or tiles: float32 [B, 3, H, W] of any values to [B]; a loss."""
-        x, y = ((2 * pictures - 1 - self.shift) / self.scale for pictures in (x, y))
-        total = x.new_zeros(len(x))
+        # Both pictures go layer by layer together, so that no earlier features are kept.
+        return self.compare(self.taps(x), self.taps(y))
+
+    def taps(self, images: Tensor) -> Iterator[Tensor]:
+        """What is compared of float32 [B, 3, H, W]: features [B, C, h, w] at one tap after another.
+
+        They are computed as they are asked for.
+        """
+        x = (2 * images - 1 - self.shift) / self.scale
         start = 0
-        for end, head in zip(BACKBONES[self.net].taps, self.heads, strict=True):
-            # Both pictures go layer by layer together, so that no earlier features are kept.
-            layers = self.features[start:end]
-            x, y = layers(x), layers(y)
-            difference = F.normalize(x, eps=1e-10) - F.normalize(y, eps=1e-10)
-            total = total + head(difference.square()).mean(dim=(1, 2, 3))
+        for end in BACKBONES[self.net].taps:
+            x = self.features[start:end](x)
+            yield x
             start = end
+
+    def compare(self, features: Iterable[Tensor], references: Iterable[Tensor]) -> Tensor:
+        """Distance [B] of pictures of which all `taps` are given."""
+        total = torch.zeros((), device=self.scale.device)
+        for x, y, head in zip(features, references, self.heads, strict=True):
+            difference = F.normalize(x, eps=1e-10) - F.normalize(y, eps=1e-10)
+            total = total + head(difference.square()).mean(dim=(1, 2, 3)).float()
         return total
 
 

@@ -34,7 +34,7 @@ from diffjscc.training.config import AdversarialConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.jscc import TrainingLevels, conditions, distortion, rate_shares
 from diffjscc.training.link import deliver
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
+from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.pictures import open_pictures
 
 
@@ -166,20 +166,17 @@ class Account:
     """Mean losses, and PSNR by rate, of this process's training pictures since the last report."""
 
     def __init__(self, rates: Sequence[Fraction]) -> None:
-        self.losses: list[dict[str, Tensor]] = []
+        self.losses = Means()
         self.levels = TrainingLevels(rates)
 
     def add(self, losses: dict[str, Tensor], rates: Tensor, mse: Tensor) -> None:
         """Count an iteration: its losses, and its pictures' rate indices [B] and MSEs [B]."""
-        self.losses.append({name: loss.detach() for name, loss in losses.items()})
+        self.losses.add(losses)
         self.levels.add(rates, mse)
 
     def report(self) -> dict[str, float]:
         """The means by name; starts anew."""
-        columns = {name: [row[name] for row in self.losses] for name in self.losses[0]}
-        self.losses.clear()
-        means = {name: torch.stack(column).mean().item() for name, column in columns.items()}
-        return means | self.levels.report()
+        return self.losses.report() | self.levels.report()
 
 
 def train(config: AdversarialConfig, output: Path, init: str | None = None) -> Path:

@@ -10,7 +10,9 @@ Pictures, crops, transmissions, time steps and noise are functions of (seed, ite
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import SamplerConfig, signal_powers
 from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
-from diffjscc.training.config import ControlConfig
+from diffjscc.training.config import ControlConfig, DecoderConfig
 from diffjscc.training.frozen import load_prior, take_over
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
@@ -170,22 +172,23 @@ class Panels:
 
     Args:
         source: the pictures.
-        config: how many of them, channel and rates.
+        config: at most how many of them, and what they are sent over.
+        rates: at which they are sent.
         codec: frozen.
-        refiner: with the control module in training.
+        refiner: with the part that is in training.
     """
 
     def __init__(
         self,
         source: PictureSource,
-        config: ControlConfig,
+        config: ControlConfig | DecoderConfig,
+        rates: Sequence[Fraction],
         codec: JointCodec,
         refiner: ControlledDiffusion,
     ) -> None:
-        self.config, self.codec, self.refiner = config, codec, refiner
+        self.source, self.channel, self.rates = source, config.channel, rates
+        self.codec, self.refiner = codec, refiner
         self.count = min(config.data.validation_pictures, len(source))
-        self.source = source
-        self.rates = chosen_rates(config, codec)
         try:
             self.lpips: LPIPS | None = LPIPS.load("squeeze").to(refiner.placement.device)
         except MetricUnavailable:
@@ -194,7 +197,7 @@ class Panels:
     @torch.no_grad()
     def report(self, log: Log, step: int) -> None:
         """Log PSNR and, where its weights are here, LPIPS of initial and final pictures."""
-        low, high = self.config.channel.snr_db
+        low, high = self.channel.snr_db
         values: dict[str, list[float]] = {}
         for number in range(self.count):
             pixels = torch.from_numpy(self.source[number].copy()).permute(2, 0, 1)[None]
@@ -203,7 +206,7 @@ class Panels:
             rate = self.rates[number % len(self.rates)]
             scheme = Scheme(self.codec, rate, self.refiner)
             generator = torch.Generator().manual_seed(number)
-            result = scheme(picture, self.config.channel.at(snr_db), generator)
+            result = scheme(picture, self.channel.at(snr_db), generator)
             for name, image in (("initial", result.initial), ("final", result.image)):
                 values.setdefault(f"psnr/{name}", []).append(psnr(image, picture).item())
                 if self.lpips is not None:
@@ -251,7 +254,11 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
     start, last = run.restore(), config.run.iterations
     backward = Backward(refiner, config, accelerator)
     log = Log(output, start, as_yaml(config)) if main else None
-    panels = Panels(validation, config, codec, refiner) if main and validation else None
+    panels = (
+        Panels(validation, config, chosen_rates(config, codec), codec, refiner)
+        if main and validation
+        else None
+    )
     losses: list[Tensor] = []
     control.train()
     with Progress(disable=not main) as progress:

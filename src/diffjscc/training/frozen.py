@@ -18,6 +18,7 @@ from diffjscc.models.pretrained import find_weights
 from diffjscc.models.quantisation import SCALE
 from diffjscc.models.sources import bundled_weights, find_folder
 from diffjscc.models.storage import WeightsError, as_float32, compare, has_hashes
+from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE, VAES
 
@@ -193,7 +194,7 @@ def tensors_hash(module: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def encoder_hash(vae: VAE) -> str:
-    """One hash for what latents depend on: the decoder may be trained further."""
-    parts = [part for part in (vae.encoder, vae.quant_conv) if part is not None]
+def encoder_hash(encoder: VAE | ConditionEncoder) -> str:
+    """One hash for what latents depend on: a VAE's decoder may be trained further."""
+    parts = [part for part in (encoder.encoder, encoder.quant_conv) if part is not None]
     return tensors_hash(nn.ModuleList(parts))

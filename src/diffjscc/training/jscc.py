@@ -28,7 +28,7 @@ from diffjscc.models.build import build_codec
 from diffjscc.models.pretrained import load_codec, save_codec
 from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
-from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig
+from diffjscc.training.config import ChannelConfig, DecoderConfig, JSCCConfig, LossConfig
 from diffjscc.training.link import deliver
 from diffjscc.training.loop import (
     Log,
@@ -64,7 +64,7 @@ def distortion(mse: Tensor, config: LossConfig) -> Tensor:
     return mse.mean() if config.name == "mse" else torch.log(mse + config.floor).mean()
 
 
-def rate_shares(config: JSCCConfig, rates: int) -> list[float]:
+def rate_shares(config: JSCCConfig | DecoderConfig, rates: int) -> list[float]:
     """Probability of each rate, ascending.
 
     Raises:

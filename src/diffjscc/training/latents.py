@@ -1,11 +1,12 @@
-"""What control training reads in place of pictures: latents, precomputed and kept on disk.
+"""What training on latents reads in place of pictures: precomputed and kept on disk.
 
     FOLDER/index.json               which pictures, over what link, with whose weights
     FOLDER/part-00000.safetensors   256 pictures, the next ones in the next part
 
 Of every picture: mean and deviation of its own latent, the condition latents of its initial
 pictures (one per transmission) and how those came about. In float16 that is a few per cent of
-what the initial pictures would take, and neither codec nor VAE is run in training.
+what the initial pictures would take, and neither codec nor VAE is run in training. Decoder
+training is shown the pictures too, and what the prior made of the initial ones.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class PictureLatents:
         snr_db: effective SNR in dB, float32 [N].
         rates: numbers of the rates, among those of the codec, int64 [N].
         captions: what the initial pictures show.
+        painted: latents that the prior painted of the initial pictures, float16 [N, C, h, w]; only
+            where training reads them, as is `picture`.
+        picture: the picture, uint8 [1, 3, H, W].
     """
 
     original: Tensor
@@ -48,6 +52,8 @@ class PictureLatents:
     snr_db: Tensor
     rates: Tensor
     captions: list[str]
+    painted: Tensor | None = None
+    picture: Tensor | None = None
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -69,6 +75,9 @@ def write_part(path: Path, pictures: Iterable[PictureLatents]) -> None:
         tensors[f"initial.{row}"] = picture.initial.contiguous()
         tensors[f"snr_db.{row}"] = picture.snr_db
         tensors[f"rates.{row}"] = picture.rates
+        for name, value in (("painted", picture.painted), ("picture", picture.picture)):
+            if value is not None:
+                tensors[f"{name}.{row}"] = value.contiguous()
         captions.append(picture.captions)
     with atomic_write(path) as temporary:
         temporary.write_bytes(to_safetensors(tensors, {"captions": json.dumps(captions)}))
@@ -113,7 +122,7 @@ class LatentFolder:
                 captions = json.loads(metadata["captions"])
             except (SafetensorError, OSError, ValueError) as error:
                 raise ValueError(
-                    f"{path} is damaged ({error}); remove it and run `diffjscc precompute` again"
+                    f"{path} is damaged ({error}); remove it and run what made it again"
                 ) from error
             self._parts.append(part)
             self._places += [(number, row) for row in range(len(captions))]
@@ -142,6 +151,22 @@ class LatentFolder:
         place, row = self._places[number]
         return _square(self._parts[place].get_slice(f"initial.{row}"), transmission, size, corner)
 
+    def painted(
+        self, number: int, transmission: int, size: int, corner: tuple[float, float]
+    ) -> Tensor:
+        """The same square of what the prior painted of a transmission, float32 [C, size, size]."""
+        place, row = self._places[number]
+        return _square(self._parts[place].get_slice(f"painted.{row}"), transmission, size, corner)
+
+    def picture(self, number: int, size: int, corner: tuple[float, float], stride: int) -> Tensor:
+        """The picture behind the same square, float32 [3, stride·size, stride·size] in [0, 1].
+
+        `stride` is in pixels per latent cell and side.
+        """
+        place, row = self._places[number]
+        pixels = self._parts[place].get_slice(f"picture.{row}")
+        return _square(pixels, 0, size, corner, stride) / 255
+
     def snr_db(self, number: int, transmission: int) -> float:
         """Effective SNR of a transmission in dB."""
         place, row = self._places[number]
@@ -161,11 +186,14 @@ class _OnDisk(Protocol):
     def __getitem__(self, index: tuple[slice | int, ...]) -> Tensor: ...
 
 
-def _square(latents: _OnDisk, which: slice | int, size: int, corner: tuple[float, float]) -> Tensor:
-    """Read a square of [N, C, h, w] without the rest."""
-    sides = latents.get_shape()[2:]
+def _square(
+    tensor: _OnDisk, which: slice | int, size: int, corner: tuple[float, float], stride: int = 1
+) -> Tensor:
+    """Read a square of size² cells of [N, C, stride·h, stride·w] without the rest."""
+    sides = (side // stride for side in tensor.get_shape()[2:])
     top, left = (int(place * (side - size + 1)) for place, side in zip(corner, sides, strict=True))
-    return latents[which, :, top : top + size, left : left + size].float()
+    rows, columns = (slice(stride * n, stride * (n + size)) for n in (top, left))
+    return tensor[which, :, rows, columns].float()
 
 
 class EpochOrder:
@@ -200,7 +228,7 @@ def check_index(folder: Path, expected: dict[str, Any]) -> None:
     if changed:
         raise ValueError(
             f"the latents in {folder} were made with other settings ({'; '.join(changed)}); "
-            "choose another precompute.folder and run `diffjscc precompute` for these"
+            "choose another folder for these, or go back to those"
         )
 
 

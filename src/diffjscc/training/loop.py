@@ -26,9 +26,11 @@ PROLONGABLE = {
     "data.packed",
     "data.validation",
     "data.validation_pictures",
+    "discriminators.optimiser.tail",
     "memory.accumulate",
     "memory.gradient_checkpointing",
     "optimiser.tail",
+    "painted.folder",
     "precompute.blip2",
     "precompute.folder",
     "sampler.name",
@@ -106,6 +108,23 @@ def learning_rate_at(step: int, iterations: int, config: OptimiserConfig) -> flo
     return rate * min(1.0, (iterations - step) / max(config.tail, 1))
 
 
+class Means:
+    """Mean losses of this process's iterations since the last report."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Tensor]] = []
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Count an iteration's losses by name."""
+        self._rows.append({name: loss.detach() for name, loss in losses.items()})
+
+    def report(self) -> dict[str, float]:
+        """The means by name; starts anew."""
+        columns = {name: [row[name] for row in self._rows] for name in self._rows[0]}
+        self._rows.clear()
+        return {name: torch.stack(column).mean().item() for name, column in columns.items()}
+
+
 class Averaged:
     """Exponential moving average of a model's weights and buffers, with a short memory at first.
 
@@ -158,12 +177,19 @@ class Run:
         optimiser: of its parameters.
         config: the stage's settings; `config.run` is a `RunConfig`.
         folder: the run's folder.
+        opponent: of the rest of the parameters, where they move at steps of their own.
     """
 
     def __init__(
-        self, model: nn.Module, optimiser: Optimiser, config: StageConfig, folder: Path
+        self,
+        model: nn.Module,
+        optimiser: Optimiser,
+        config: StageConfig,
+        folder: Path,
+        opponent: Optimiser | None = None,
     ) -> None:
         self.model, self.optimiser, self.config = model, optimiser, config
+        self.opponent = opponent
         self.averaged = Averaged(model, config.run.ema)
         self.path = folder / "checkpoint.pt"
 
@@ -176,6 +202,8 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "config": as_yaml(self.config),
         }
+        if self.opponent is not None:
+            state["opponent"] = self.opponent.state_dict()
         with atomic_write(self.path) as temporary:
             torch.save(state, temporary)
 
@@ -199,10 +227,13 @@ class Run:
         if changed:
             raise ValueError(
                 f"{self.path} belongs to a run with other settings ({'; '.join(changed)}); "
-                "choose another output folder, or start from its weights with --init"
+                "choose another output folder, or start from its weights with --init "
+                "(train decoder: with weights=)"
             )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.opponent is not None:
+            self.opponent.load_state_dict(state["opponent"])
         self.averaged.state = state["averaged"]
         step: int = state["step"]
         return step
