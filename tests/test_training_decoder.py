@@ -33,7 +33,7 @@ from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
 from diffjscc.training import loop
 from diffjscc.training.config import DecoderConfig, load_config
-from diffjscc.training.decoder import Game, features_error, load_receiver, train
+from diffjscc.training.decoder import Game, features_error, lattice, load_receiver, train
 from diffjscc.training.latents import LatentFolder, PictureLatents, part_path, write_part
 from diffjscc.training.painted import LOWEST_LEVEL, PaintedBatches, Painter, paint
 from toy_refiner import make_control, make_unet, make_vae, receive
@@ -360,7 +360,7 @@ def test_each_side_follows_its_own_loss(world: Path, tmp_path: Path) -> None:
     game.eval()
     losses = game(images, latents, 99)
     ours = losses["l1"] + 0.5 * losses["lpips"] + 0.5 * losses["features"]
-    ours = ours + 0.06 * losses["adversarial"]
+    ours = ours + 8 * losses["lattice"] + 0.06 * losses["adversarial"]
     for network, own in ((game.decoder, ours), (game.discriminators, losses["discriminators"])):
         for gradient, alone in zip(
             gradients(losses["total"], network), gradients(own, network), strict=True
@@ -381,6 +381,21 @@ def test_each_side_follows_its_own_loss(world: Path, tmp_path: Path) -> None:
         for opponent, picture in zip(game.discriminators, [2 * made - 1, *small], strict=True)
     ]
     assert losses["adversarial"].item() == pytest.approx(-np.mean(verdicts), rel=1e-4)
+
+
+def test_a_lattice_is_what_repeats_with_the_squares() -> None:
+    flat = torch.full((1, 3, 48, 48), 0.2)
+    square = torch.randn(3, 4, 4)
+    dented = flat + square.repeat(1, 12, 12)
+    found = lattice(dented, 4)
+    wanted = (square - square.mean(dim=(1, 2), keepdim=True)).flatten(1)
+    torch.testing.assert_close(found, wanted[None, :, :, None, None].expand_as(found))
+    assert lattice(flat, 4).abs().max() < 1e-6
+    ramp = flat + torch.arange(48.0)  # a slope is none, but for what rises within a square
+    torch.testing.assert_close(lattice(ramp, 4)[0, 0, :4, 0, 0], torch.arange(4.0) - 1.5)
+    single = flat.clone()
+    single[..., 20:22, 20:22] += 1  # what does not repeat counts by its share of the window
+    assert lattice(single, 4).abs().max() < 1 / 16
 
 
 def test_features_are_compared_by_their_means() -> None:

@@ -382,12 +382,14 @@ class DecoderLossConfig(Section):
         l1: mean absolute error of pictures in [-1, 1].
         lpips: LPIPS with SqueezeNet.
         features: relative squared error of mean SqueezeNet features, see `features_error`.
+        lattice: error of what repeats with the decoder's squares, see `lattice`.
         adversarial: the discriminators' verdict, once it counts in full.
     """
 
     l1: Annotated[float, Field(ge=0)] = 1.0
     lpips: Annotated[float, Field(ge=0)] = 0.5
     features: Annotated[float, Field(ge=0)] = 0.5
+    lattice: Annotated[float, Field(ge=0)] = 8.0
     adversarial: Annotated[float, Field(ge=0)] = 0.06
 
 

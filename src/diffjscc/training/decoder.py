@@ -46,6 +46,7 @@ from diffjscc.training.painted import PaintedBatches, paint
 from diffjscc.training.pictures import open_pictures
 
 DEEP_TAPS = 3  # the last of LPIPS's, whose mean features are compared
+PERIODS = (4, 16)  # pixels: what the last layer makes at once, and what a latent cell stands for
 
 
 def load_receiver(source: str, device: torch.device) -> tuple[JointCodec, ControlledDiffusion]:
@@ -108,6 +109,26 @@ def features_error(features: Sequence[Tensor], references: Sequence[Tensor]) -> 
     return torch.stack(errors).mean()
 
 
+def lattice(pixels: Tensor, period: int) -> Tensor:
+    """What of pictures repeats every `period` pixels: its mean over windows of about 24 px or more.
+
+    A decoder that makes squares of pixels at once leaves a lattice in flat areas that patch
+    discriminators hardly see.
+
+    Args:
+        pixels: [B, 3, H, W], sides multiples of the period.
+        period: in pixels.
+
+    Returns:
+        Deviation of each position in a square from their mean, [B, 3, period², windows…].
+    """
+    squares = F.pixel_unshuffle(pixels, period)
+    side = min(max(5, 24 // period), *squares.shape[-2:])
+    means = F.avg_pool2d(squares, side, stride=max(1, side // 2))
+    phases = means.reshape(len(means), 3, period**2, *means.shape[-2:])
+    return phases - phases.mean(dim=2, keepdim=True)
+
+
 class Game(nn.Module):
     """Decoder and discriminators, and the losses of both; what a data-parallel wrapper wraps.
 
@@ -147,6 +168,9 @@ class Game(nn.Module):
             "l1": (made - pixels).abs().mean(),
             "lpips": self.lpips.compare(features, wanted).mean(),
             "features": features_error(features[-DEEP_TAPS:], wanted[-DEEP_TAPS:]),
+            "lattice": torch.stack(
+                [(lattice(made, n) - lattice(pixels, n)).abs().mean() for n in PERIODS]
+            ).sum(),
         }
         fakes, reals = ((x, F.avg_pool2d(x, 2)) for x in (made, pixels))
         verdicts, own = [], []
@@ -160,6 +184,7 @@ class Game(nn.Module):
             weights.l1 * losses["l1"]
             + weights.lpips * losses["lpips"]
             + weights.features * losses["features"]
+            + weights.lattice * losses["lattice"]
             + self.adversarial_weight(step) * losses["adversarial"]
             + losses["discriminators"]
         )
