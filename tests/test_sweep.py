@@ -296,7 +296,7 @@ def test_other_set_ups_are_refused_with_what_differs(pictures: Path, tmp_path: P
         ({"schemes": [{"kind": "adv"}]}, "adv needs weights of its own, .* `diffjscc train adv"),
         (
             {"schemes": [{"kind": "adv", "weights": "x", "painting": {"steps": 3}}]},
-            "--steps tell a receiver how to paint, but adv is the codec alone",
+            "--steps tell a receiver how to paint, but adv is a codec alone",
         ),
         ({"schemes": [{"kind": "ddnm", "painting": {"guidance": 1.0}}]}, "--guidance are not for"),
         ({"schemes": [{"kind": "ddnm"}], "rates": ["1/32"]}, "ddnm: rate 1/32 is not one of 1/512"),

@@ -22,6 +22,7 @@ from diffjscc.evaluation.uncertainty import (
     uncertainty_picture,
 )
 from diffjscc.jobs import Job
+from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.transmission import Link, Picture
 
 SIDE = 256
@@ -190,10 +191,15 @@ def test_the_seed_decides(link: Link, coast: Picture) -> None:
 
 
 def test_nothing_painted_is_no_disagreement(link: Link, coast: Picture) -> None:
-    """At 20 dB the bundled receiver leaves the codec's picture of this rate as it is."""
+    """A receiver whose start level is 0 leaves the codec's picture as it is."""
     small = Picture("rocks", coast.pixels[:, -64:, :64].contiguous())
     scheme = DiffJSCC.from_pretrained("compact", "1/16", device="cpu")
+    assert isinstance(scheme.refiner, ControlledDiffusion)
+    config = scheme.refiner.config
+    sampler = replace(config.sampler, start_levels=((1.0, 0.0),))
     good = replace(link, scheme=scheme, snr_db=20.0)
+    assert disagreement(good.samples(small, 0, 3)).any()
+    scheme.refiner.config = replace(config, sampler=sampler)
     assert not disagreement(good.samples(small, 0, 3)).any()
 
 
