@@ -32,8 +32,9 @@ from diffjscc.refiners.sampling import SamplerConfig, gaussian
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
 from diffjscc.training import loop
-from diffjscc.training.config import DecoderConfig, load_config
+from diffjscc.training.config import load_config
 from diffjscc.training.decoder import Game, features_error, lattice, load_receiver, train
+from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.latents import LatentFolder, PictureLatents, part_path, write_part
 from diffjscc.training.painted import LOWEST_LEVEL, PaintedBatches, Painter, paint
 from toy_refiner import make_control, make_unet, make_vae, receive

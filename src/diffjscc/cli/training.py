@@ -142,8 +142,9 @@ def train_decoder(
     On several GPUs: accelerate launch -m diffjscc train decoder …
     """
     with plain_words():
-        from diffjscc.training.config import DecoderConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.decoder import train  # noqa: PLC0415
+        from diffjscc.training.decoder_config import DecoderConfig  # noqa: PLC0415
 
         weights = train(load_config(DecoderConfig, config, overrides or []), output)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)

@@ -39,7 +39,8 @@ from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import SamplerConfig, signal_powers
 from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
-from diffjscc.training.config import ControlConfig, DecoderConfig
+from diffjscc.training.config import ControlConfig
+from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import load_prior, take_over
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at

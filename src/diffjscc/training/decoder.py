@@ -37,8 +37,8 @@ from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.refiners.vae import VAE
 from diffjscc.settings import as_yaml
-from diffjscc.training.config import DecoderConfig
 from diffjscc.training.control import Panels
+from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.jscc import rate_shares
 from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at

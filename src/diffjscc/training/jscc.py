@@ -28,7 +28,8 @@ from diffjscc.models.build import build_codec
 from diffjscc.models.pretrained import load_codec, save_codec
 from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
-from diffjscc.training.config import ChannelConfig, DecoderConfig, JSCCConfig, LossConfig
+from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig
+from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.link import deliver
 from diffjscc.training.loop import (
     Log,

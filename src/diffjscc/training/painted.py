@@ -23,7 +23,7 @@ from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import begin_index, gaussian
 from diffjscc.scheme import Received, Scheme
-from diffjscc.training.config import DecoderConfig
+from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash
 from diffjscc.training.jscc import rate_shares
 from diffjscc.training.latents import EpochOrder, LatentFolder, PictureLatents
