@@ -81,7 +81,7 @@ def test_compare_finds_no_regression(results: tuple[Results, Results]) -> None:
     assert not [difference for difference in compare(*results) if difference.verdict == "worse"]
 
 
-@pytest.mark.parametrize("sweep", ["rates"])
+@pytest.mark.parametrize("sweep", ["rates", "snrs"])
 def test_published_results_are_whole(sweep: str) -> None:
     published = read_results(GOLDEN.parents[1] / "results" / "compact-kodak" / sweep)
     cells = {row.cell for row in published.rows}
