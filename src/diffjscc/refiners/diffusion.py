@@ -154,8 +154,8 @@ class ControlledDiffusion:
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
         captions = self.captions(images)
+        parts = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
         with self.placement.holding(self.vae, self.condition_encoder):
-            parts = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
             needed = self._needs_posterior or any(parts)
             posterior = self.posterior(prepared) if needed else None
             if posterior is not None and self.condition_encoder is None:

@@ -23,7 +23,6 @@ from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.crops import TrainingCrops, prefetch
 from diffjscc.data.sources import PictureSource
 from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.evaluation.metrics import psnr
 from diffjscc.models.build import build_codec, describe_codec
 from diffjscc.models.pretrained import load_codec, save_codec
@@ -32,7 +31,8 @@ from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
 from diffjscc.training.config import AdversarialConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
-from diffjscc.training.jscc import TrainingLevels, conditions, distortion, rate_shares
+from diffjscc.training.frozen import load_lpips
+from diffjscc.training.jscc import TrainingLevels, conditions, distortion, rate_shares, sent_rates
 from diffjscc.training.link import deliver
 from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.pictures import open_pictures
@@ -125,14 +125,6 @@ def training_mode(game: Game) -> None:
     game.codec.encoder.train(not game.config.freeze_encoder)
 
 
-def load_lpips(device: torch.device) -> LPIPS | None:
-    """What pictures are also judged by, where its weights are here."""
-    try:
-        return LPIPS.load("squeeze").to(device)
-    except MetricUnavailable:
-        return None
-
-
 @torch.no_grad()
 def validate(
     game: Game,
@@ -210,7 +202,7 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
     game = accelerator.prepare(built)
     log = Log(output, start, as_yaml(config)) if main else None
     lpips = load_lpips(device) if main and validation else None
-    trained = [rate for rate, weight in zip(codec.rates, shares, strict=True) if weight > 0]
+    trained = sent_rates(config, codec)
     account = Account(codec.rates)
     training_mode(built)
     with Progress(disable=not main) as progress:

@@ -25,8 +25,6 @@ from torch import Tensor
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.crops import prefetch
 from diffjscc.data.sources import PictureSource
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.evaluation.metrics import psnr
 from diffjscc.models.networks import Network
 from diffjscc.models.pretrained import load_codec, save_codec
@@ -41,7 +39,7 @@ from diffjscc.scheme import Scheme
 from diffjscc.settings import as_yaml
 from diffjscc.training.config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
-from diffjscc.training.frozen import load_prior, take_over
+from diffjscc.training.frozen import load_lpips, load_prior, take_over
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
 from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.noise import NoiseError, step_weights
@@ -190,10 +188,7 @@ class Panels:
         self.source, self.channel, self.rates = source, config.channel, rates
         self.codec, self.refiner = codec, refiner
         self.count = min(config.data.validation_pictures, len(source))
-        try:
-            self.lpips: LPIPS | None = LPIPS.load("squeeze").to(refiner.placement.device)
-        except MetricUnavailable:
-            self.lpips = None
+        self.lpips = load_lpips(refiner.placement.device)
 
     @torch.no_grad()
     def report(self, log: Log, step: int) -> None:

@@ -16,7 +16,6 @@ Latents and squares are functions of (seed, iteration), as in `jscc`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -40,7 +39,7 @@ from diffjscc.settings import as_yaml
 from diffjscc.training.control import Panels
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
-from diffjscc.training.jscc import rate_shares
+from diffjscc.training.jscc import sent_rates
 from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at
 from diffjscc.training.painted import PaintedBatches, paint
 from diffjscc.training.pictures import open_pictures
@@ -80,12 +79,6 @@ def check_sizes(config: DecoderConfig, refiner: ControlledDiffusion, processes: 
         raise ValueError(
             f"run.batch is {config.run.batch}; {processes} processes need a multiple of {processes}"
         )
-
-
-def sent_rates(config: DecoderConfig, codec: JointCodec) -> list[Fraction]:
-    """The codec's rates that pictures are sent at."""
-    shares = rate_shares(config, len(codec.rates))
-    return [rate for rate, share in zip(codec.rates, shares, strict=True) if share > 0]
 
 
 def decoding_half(vae: VAE) -> nn.ModuleDict:

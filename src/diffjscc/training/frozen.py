@@ -13,6 +13,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from diffjscc.evaluation.lpips import LPIPS
+from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.models.networks import Model, Network, load_network
 from diffjscc.models.pretrained import find_weights
 from diffjscc.models.quantisation import SCALE
@@ -166,6 +168,14 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
             lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"),
         )
     return TextFeatures(encoder, tokenizer)
+
+
+def load_lpips(device: torch.device) -> LPIPS | None:
+    """What validation also judges pictures by, where its weights can be had."""
+    try:
+        return LPIPS.load("squeeze").to(device)
+    except MetricUnavailable:
+        return None
 
 
 def take_over(network: Network, source: str, name: str) -> Model:

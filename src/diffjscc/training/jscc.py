@@ -79,6 +79,12 @@ def rate_shares(config: JSCCConfig | DecoderConfig, rates: int) -> list[float]:
     return shares
 
 
+def sent_rates(config: JSCCConfig | DecoderConfig, codec: JointCodec) -> list[Fraction]:
+    """The codec's rates that pictures are sent at, ascending."""
+    shares = rate_shares(config, len(codec.rates))
+    return [rate for rate, share in zip(codec.rates, shares, strict=True) if share > 0]
+
+
 def conditions(
     config: JSCCConfig, shares: list[float], step: int, process: int, processes: int
 ) -> tuple[Tensor, Tensor, Tensor]:
