@@ -97,7 +97,7 @@ def test_pictures_are_the_same_to_the_last_bit(text: bool, tmp_path: Path) -> No
 def test_the_compact_vae_comes_back_too(refiner: ControlledDiffusion, tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = CompactVAE(
-        latent_channels=4, widths=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1)
+        latent_channels=4, widths=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1)
     )
     vae.encoder(torch.rand(2, 3, 32, 32))
     vae.quant_conv(torch.randn(2, 4, 2, 2))  # in training: leaves statistics in buffers

@@ -1,6 +1,7 @@
 """The diffusion receiver as a whole: what reaches it, what it paints, what it refuses."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,24 @@ def test_at_strength_0_the_prior_is_alone() -> None:
     torch.testing.assert_close(picture, other_picture, rtol=0, atol=0)
     steered = make_refiner(strength=1.0, colour_fix="none")
     assert (steered.refine(initial, received, generators(1)).image - picture).abs().max() > 1e-3
+
+
+def test_control_guidance_leads_away_from_the_prior_alone() -> None:
+    refiner = make_refiner(strength=0.8)
+    z, condition = torch.randn(2, 2, 4, 8, 8)
+    snr_db = torch.tensor([3.0, 9.0])
+
+    def predict(**changed: float) -> Tensor:
+        refiner.config = replace(refiner.config, **changed)
+        return refiner.predict_noise(z, 500, condition, snr_db, None)
+
+    with torch.no_grad():
+        steered, alone = predict(), predict(strength=0.0)
+        guided = predict(strength=0.8, control_guidance=1.5)
+        none = predict(control_guidance=0.0)
+    assert (steered - alone).abs().max() > 1e-3
+    torch.testing.assert_close(guided, alone + 1.5 * (steered - alone))
+    torch.testing.assert_close(none, alone)
 
 
 def test_detail_that_the_vae_loses_is_given_back_by_the_links_bits() -> None:

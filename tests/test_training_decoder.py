@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchmetrics.image.fid import _compute_fid
 from typer.testing import CliRunner
 
 from diffjscc.channels import AWGN
@@ -33,7 +34,15 @@ from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
 from diffjscc.training import loop
 from diffjscc.training.config import load_config
-from diffjscc.training.decoder import Game, features_error, lattice, load_receiver, train
+from diffjscc.training.decoder import (
+    Game,
+    Recent,
+    features_error,
+    frechet,
+    lattice,
+    load_receiver,
+    train,
+)
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.latents import LatentFolder, PictureLatents, part_path, write_part
 from diffjscc.training.painted import LOWEST_LEVEL, PaintedBatches, Painter, paint
@@ -70,7 +79,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heads = {f"lin{n}.model.1.weight": head.weight.abs() for n, head in enumerate(lpips.heads)}
     torch.save(heads, folder / "metrics" / "lpips_v0.1_squeeze.pth")
     small = CompactVAE(
-        latent_channels=4, widths=(16, 32), encoder_blocks=(1, 1), decoder_blocks=(1, 1)
+        latent_channels=4, widths=(16, 32), encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1)
     )
     for name, vae in (("kl", make_vae()), ("compact", small)):
         save_scheme(folder / name, vae)
@@ -95,6 +104,8 @@ def toy(world: Path, folder: Path, weights: str = "kl", **run: object) -> Path:
         "data": {"train": str(world / "pictures"), "crop": 64},
         "channel": {"snr_db": [0, 12]},
         "painted": {"folder": str(folder / "painted"), "pictures": 4},
+        "loss": {"frechet": 0.1},
+        "recent": 6,
         "discriminators": opponents | {"optimiser": {"learning_rate": 1e-3}},
         "optimiser": {"learning_rate": 3e-3, "clip": 1.0},
         "run": {"iterations": 8, "batch": 4, "checkpoint_every": 3, "log_every": 2, "ema": 0.5}
@@ -189,6 +200,7 @@ def test_a_killed_run_goes_on_exactly(
 def test_two_processes_train_like_one(world: Path, tmp_path: Path) -> None:
     path = toy(world, tmp_path)
     settings = ["optimiser.learning_rate=1e-3", f"data.validation={world / 'pictures'}"]
+    settings += ["loss.frechet=0"]  # each process has its own latest pictures
     words = ["-m", "diffjscc", "train", "decoder", "--config", str(path), *settings]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
@@ -409,6 +421,30 @@ def test_features_are_compared_by_their_means() -> None:
     assert features_error([off, wanted], [wanted, wanted]).item() == pytest.approx(0.5)
 
 
+def test_the_frechet_distance_is_that_of_torchmetrics() -> None:
+    rng = torch.Generator().manual_seed(0)
+    wanted = torch.randn(40, 6, generator=rng)
+    made = 0.5 * torch.randn(40, 6, generator=rng) @ torch.randn(6, 6, generator=rng) + 0.3
+    variance = wanted.var(dim=0).sum()
+    moments = [(x.mean(0).double(), x.T.double().cov()) for x in (made, wanted)]
+    known = _compute_fid(*moments[0], *moments[1]) / variance
+    assert frechet(made, wanted).item() == pytest.approx(known.item(), rel=1e-4)
+    assert frechet(wanted, wanted).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_a_batch_is_compared_among_the_latest_pictures() -> None:
+    rng = torch.Generator().manual_seed(0)
+    recent = Recent(10, 3)
+    batches = [torch.randn(2, 4, 3, generator=rng) for _ in range(4)]
+    assert [recent(*batch).item() for batch in batches[:2]] == [0, 0]
+    made = batches[2][0].requires_grad_()
+    wanted = torch.cat([batch[1] for batch in batches[2::-1]])[:10]
+    rows = torch.cat((made, batches[1][0], batches[0][0]))[:10]
+    (gradient,) = torch.autograd.grad(recent(made, batches[2][1]), made)
+    (known,) = torch.autograd.grad(2.5 * frechet(rows, wanted), made)
+    torch.testing.assert_close(gradient, known)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -441,7 +477,7 @@ def test_the_command_trains(world: Path, tmp_path: Path) -> None:
 
 def test_the_shipped_config_fits_the_bundled_receiver() -> None:
     config = load_config(DecoderConfig, "compact-decoder")
-    assert config.run.batch == 5
+    assert config.run.batch == 96
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     assert config.data.crop % refiner.multiple == 0
     assert config.shown % 16 == 0

@@ -36,7 +36,7 @@ class PaintingOptions:
         captioner: "blip2" says what pictures show, "none" nothing.
         caption: the user's own words, in place of a captioner.
         guidance: Λ of `GuidanceConfig`.
-        colour_fix, strength: see `DiffusionConfig`.
+        colour_fix, strength, control_guidance: see `DiffusionConfig`.
         dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere.
         offload: keep networks on the CPU while others compute.
 
@@ -52,6 +52,7 @@ class PaintingOptions:
     guidance: float | None = None
     colour_fix: ColourFix | None = None
     strength: float | None = None
+    control_guidance: float | None = None
     dtype: DTypeName = "auto"
     offload: bool = False
 
@@ -61,10 +62,11 @@ class PaintingOptions:
                 f"--caption {self.caption!r} and --captioner {self.captioner} exclude each other; "
                 "give one of them"
             )
-        for name in ("guidance", "strength"):
+        for name in ("guidance", "strength", "control_guidance"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"--{name} is {value}; it must be a finite number of at least 0")
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} is {value}; it must be a finite number of at least 0")
 
     @property
     def given(self) -> list[str]:
@@ -82,7 +84,11 @@ class PaintingOptions:
             ValueError: a value out of range.
         """
         sampler = {"name": self.sampler, "steps": self.steps, "start": self.start}
-        painting = {"colour_fix": self.colour_fix, "strength": self.strength}
+        painting = {
+            "colour_fix": self.colour_fix,
+            "strength": self.strength,
+            "control_guidance": self.control_guidance,
+        }
         guidance = {"scale": self.guidance}
         return replace(
             own,

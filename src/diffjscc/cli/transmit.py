@@ -99,6 +99,9 @@ def transmit(
     strength: Annotated[
         float | None, _receiver("Of the control module; 0: the prior alone.")
     ] = None,
+    control_guidance: Annotated[
+        float | None, _receiver("Away from the prior alone; 1: none, more: closer to the link.")
+    ] = None,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
     offload: Annotated[bool, _receiver("Networks wait on the CPU until they are needed.")] = False,
     mcs: Annotated[str | None, _link('Modulation and code rate, such as "bpsk 2/3".')] = None,
@@ -134,6 +137,7 @@ def transmit(
             guidance=guidance,
             colour_fix=colour_fix,
             strength=strength,
+            control_guidance=control_guidance,
             dtype=dtype,
             offload=offload,
         )

@@ -24,6 +24,9 @@ class DiffusionConfig:
             the paper, is right where the VAE keeps more than the link tells; a small VAE would
             otherwise make pictures from good links worse.
         strength: factor on the control module's residuals; 0 is the prior alone.
+        control_guidance: w of ε = ε_prior + w (ε_controlled - ε_prior): classifier-free guidance
+            (Ho and Salimans, arXiv 2207.12598) with what the control module says as the condition.
+            1, as in the paper, is none; any other runs the prior twice a step.
         geometry: "reflect" pads to what the networks' strides need. "released" does as the
             released code: a short side under 512 is enlarged, and padding is black.
         tile: latent cells per side; latents of more than `tile`² cells are worked on in tiles.
@@ -34,6 +37,7 @@ class DiffusionConfig:
     colour_fix: ColourFix = "wavelet"
     detail: ByBits = ((1.0, 0.0),)
     strength: float = 1.0
+    control_guidance: float = 1.0
     geometry: Geometry = "reflect"
     tile: int = 128
 

@@ -271,17 +271,15 @@ class ControlledDiffusion:
         if not isinstance(t, Tensor):
             t = torch.full((len(z_t),), t, device=z_t.device)
         z_t, condition = z_t.to(dtype), condition.to(dtype)
+        strength, guidance = self.config.strength, self.config.control_guidance
 
         def network(rows: slice, columns: slice) -> Tensor:
             window = (..., rows, columns)
-            noise: Tensor = self.denoiser(
-                z_t[window],
-                t,
-                condition[window],
-                snr_db,
-                context,
-                strength=self.config.strength,
-            )
+            inputs = z_t[window], t, condition[window], snr_db, context
+            noise: Tensor = self.denoiser(*inputs, strength=strength)
+            if guidance != 1:
+                alone: Tensor = self.denoiser(*inputs, strength=0)
+                noise = alone + guidance * (noise - alone)
             return noise
 
         return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()

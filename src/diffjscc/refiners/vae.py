@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from diffjscc.codecs.compact import SHALLOW, STRIDE, dct_basis
 
+FINEST = 4  # pixels a side that the decoder's last layer makes at once
+LATTICE_WINDOW = 25
+
 
 class Block(nn.Module):
     """Depthwise convolution, layer norm, pointwise MLP, residual."""
@@ -59,13 +62,40 @@ class Encoder(nn.Module):
         return features
 
 
+def _mean(x: Tensor, side: int) -> Tensor:
+    """Mean over windows of side x side positions, odd, cut at the borders."""
+    return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)
+
+
+def without_lattice(pixels: Tensor) -> Tensor:
+    """Pictures without what repeats every `FINEST` pixels over `LATTICE_WINDOW` such squares.
+
+    A layer that makes squares of 4x4 pixels at once leaves a faint lattice in flat areas. What
+    pixels at one place of their squares have in common, beyond their 9x9 surroundings, is taken
+    away; photographs have next to none of it.
+
+    Args:
+        pixels: [B, 3, H, W], sides multiples of `FINEST`.
+    """
+    fine = F.pixel_unshuffle(pixels - _mean(pixels, 9), FINEST)
+    common = _mean(fine, LATTICE_WINDOW)
+    phases = common.view(len(common), 3, FINEST**2, *common.shape[-2:])
+    lattice = (phases - phases.mean(dim=2, keepdim=True)).flatten(1, 2)
+    return pixels - F.pixel_shuffle(lattice, FINEST)
+
+
 class Decoder(nn.Module):
     """Latent [B, C, h, w] to pictures [B, 3, 16h, 16w], about [-1, 1]."""
 
     synthesis: Tensor
 
     def __init__(
-        self, channels: int, widths: tuple[int, int], blocks: tuple[int, int], kernel: int
+        self,
+        channels: int,
+        widths: tuple[int, int],
+        blocks: tuple[int, int, int],
+        kernel: int,
+        fine: int,
     ) -> None:
         super().__init__()
         mid, deep = widths
@@ -74,6 +104,10 @@ class Decoder(nn.Module):
         self.up_mid = nn.Conv2d(deep, 4 * mid, 1)
         self.mid = nn.Sequential(*(Block(mid, kernel, 2) for _ in range(blocks[1])))
         self.up_shallow = nn.Conv2d(mid, 4 * SHALLOW, 1)
+        self.up_fine = nn.Conv2d(mid, 4 * fine, 1)
+        self.fine_in = nn.Conv2d(SHALLOW, fine, 1)
+        self.fine = nn.Sequential(*(Block(fine, kernel, 2) for _ in range(blocks[2])))
+        self.fine_out = nn.Conv2d(fine, SHALLOW, 1)
         self.shallow = nn.Conv2d(SHALLOW, SHALLOW, 3, padding=1)
         self.head = nn.Conv2d(SHALLOW, SHALLOW, 3, padding=1)
         basis, deviation = dct_basis(channels, STRIDE)
@@ -84,10 +118,11 @@ class Decoder(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """See the class."""
         blocks = F.pixel_shuffle(F.conv2d(self.gains * latent, self.synthesis), STRIDE)
-        x = F.pixel_shuffle(self.up_mid(self.deep(self.stem(latent))), 2)
-        x = F.pixel_shuffle(self.up_shallow(self.mid(x)), 2) + F.pixel_unshuffle(blocks, 4)
+        mid = self.mid(F.pixel_shuffle(self.up_mid(self.deep(self.stem(latent))), 2))
+        x = F.pixel_shuffle(self.up_shallow(mid), 2) + F.pixel_unshuffle(blocks, FINEST)
+        x = x + self.fine_out(self.fine(F.pixel_shuffle(self.up_fine(mid), 2) + self.fine_in(x)))
         x = x + F.silu(self.shallow(x))
-        return F.pixel_shuffle(self.head(x), 4)
+        return without_lattice(F.pixel_shuffle(self.head(x), FINEST))
 
 
 class Standardised(nn.Module):
@@ -136,7 +171,8 @@ class CompactVAE(ModelMixin, ConfigMixin):
         latent_channels: channels C of the latent.
         widths: feature channels at 1/8 and 1/16 of the picture's size.
         encoder_blocks: blocks of the encoder at 1/8 and 1/16.
-        decoder_blocks: blocks of the decoder at 1/16 and 1/8.
+        decoder_blocks: blocks of the decoder at 1/16, 1/8 and 1/4.
+        fine_width: feature channels of the decoder at 1/4, where textures are made.
         kernel: side of the depthwise convolutions.
         deviation: standard deviation of the posterior; the decoder is trained to bear it.
         scaling_factor: what latents are multiplied by.
@@ -149,7 +185,8 @@ class CompactVAE(ModelMixin, ConfigMixin):
         latent_channels: int = 16,
         widths: tuple[int, int] = (112, 224),
         encoder_blocks: tuple[int, int] = (2, 4),
-        decoder_blocks: tuple[int, int] = (7, 2),
+        decoder_blocks: tuple[int, int, int] = (10, 6, 4),
+        fine_width: int = 96,
         kernel: int = 5,
         deviation: float = 0.1,
         scaling_factor: float = 1.0,
@@ -159,7 +196,7 @@ class CompactVAE(ModelMixin, ConfigMixin):
         shape = (latent_channels, widths)
         self.encoder = Encoder(*shape, encoder_blocks, kernel)
         self.quant_conv = Standardised(latent_channels, deviation)
-        self.decoder = Decoder(*shape, decoder_blocks, kernel)
+        self.decoder = Decoder(*shape, decoder_blocks, kernel, fine_width)
 
     def decode(self, latent: Tensor, return_dict: bool = True) -> tuple[Tensor]:
         """Latent [B, C, h, w], not scaled, to pictures [B, 3, 16h, 16w] about [-1, 1]."""

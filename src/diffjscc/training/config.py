@@ -253,7 +253,8 @@ class VAEArchitecture(Section):
     latent_channels: Positive = 16
     widths: tuple[Positive, Positive] = (112, 224)
     encoder_blocks: tuple[Positive, Positive] = (2, 4)
-    decoder_blocks: tuple[Positive, Positive] = (7, 2)
+    decoder_blocks: tuple[Positive, Positive, Positive] = (10, 6, 4)
+    fine_width: Positive = 96
     kernel: Positive = 5
     deviation: Annotated[float, Field(gt=0)] = 0.1
 

@@ -6,9 +6,10 @@ those, beside the pictures' own latents and the initial pictures'. Encoder, prio
 and codec stay as they are, to the bit, and so everything that was made with them stays valid.
 
 Two networks judge the pictures that also judge results: LPIPS with SqueezeNet, and SqueezeNet 1.1
-itself, by its mean features. Figures measured with LPIPS (SqueezeNet), or as distances of
-SqueezeNet features, flatter receivers trained like this; read others too. Patch discriminators at
-full and half size (Wang et al., arXiv 1711.11585) are trained along.
+itself, by its mean features and by their Fréchet distance. Figures measured with LPIPS
+(SqueezeNet), or as distances of SqueezeNet features, flatter receivers trained like this; read
+others too. Patch discriminators at full and half size (Wang et al., arXiv 1711.11585) are trained
+along.
 
 Latents and squares are functions of (seed, iteration), as in `jscc`.
 """
@@ -102,6 +103,55 @@ def features_error(features: Sequence[Tensor], references: Sequence[Tensor]) -> 
     return torch.stack(errors).mean()
 
 
+def frechet(made: Tensor, wanted: Tensor) -> Tensor:
+    """Fréchet distance of two sets of features [n, d], over the variance of the wanted ones.
+
+    |μ - μ'|² + tr(C + C' - 2 (C C')^½). With features X and X' less their means in rows, the last
+    trace is the nuclear norm of X X'ᵀ over n - 1, which needs no d x d root.
+    """
+    own, other = made - made.mean(0), wanted - wanted.mean(0)
+    power = other.square().sum()
+    spread = own.square().sum() + power - 2 * torch.linalg.svdvals(own @ other.T).sum()
+    apart = (len(made) - 1) * (made.mean(0) - wanted.mean(0)).square().sum()
+    relative: Tensor = (apart + spread) / power
+    return relative
+
+
+class Recent(nn.Module):
+    """The latest pictures' features, beside which a batch is enough for a distance of sets.
+
+    Args:
+        count: of how many pictures they are kept.
+        width: features per picture.
+    """
+
+    made: Tensor
+    wanted: Tensor
+    filled: Tensor
+
+    def __init__(self, count: int, width: int = 512) -> None:
+        super().__init__()
+        self.register_buffer("made", torch.zeros(count, width))
+        self.register_buffer("wanted", torch.zeros(count, width))
+        self.register_buffer("filled", torch.tensor(0))
+
+    def forward(self, made: Tensor, wanted: Tensor) -> Tensor:
+        """`frechet` with a batch's features [b, width] first, times n/b; 0 until there are n.
+
+        But b of the n rows have a gradient; the factor makes it as large as that of a mean over
+        the batch.
+        """
+        count = len(self.made)
+        rows = torch.cat((made, self.made))[:count]
+        with torch.no_grad():
+            self.made.copy_(rows)
+            self.wanted.copy_(torch.cat((wanted, self.wanted))[:count])
+            self.filled.add_(len(made)).clamp_(max=count)
+        if int(self.filled) < count:
+            return made.new_zeros(())
+        return count / len(made) * frechet(rows, self.wanted)
+
+
 def lattice(pixels: Tensor, period: int) -> Tensor:
     """What of pictures repeats every `period` pixels: its mean over windows of about 24 px or more.
 
@@ -137,8 +187,13 @@ class Game(nn.Module):
         width = config.discriminators.width
         self.discriminators = nn.ModuleList(PatchDiscriminator(width) for _ in range(2))
         self.decoder = decoding_half(vae)
+        self.recent = Recent(config.recent)
         self.trained = nn.ModuleDict(
-            {"decoder": self.decoder, "discriminators": self.discriminators}
+            {
+                "decoder": self.decoder,
+                "discriminators": self.discriminators,
+                "recent": self.recent,
+            }
         )
 
     def forward(self, images: Tensor, latents: Tensor, step: int) -> dict[str, Tensor]:
@@ -161,6 +216,7 @@ class Game(nn.Module):
             "l1": (made - pixels).abs().mean(),
             "lpips": self.lpips.compare(features, wanted).mean(),
             "features": features_error(features[-DEEP_TAPS:], wanted[-DEEP_TAPS:]),
+            "frechet": self.recent(*(x[-1].float().mean(dim=(2, 3)) for x in (features, wanted))),
             "lattice": torch.stack(
                 [(lattice(made, n) - lattice(pixels, n)).abs().mean() for n in PERIODS]
             ).sum(),
@@ -177,6 +233,7 @@ class Game(nn.Module):
             weights.l1 * losses["l1"]
             + weights.lpips * losses["lpips"]
             + weights.features * losses["features"]
+            + weights.frechet * losses["frechet"]
             + weights.lattice * losses["lattice"]
             + self.adversarial_weight(step) * losses["adversarial"]
             + losses["discriminators"]

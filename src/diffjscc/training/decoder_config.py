@@ -61,6 +61,8 @@ class DecoderLossConfig(Section):
         l1: mean absolute error of pictures in [-1, 1].
         lpips: LPIPS with SqueezeNet.
         features: relative squared error of mean SqueezeNet features, see `features_error`.
+        frechet: Fréchet distance of the latest pictures' mean SqueezeNet features, see `Recent`;
+            it is no sum over pictures, so several processes train otherwise than one.
         lattice: error of what repeats with the decoder's squares, see `lattice`.
         adversarial: the discriminators' verdict, once it counts in full.
     """
@@ -68,6 +70,7 @@ class DecoderLossConfig(Section):
     l1: Annotated[float, Field(ge=0)] = 1.0
     lpips: Annotated[float, Field(ge=0)] = 0.5
     features: Annotated[float, Field(ge=0)] = 0.5
+    frechet: Annotated[float, Field(ge=0)] = 0.0
     lattice: Annotated[float, Field(ge=0)] = 8.0
     adversarial: Annotated[float, Field(ge=0)] = 0.06
 
@@ -97,6 +100,7 @@ class DecoderConfig(StageConfig):
         shown: side of the squares that the decoder is trained on, in pixels, a multiple of the
             VAE's stride; cut out of what was painted, elsewhere each time.
         shares: which latents the decoder is shown.
+        recent: how many pictures the Fréchet distance among the losses is measured on.
         data: `crop` is the side of what is painted, in pixels.
         channel: what the initial pictures came over.
     """
@@ -110,6 +114,7 @@ class DecoderConfig(StageConfig):
     channel: ChannelConfig = ChannelConfig()
     painted: PaintedConfig
     loss: DecoderLossConfig = DecoderLossConfig()
+    recent: Positive = 512
     discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
 

@@ -122,6 +122,7 @@ def settings(
         **asdict(painting.sampler),
         "guidance": asdict(painting.guidance),
         "strength": painting.strength,
+        "control_guidance": painting.control_guidance,
         "channel": config.channel.model_dump(mode="json"),
         "rate_shares": rate_shares(config, len(codec.rates)),
         "crop": config.data.crop,
