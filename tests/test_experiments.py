@@ -1,6 +1,7 @@
 """The paper's experiments: what each compares, what it leaves out, and a quick one run."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -68,12 +69,12 @@ def test_each_figure_has_the_papers_axes(pictures: tuple[str]) -> None:
 
 
 def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_path: Path) -> None:
-    def left_out(figure: FigureName, weights: str = "compact", **more: str) -> str:
+    def left_out(figure: FigureName, weights: str = "compact", **more: tuple[str]) -> str:
         return " | ".join(make_experiment(figure, Request(pictures, weights, **more)).left_out)
 
     assert not left_out("fig3")
     assert "--adversarial" in left_out("fig4")
-    assert left_out("fig4", adversarial="compact") == ""
+    assert left_out("fig4", adversarial=("compact",)) == ""
     assert "--spatial" in left_out("fig6")
     assert "reads no text" in left_out("fig6")
     assert make_experiment("fig8", Request(pictures)).config is None
@@ -89,8 +90,16 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
     assert names(config_of(alone)) == ["deepjscc", *links]
     assert "no diffusion receiver" in alone.left_out[0]
     assert "--adversarial" in alone.left_out[1]
-    rivals = make_experiment("fig4", Request(pictures, str(codec), adversarial="compact"))
+    rivals = make_experiment("fig4", Request(pictures, str(codec), adversarial=("compact",)))
     assert names(config_of(rivals)) == ["deepjscc", "DeepJSCC-adv", *links]
+    runs = [tmp_path / alpha / "weights" for alpha in ("alpha-1e-3", "alpha-3e-3")]
+    for run in runs:
+        shutil.copytree(codec, run)
+    both = Request(pictures, str(codec), adversarial=tuple(map(str, runs)))
+    named = ["DeepJSCC-adv, alpha-1e-3", "DeepJSCC-adv, alpha-3e-3"]
+    assert names(config_of(make_experiment("fig4", both)))[1:3] == named
+    with pytest.raises(ValueError, match="two of 'alpha-1e-3'; rename one"):
+        make_experiment("fig4", Request(pictures, str(codec), adversarial=(str(runs[0]),) * 2))
     assert make_experiment("fig7", Request(pictures, str(codec))).config is None
 
 

@@ -85,7 +85,8 @@ def reproduce(
         str | None, typer.Option(help="fig6: weights whose control module knows no SNR.")
     ] = None,
     adversarial: Annotated[
-        str | None, typer.Option(help="fig4: weights that `train adversarial` made.")
+        list[str] | None,
+        typer.Option(help="fig4: weights that `train adversarial` made; once per α."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Transmissions per picture.")] = 5,
     shown: Annotated[int, typer.Option(min=0, help="Pictures to keep for the report.")] = 3,
@@ -107,7 +108,8 @@ def reproduce(
         from diffjscc.evaluation.report import write_report  # noqa: PLC0415
 
         chosen = tuple(pictures) if pictures else (default_pictures(quick),)
-        request = Request(chosen, weights, spatial, adversarial, repeats, shown, quick)
+        rivals = tuple(adversarial or ())
+        request = Request(chosen, weights, spatial, rivals, repeats, shown, quick)
         names = get_args(FigureName) if figure == "all" else (figure,)
         experiments = [make_experiment(name, request) for name in names]
         finished = []

@@ -52,7 +52,7 @@ class Request:
         pictures: files, folders or patterns.
         weights: of the schemes.
         spatial: weights like these whose control module was trained without the SNR, if any.
-        adversarial: weights of a codec like theirs that `train adversarial` made, if any.
+        adversarial: weights of codecs like theirs that `train adversarial` made, one per α.
         repeats: transmissions per picture and point.
         shown: pictures that are kept of each point, for the report.
         quick: run a smoke test: two pictures' middles, the ends of each axis, few steps.
@@ -61,7 +61,7 @@ class Request:
     pictures: tuple[str, ...]
     weights: str = "compact"
     spatial: str | None = None
-    adversarial: str | None = None
+    adversarial: tuple[str, ...] = ()
     repeats: int = 5
     shown: int = 3
     quick: bool = False
@@ -219,13 +219,27 @@ def _adversarial(
     """DeepJSCC-adv where the paper shows it, in fig4, or why not."""
     if figure != "fig4":
         return [], ()
-    if request.adversarial is None:
+    if not request.adversarial:
         why = (
             "DeepJSCC-adv: needs a codec from `diffjscc train adversarial`; give its folder by "
             "--adversarial"
         )
         return [], (why,)
-    return [SchemeChoice(kind="adv", label="DeepJSCC-adv", weights=request.adversarial)], ()
+    several = len(request.adversarial) > 1
+    labels = [
+        f"DeepJSCC-adv, {Path(weights).parent.name}" if several else "DeepJSCC-adv"
+        for weights in request.adversarial
+    ]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            "DeepJSCC-adv's weights are told apart by the folder of the run that made them, but "
+            f"there are two of {twice.partition(', ')[2]!r}; rename one"
+        )
+    return [
+        SchemeChoice(kind="adv", label=label, weights=weights)
+        for label, weights in zip(labels, request.adversarial, strict=True)
+    ], ()
 
 
 def _conditions(
