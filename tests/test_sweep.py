@@ -195,13 +195,14 @@ def test_what_is_interrupted_goes_on(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_kill_9_and_two_processes_leave_the_same_rows(pictures: Path, tmp_path: Path) -> None:
-    values = settings(pictures)
+    device = "cpu" if torch.cuda.is_available() else "auto"  # which must find two processes too
+    values = settings(pictures, device=device)
     config = tmp_path / "sweep.yaml"
     config.write_text(yaml.safe_dump(values))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def command(folder: Path, processes: int = 1) -> list[str]:
-        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         own = ["evaluate", "--config", str(config), "-o", str(folder)]
         return [sys.executable, *(launch if processes > 1 else []), "-m", "diffjscc", *own]
 
@@ -223,7 +224,13 @@ def test_kill_9_and_two_processes_leave_the_same_rows(pictures: Path, tmp_path: 
         subprocess.run(command(killed, 2), env=environment, check=True, capture_output=True)
     assert without_seconds(read_results(killed)) == once
     both = tmp_path / "both"
-    subprocess.run(command(both, 2), env=environment, check=True, capture_output=True)
+    ranks: set[str] = set()
+    with subprocess.Popen(command(both, 2), env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:  # each process has a file of its own until all are done
+            ranks |= {file.name for file in (both / "unfinished").glob("rows-*.jsonl")}
+            time.sleep(0.005)
+    assert process.returncode == 0
+    assert ranks == {"rows-0.jsonl", "rows-1.jsonl"}
     assert without_seconds(read_results(both)) == once
 
 

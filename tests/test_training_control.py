@@ -506,7 +506,7 @@ def test_a_prior_that_reads_text_is_trained_with_it(world: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("name", shipped_configs(ControlConfig))
 def test_shipped_configs_are_valid(name: str) -> None:
-    batches = {"compact-control": 128, "paper-control": 16}
+    batches = {"compact-control": 256, "paper-control": 16}
     assert load_config(ControlConfig, name).run.batch == batches[name]
 
 

@@ -86,9 +86,11 @@ class Sweep:
         left_out: Sequence[str] = (),
     ) -> None:
         self.config, self.folder = config, folder
-        self._state = PartialState(cpu=config.device == "cpu", timeout=PATIENCE)
+        asked = choose_device(config.device)
+        # Without being told of a CPU, Accelerate takes several processes without GPUs for one each.
+        self._state = PartialState(cpu=asked.type == "cpu", timeout=PATIENCE)
         alone = self._state.num_processes == 1 or config.device != "auto"
-        self._device = choose_device(config.device) if alone else self._state.device
+        self._device = asked if alone else self._state.device
         self._paths = find_pictures(config.pictures)
         self._names = unique_stems(self._paths)
         self._picture = lru_cache(maxsize=16)(self._read)
