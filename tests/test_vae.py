@@ -20,7 +20,7 @@ def test_a_lattice_is_taken_away_and_slopes_stay() -> None:
     assert left.square().mean().sqrt() < 0.1 * lattice.square().mean().sqrt()
 
 
-def test_a_photograph_has_next_to_no_lattice() -> None:
+def test_a_photograph_hardly_changes() -> None:
     path = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     photograph = load_picture(str(path))[None, :, :600, :512]
     changed = without_lattice(photograph) - photograph

@@ -216,11 +216,15 @@ class Game(nn.Module):
             "l1": (made - pixels).abs().mean(),
             "lpips": self.lpips.compare(features, wanted).mean(),
             "features": features_error(features[-DEEP_TAPS:], wanted[-DEEP_TAPS:]),
-            "frechet": self.recent(*(x[-1].float().mean(dim=(2, 3)) for x in (features, wanted))),
             "lattice": torch.stack(
                 [(lattice(made, n) - lattice(pixels, n)).abs().mean() for n in PERIODS]
             ).sum(),
         }
+        if self.config.loss.frechet > 0:  # a decomposition of n x n numbers
+            sets = (x[-1].float().mean(dim=(2, 3)) for x in (features, wanted))
+            losses["frechet"] = self.recent(*sets)
+        else:
+            losses["frechet"] = made.new_zeros(())
         fakes, reals = ((x, F.avg_pool2d(x, 2)) for x in (made, pixels))
         verdicts, own = [], []
         for opponent, fake, real in zip(self.discriminators, fakes, reals, strict=True):
