@@ -100,6 +100,9 @@ def test_what_is_left_out_is_said(pictures: tuple[str], converted: Path, tmp_pat
     assert names(config_of(make_experiment("fig4", both)))[1:3] == named
     with pytest.raises(ValueError, match="two of 'alpha-1e-3'; rename one"):
         make_experiment("fig4", Request(pictures, str(codec), adversarial=(str(runs[0]),) * 2))
+    mixed = Request(pictures, str(codec), adversarial=(str(runs[0]), str(codec)))
+    named = ["DeepJSCC-adv, alpha-1e-3", "DeepJSCC-adv, codec"]
+    assert names(config_of(make_experiment("fig4", mixed)))[1:3] == named
     assert make_experiment("fig7", Request(pictures, str(codec))).config is None
 
 

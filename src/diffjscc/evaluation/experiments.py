@@ -226,14 +226,14 @@ def _adversarial(
         )
         return [], (why,)
     several = len(request.adversarial) > 1
-    labels = [
-        f"DeepJSCC-adv, {Path(weights).parent.name}" if several else "DeepJSCC-adv"
-        for weights in request.adversarial
+    runs = [
+        path.parent if path.name == "weights" else path for path in map(Path, request.adversarial)
     ]
+    labels = [f"DeepJSCC-adv, {run.name}" if several else "DeepJSCC-adv" for run in runs]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise ValueError(
-            "DeepJSCC-adv's weights are told apart by the folder of the run that made them, but "
+            "DeepJSCC-adv's weights are told apart by the folder of their run, but "
             f"there are two of {twice.partition(', ')[2]!r}; rename one"
         )
     return [
