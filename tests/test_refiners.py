@@ -84,6 +84,25 @@ def test_control_guidance_leads_away_from_the_prior_alone() -> None:
     torch.testing.assert_close(none, alone)
 
 
+def test_decode_noise_is_white_and_of_its_deviation() -> None:
+    initial, received, decoded = torch.rand(2, 3, 64, 64), receive([3.0, 13.0]), []
+    poor, good = bits_per_pixel(received)
+    curve = ((poor, 0.4), (good, 0.1))
+    for noisy in (False, True, True):
+        refiner = make_refiner(decode_noise=curve) if noisy else make_refiner()
+        refiner.vae.post_quant_conv.register_forward_pre_hook(lambda _, z: decoded.append(z[0]))
+        refiner.refine(initial, received, generators(1, 2))
+    smooth, grainy, again = decoded
+    torch.testing.assert_close(again, grainy, rtol=0, atol=0)
+    noise = (grainy - smooth).flatten(1) * refiner.vae.config.scaling_factor
+    tolerance = 4 / noise.shape[1] ** 0.5
+    torch.testing.assert_close(noise.mean(1), torch.zeros(2), rtol=0, atol=0.4 * tolerance)
+    torch.testing.assert_close(noise.std(1), torch.tensor([0.4, 0.1]), rtol=tolerance, atol=0)
+    assert torch.corrcoef(noise)[0, 1].abs() < tolerance
+    with pytest.raises(ValueError, match=r"decode_noise is .*; values are in \[0, 1\]"):
+        make_refiner(decode_noise=((1.0, 1.1),))
+
+
 def test_detail_that_the_vae_loses_is_given_back_by_the_links_bits() -> None:
     curve = ((0.05, 0.0), (0.1, 0.0), (0.4, 1.0))
     initial = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)

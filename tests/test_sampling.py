@@ -134,7 +134,7 @@ def test_a_late_start_keeps_more_of_the_initial_latent(name) -> None:
         ({"start": "middle"}, "sampler start is 'middle'; known: noise, initial"),
         ({"start_levels": ((5.0, 0.5), (1.0, 0.7))}, "give ascending bits per pixel"),
         ({"start_levels": ((0.0, 0.5),)}, "bits per pixel above 0"),
-        ({"start_levels": ((1.0, 1.1),)}, r"fractions are in \[0, 1\]"),
+        ({"start_levels": ((1.0, 1.1),)}, r"values are in \[0, 1\]"),
     ],
 )
 def test_wrong_sampler_settings_are_named(wrong, message) -> None:

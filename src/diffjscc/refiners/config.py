@@ -27,6 +27,11 @@ class DiffusionConfig:
         control_guidance: w of ε = ε_prior + w (ε_controlled - ε_prior): classifier-free guidance
             (Ho and Salimans, arXiv 2207.12598) with what the control module says as the condition.
             1, as in the paper, is none; any other runs the prior twice a step.
+        decode_noise: standard deviation of the noise that a sampled latent gets before it is
+            decoded, in [0, 1], where latents deviate by about 1: (bits per pixel, deviation), as
+            `detail`. For VAEs whose decoder was trained to make grain of it. Without any, a small
+            decoder paints areas of which a poor link told nothing, and whose latent cells are
+            alike, with one texture over and over.
         geometry: "reflect" pads to what the networks' strides need. "released" does as the
             released code: a short side under 512 is enlarged, and padding is black.
         tile: latent cells per side; latents of more than `tile`² cells are worked on in tiles.
@@ -38,6 +43,7 @@ class DiffusionConfig:
     detail: ByBits = ((1.0, 0.0),)
     strength: float = 1.0
     control_guidance: float = 1.0
+    decode_noise: ByBits = ((1.0, 0.0),)
     geometry: Geometry = "reflect"
     tile: int = 128
 
@@ -47,5 +53,6 @@ class DiffusionConfig:
                 known = ", ".join(get_args(kind))
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {known}")
         check_by_bits("detail", self.detail)
+        check_by_bits("decode_noise", self.decode_noise)
         if self.tile < 8:
             raise ValueError(f"tile is {self.tile} latent cells; it must be at least 8")

@@ -6,6 +6,7 @@ Initial picture → condition latent, caption, SNR → controlled sampling → p
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -169,7 +170,13 @@ class ControlledDiffusion:
             posterior,
         )
         with self.placement.holding(self.denoiser):
-            z = self._sample_all(conditions.select(rows), [levels[i] for i in rows], generator)
+            deviations = self.decode_noise(received)
+            z = self._sample_all(
+                conditions.select(rows),
+                [levels[i] for i in rows],
+                [deviations[i] for i in rows],
+                generator,
+            )
         with self.placement.holding(self.vae):
             painted = self.decode(z)
             if posterior is not None and any(parts):
@@ -203,6 +210,10 @@ class ControlledDiffusion:
     def start_levels(self, received: Received) -> list[float]:
         """Where sampling begins for each picture received; see `SamplerConfig`."""
         return start_levels(self.config.sampler, received)
+
+    def decode_noise(self, received: Received) -> list[float]:
+        """Deviation of the noise that each sampled latent gets; see `DiffusionConfig`."""
+        return [at_bits(self.config.decode_noise, bits) for bits in bits_per_pixel(received)]
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
         """SNR [B] in dB within the trained range; warns where it was not."""
@@ -290,6 +301,7 @@ class ControlledDiffusion:
         noise: NoiseSource,
         *,
         guidance_noise: NoiseSource | None = None,
+        decode_noise: Sequence[float] = (),
         begin: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -300,6 +312,8 @@ class ControlledDiffusion:
             noise: see `sampling.sample`.
             guidance_noise: where guidance samples its target, asked for each sample; `noise` is
                 asked in its place where it is None.
+            decode_noise: deviation of the noise that each latent gets at last, from `noise`; none
+                where it is empty.
             begin: how many of the time steps are left out.
             progress: see `sampling.sample`.
         """
@@ -308,7 +322,7 @@ class ControlledDiffusion:
             initial = posterior.mean
         if posterior is not None and self.config.guidance.scale > 0:
             guide = LatentGuidance(self.config.guidance, posterior, guidance_noise or noise)
-        return sample(
+        z = sample(
             lambda z, t: self.predict_noise(
                 z, t, conditions.latent, conditions.snr_db, conditions.context
             ),
@@ -320,19 +334,32 @@ class ControlledDiffusion:
             guide=guide,
             progress=progress,
         )
+        if not any(decode_noise):
+            return z
+        return z + torch.tensor(decode_noise, device=z.device)[:, None, None, None] * noise()
 
     @property
     def _needs_posterior(self) -> bool:
         return self.config.sampler.start == "initial" or self.config.guidance.scale > 0
 
     def _sample_all(
-        self, conditions: Conditions, levels: list[float], generator: Generator
+        self,
+        conditions: Conditions,
+        levels: list[float],
+        deviations: list[float],
+        generator: Generator,
     ) -> Tensor:
         """Sample pictures that begin at the same step together, the others by themselves."""
         batch, _, height, width = conditions.latent.shape
 
         def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:
-            return self.sample(conditions.select(rows), noise, begin=begin, progress=report)
+            return self.sample(
+                conditions.select(rows),
+                noise,
+                decode_noise=[deviations[i] for i in rows],
+                begin=begin,
+                progress=report,
+            )
 
         return sample_groups(
             draw,

@@ -28,12 +28,12 @@ ByBits = tuple[tuple[float, float], ...]
 
 
 def check_by_bits(name: str, curve: ByBits) -> None:
-    """Raise ValueError unless `curve` has ascending bits above 0 and fractions in [0, 1]."""
+    """Raise ValueError unless `curve` has ascending bits above 0 and values in [0, 1]."""
     bits = [bits for bits, _ in curve]
     if not bits or bits[0] <= 0 or bits != sorted(set(bits)):
         raise ValueError(f"{name} is {curve}; give ascending bits per pixel above 0")
     if not all(0 <= value <= 1 for _, value in curve):
-        raise ValueError(f"{name} is {curve}; fractions are in [0, 1]")
+        raise ValueError(f"{name} is {curve}; values are in [0, 1]")
 
 
 def at_bits(curve: ByBits, bits: float) -> float:

@@ -77,6 +77,7 @@ class Painter:
         painted = refiner.sample(
             conditions,
             gaussian(tuple(posterior.mean.shape), drawing, image.device),
+            decode_noise=refiner.decode_noise(received),
             begin=begin_index(sampler, refiner.scheduler, level),
         )
         return PictureLatents(
@@ -123,6 +124,7 @@ def settings(
         "guidance": asdict(painting.guidance),
         "strength": painting.strength,
         "control_guidance": painting.control_guidance,
+        "decode_noise": painting.decode_noise,
         "channel": config.channel.model_dump(mode="json"),
         "rate_shares": rate_shares(config, len(codec.rates)),
         "crop": config.data.crop,
