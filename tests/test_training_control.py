@@ -15,6 +15,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from huggingface_hub.errors import HTTPError
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -253,6 +254,17 @@ def test_wrong_settings_of_precompute_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         ready(toy(world, tmp_path), *override.format(world=world).split())
+
+
+def test_a_prior_of_which_the_hub_has_only_a_part_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise HTTPError("network unreachable")
+
+    monkeypatch.setattr(AutoencoderKL, "load_config", offline)
+    with pytest.raises(ValueError, match="the vae of prior 'a/b' could not be loaded: network un"):
+        load_vae("a/b")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -54,7 +55,7 @@ def _part(source: str, name: str, load: Callable[[], T]) -> T:
     """Load a part of a prior, or say which one is missing."""
     try:
         return load()
-    except (OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError) as error:  # HTTPError: of shards on the hub, offline
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"the {name} of prior {source!r} could not be loaded: {first}; give a folder with "
