@@ -77,6 +77,21 @@ def test_a_planted_regression_is_found_and_nothing_else(
     assert verdicts(found, "worse") == []
 
 
+def test_more_outages_are_a_regression(tmp_path: Path) -> None:
+    def link(lost: int) -> list[Row]:
+        rows = [toy_row(image=f"{n}", repeat=repeat) for n in range(4) for repeat in range(50)]
+        return [replace(row, outage=row.repeat < lost) for row in rows]
+
+    before = results(tmp_path / "a", link(1))
+    found = compare(before, results(tmp_path / "b", link(2)), {"outage": 0.005})
+    (one,) = found
+    assert (one.before, one.after, one.verdict) == (0.02, 0.04, "worse")
+    assert verdicts(compare(before, results(tmp_path / "c", link(1))), "worse") == []
+    told = run("compare", tmp_path / "a", tmp_path / "b")
+    assert told.exit_code == 1
+    assert "outage rate" in told.output
+
+
 def test_noise_is_no_regression(tmp_path: Path) -> None:
     """Changes of 0.5 dB either way, and systematic ones below the tolerance."""
     rng = np.random.default_rng(1)

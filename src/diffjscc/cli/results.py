@@ -97,7 +97,8 @@ def _table(differences: Sequence[Difference]) -> Table:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from diffjscc.evaluation.statistics import MERITS  # noqa: PLC0415
+    from diffjscc.evaluation.compare import FRECHET  # noqa: PLC0415
+    from diffjscc.evaluation.statistics import merit_of  # noqa: PLC0415
 
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -110,8 +111,7 @@ def _table(differences: Sequence[Difference]) -> Table:
     for name in ("before", "after", "change", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for one in differences:
-        merit = MERITS.get(one.figure.removesuffix("_initial"))
-        digits = 2 if merit is None else merit.digits
+        digits = 2 if one.figure == FRECHET else merit_of(one.figure).digits
         half = one.change.half_width
         spread = "" if half is None else f" ±{half:.{digits}f}"
         table.add_row(

@@ -10,7 +10,14 @@ from typing import Literal
 
 from diffjscc.evaluation.results import Cell, Results
 from diffjscc.evaluation.rows import CellKey, Row
-from diffjscc.evaluation.statistics import INITIAL, MERITS, Estimate, estimate, frechet_label
+from diffjscc.evaluation.statistics import (
+    INITIAL,
+    MERITS,
+    Estimate,
+    estimate,
+    frechet_label,
+    merit_of,
+)
 from diffjscc.settings import closest
 
 Verdict = Literal["better", "worse", "same"]
@@ -30,9 +37,10 @@ TOLERANCES: dict[str, float] = {
     "ms_ssim_initial": 0.002,
     "lpips_initial": 0.003,
     "niqe_initial": 0.05,
+    "outage": 0.005,
     FRECHET: 0.02,
 }
-OF_ROWS = (*MERITS, *INITIAL)
+OF_ROWS = (*MERITS, *INITIAL, "outage")
 COMPARABLE = (*OF_ROWS, FRECHET)
 
 
@@ -194,7 +202,7 @@ def _of_rows(
             after=estimate((image, after) for image, _, after in present).mean,
             change=change,
             tolerance=tolerance,
-            verdict=_verdict(change, MERITS[name.removesuffix("_initial")].higher, tolerance),
+            verdict=_verdict(change, merit_of(name).higher, tolerance),
         )
     ]
 
@@ -245,7 +253,7 @@ def _has(rows: Mapping[Sent, Row], name: str) -> bool:
 
 
 def _label(name: str) -> str:
-    label = MERITS[name.removesuffix("_initial")].label
+    label = merit_of(name).label
     return f"{label}, initial picture" if name in INITIAL else label
 
 

@@ -49,6 +49,15 @@ OUTAGE = Merit("outage rate", higher=False, digits=3)
 INITIAL = tuple(f"{name}_initial" for name in ("psnr", "ms_ssim", "lpips", "niqe"))
 
 
+def merit_of(name: str) -> Merit:
+    """Of a key of `Summary.estimates`.
+
+    Raises:
+        KeyError: it is none.
+    """
+    return {**MERITS, "outage": OUTAGE}[name.removesuffix("_initial")]
+
+
 def frechet_label(features: str) -> str:
     """What a Fréchet distance on these features may be called."""
     return "FID" if features == "inception" else f"Fréchet distance ({_network(features)})"
