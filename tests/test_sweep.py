@@ -18,14 +18,17 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 from PIL import Image
+from torch import Tensor
 
 from diffjscc.channels.choice import ChannelChoice
 from diffjscc.data.pictures import load_picture
-from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.cells import Distances
+from diffjscc.evaluation.config import SchemeChoice, SweepConfig
+from diffjscc.evaluation.distribution import FeatureFolder
 from diffjscc.evaluation.judge import Judge
 from diffjscc.evaluation.ledger import Ledger
 from diffjscc.evaluation.metrics import psnr
-from diffjscc.evaluation.plan import make_units
+from diffjscc.evaluation.plan import make_points, make_units
 from diffjscc.evaluation.protocol import Sweep
 from diffjscc.evaluation.results import (
     Results,
@@ -378,6 +381,45 @@ def test_what_is_received_at_once_changes_nothing_but_rounding(
         assert one.transmission == other.transmission
         assert one.snr_db == other.snr_db
         assert one.psnr == pytest.approx(other.psnr, abs=10 * ROUNDING_DB)
+
+
+def test_equal_pictures_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sizes = []
+
+    def counted(images: Tensor, references: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return psnr(images, references)
+
+    monkeypatch.setattr("diffjscc.evaluation.judge.psnr", counted)
+    one, other, sent = torch.rand(3, 3, 20, 30)
+    images, references = torch.stack([one, one, other, one]), torch.stack([sent] * 4)
+    levels = [figures.psnr for figures in Judge()(images, references)]
+    assert sizes == [3]
+    assert levels == psnr(images, references).tolist()
+    references[1] = other
+    assert len({figures.psnr for figures in Judge()(images, references)}) == 3
+    assert sizes == [3, 4]
+
+
+def test_equal_pictures_have_their_features_taken_once(tmp_path: Path) -> None:
+    looks = []
+
+    class Means(torch.nn.Module):
+        name = "means"
+
+        def forward(self, patches: Tensor) -> Tensor:
+            looks.append(len(patches))
+            return patches.mean((2, 3))
+
+    config = SweepConfig(pictures=("a",), schemes=(SchemeChoice(kind="deepjscc"),))
+    (point,) = make_points(config)
+    distances = Distances([Means()], tmp_path, 0, torch.device("cpu"))
+    one, other = torch.rand(2, 3, 256, 384)
+    for repeat, final in enumerate((one, one, other, one)):
+        distances.add(point, 0, repeat, final, one)
+    assert looks == [2, 2, 2, 2]  # the original and three of the four
+    (folder,) = (tmp_path / "means").glob("0")
+    assert FeatureFolder(folder).count == 8
 
 
 def test_a_crop_is_the_middle(pictures: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Distances:
         self, nets: Sequence[FeatureNet], folder: Path, seed: int, device: torch.device
     ) -> None:
         self.nets, self.folder, self.seed, self.device = nets, folder, seed, device
+        self._latest: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, point: Point, index: int, repeat: int, final: Tensor, original: Tensor) -> None:
         """A transmission's final picture [3, H, W], and the original unless it is there."""
@@ -37,7 +38,11 @@ class Distances:
             originals = self._features(net)
             if f"{index}" not in originals:
                 originals.write(f"{index}", self._extract(net, original))
-            self._features(net, point).write(f"{index}-{repeat}", self._extract(net, final))
+            # Digital links deliver the same picture time after time.
+            latest = self._latest.get(net.name)
+            if latest is None or not torch.equal(latest[0], final):
+                self._latest[net.name] = latest = final, self._extract(net, final)
+            self._features(net, point).write(f"{index}-{repeat}", latest[1])
 
     def measure(self, point: Point) -> list[Cell]:
         """Distances of a cell, a network each."""

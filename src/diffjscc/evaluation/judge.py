@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
+import torch
 from torch import Tensor
 
 from diffjscc.evaluation.lpips import LPIPS
@@ -26,7 +28,20 @@ class Judge:
     pristine: Pristine | None = None
 
     def __call__(self, images: Tensor, references: Tensor) -> list[Figures]:
-        """Figures of each of 8-bit levels [B, 3, H, W] against references of that shape."""
+        """Figures of each of 8-bit levels [B, 3, H, W] against references of that shape.
+
+        Pictures that equal the one before them, as those of digital links do, are measured once.
+        """
+        fresh = [
+            i == 0
+            or not torch.equal(images[i], images[i - 1])
+            or not torch.equal(references[i], references[i - 1])
+            for i in range(len(images))
+        ]
+        measured = self._measure(images[fresh], references[fresh])
+        return [measured[number - 1] for number in accumulate(fresh)]
+
+    def _measure(self, images: Tensor, references: Tensor) -> list[Figures]:
         distances = None if self.lpips is None else self.lpips(images, references)
         naturalness = None if self.pristine is None else niqe(images, self.pristine)
         similarities = ms_ssim(images, references)
