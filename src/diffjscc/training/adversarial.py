@@ -34,7 +34,7 @@ from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, 
 from diffjscc.training.frozen import load_lpips
 from diffjscc.training.jscc import TrainingLevels, conditions, distortion, rate_shares, sent_rates
 from diffjscc.training.link import deliver
-from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at
+from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at, leave
 from diffjscc.training.pictures import open_pictures
 
 
@@ -235,5 +235,5 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
         log.close()
         with Swapped(networks, run.averaged.state):
             save_codec(codec, output / "weights")
-    accelerator.end_training()
+    leave(accelerator)
     return output / "weights"

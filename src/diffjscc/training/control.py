@@ -41,7 +41,7 @@ from diffjscc.training.config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import load_lpips, load_prior, take_over
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
+from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at, leave
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import chosen_rates, settings
@@ -287,5 +287,5 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
         with Swapped(control, run.averaged.state):
             save_codec(codec, output / "weights")
             save_refiner(refiner, output / "weights", torch.float32)
-    accelerator.end_training()
+    leave(accelerator)
     return output / "weights"

@@ -41,7 +41,7 @@ from diffjscc.training.control import Panels
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.jscc import sent_rates
-from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at
+from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at, leave
 from diffjscc.training.painted import PaintedBatches, paint
 from diffjscc.training.pictures import open_pictures
 
@@ -345,5 +345,5 @@ def train(config: DecoderConfig, output: Path) -> Path:
         with Swapped(networks, run.averaged.state):
             save_codec(codec, output / "weights")
             save_refiner(refiner, output / "weights", torch.float32)
-    accelerator.end_training()
+    leave(accelerator)
     return output / "weights"

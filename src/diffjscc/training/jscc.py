@@ -37,6 +37,7 @@ from diffjscc.training.loop import (
     Run,
     Swapped,
     learning_rate_at,
+    leave,
 )
 from diffjscc.training.pictures import open_pictures
 
@@ -210,5 +211,5 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
         log.close()
         with Swapped(codec, run.averaged.state):
             save_codec(codec, output / "weights")
-    accelerator.end_training()
+    leave(accelerator)
     return output / "weights"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -283,6 +285,18 @@ class Log:
     def close(self) -> None:
         """Flush what is pending."""
         self.board.close()
+
+
+def leave(accelerator: Accelerator) -> None:
+    """End a training; of several processes each leaves by itself.
+
+    Gloo's thread takes Python's lock to let go of the last sums that processes exchanged, and torch
+    holds that lock while it waits for the thread. Right after an iteration the one may wait for the
+    other for ever; asleep, this thread lends the lock.
+    """
+    if accelerator.num_processes > 1:
+        time.sleep(0.5)
+    accelerator.end_training()
 
 
 def _step(line: str) -> float:

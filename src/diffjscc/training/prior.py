@@ -36,7 +36,7 @@ from diffjscc.settings import as_yaml
 from diffjscc.training.config import PriorConfig, UNetArchitecture
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
 from diffjscc.training.latents import EpochOrder, LatentFolder, PictureLatents
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
+from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at, leave
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import TILE, fill, fitted
@@ -220,7 +220,7 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
         log.close()
         with Swapped(unet, run.averaged.state):
             save_prior(unet, vae, output / "weights")
-    accelerator.end_training()
+    leave(accelerator)
     return output / "weights"
 
 

@@ -28,7 +28,7 @@ from diffjscc.settings import as_yaml
 from diffjscc.training.config import VAEConfig, VAELossConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.frozen import take_over
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at
+from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at, leave
 from diffjscc.training.pictures import open_pictures
 
 TILE = DiffusionConfig().tile
@@ -184,5 +184,5 @@ def train(config: VAEConfig, output: Path, init: str | None = None) -> Path:
         weights.mkdir(exist_ok=True)
         with Swapped(networks, run.averaged.state):
             save_network(Network("vae", vae), weights, torch.float32)
-    accelerator.end_training()
+    leave(accelerator)
     return weights
