@@ -1,0 +1,106 @@
+"""How far the map of disagreement can be trusted: what evaluation/uncertainty.py says of it.
+
+    python benchmarks/uncertainty.py KODAK_FOLDER [--weights compact] [--start noise] -o OUT.json
+
+8 pictures painted from one transmission at 1 dB, of every picture and at every rate given. Per
+picture, then averaged over pictures:
+
+    deviation       rms of the map over the pixels, in 8-bit levels
+    error           rms of the samples' mean minus the original, in 8-bit levels
+    calibration     deviation²·(1 + 1/N) / error²; 1 for samples of the true posterior
+    correlation     of the map with the first sample's error, pixel by pixel
+    smoothed        the same, both under a Gaussian of σ = 8 pixels
+    contrast        as smoothed, with the first sample's local deviation in place of the map
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from scipy.ndimage import gaussian_filter
+
+from diffjscc import AWGN, DiffJSCC
+from diffjscc.data.pictures import find_pictures, load_picture, quantise
+from diffjscc.evaluation.uncertainty import disagreement
+from diffjscc.models.pretrained import find_weights, weights_hash
+from diffjscc.painting import PaintingOptions, load_scheme
+from diffjscc.transmission import Picture, sampling_refiner
+
+SNR_DB = 1.0
+SAMPLES = 8
+SIGMA = 8.0  # pixels
+
+Map = NDArray[np.float32]
+
+
+def correlation(one: Map, other: Map) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def smooth(values: Map) -> Map:
+    return np.asarray(gaussian_filter(values, SIGMA))
+
+
+def figures(samples: torch.Tensor, original: torch.Tensor) -> dict[str, float]:
+    """Of pictures [N, 3, H, W] painted from one transmission of an original [3, H, W]."""
+    spread = disagreement(samples)
+    error = (samples.mean(dim=0) - original).square().mean().sqrt().item()
+    deviation = spread.square().mean().sqrt().item()
+    map_ = spread.numpy()
+    wrong = (samples[0] - original).square().mean(dim=0).sqrt().numpy()
+    grey = samples[0].mean(dim=0).numpy()
+    contrast = np.sqrt(np.maximum(smooth(grey**2) - smooth(grey) ** 2, 0))
+    return {
+        "deviation": 255 * deviation,
+        "error": 255 * error,
+        "calibration": deviation**2 * (1 + 1 / len(samples)) / error**2,
+        "correlation": correlation(map_, wrong),
+        "smoothed": correlation(smooth(map_), smooth(wrong)),
+        "contrast": correlation(contrast, smooth(wrong)),
+    }
+
+
+@torch.no_grad()
+def paint(scheme: DiffJSCC, picture: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, 3, H, W] from one transmission of a picture [3, H, W]."""
+    refiner = sampling_refiner(scheme)
+    if refiner is None:
+        raise SystemExit("these weights have no diffusion receiver that draws samples")
+    generators = [Picture("", picture).generator(0, 0)]
+    received = scheme.send(picture[None], AWGN(SNR_DB), generators)
+    initial = scheme.codec.decode(received)
+    drawn = [refiner.draw(initial, received, 1, generators).image for _ in range(SAMPLES)]
+    return quantise(torch.cat(drawn))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kodak", nargs="+")
+    parser.add_argument("--weights", default="compact")
+    parser.add_argument("--rates", nargs="+", default=["1/128", "1/16"])
+    parser.add_argument("--start", choices=("initial", "noise"), help="of sampling")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    paths = find_pictures(arguments.kodak)
+    options = PaintingOptions(start=arguments.start)
+    rows = []
+    for rate in arguments.rates:
+        scheme = load_scheme(arguments.weights, rate, "diffusion", options, device="cpu")
+        found = []
+        for path in track(paths, description=f"R = {rate}"):
+            picture = load_picture(path)
+            found.append(figures(paint(scheme, picture), picture))
+        means = {name: round(float(np.mean([f[name] for f in found])), 3) for name in found[0]}
+        rows.append({"rate": rate, "start": arguments.start, "pictures": len(paths), **means})
+    result = {"weights": weights_hash(find_weights(arguments.weights)), "rows": rows}
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
