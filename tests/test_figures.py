@@ -76,6 +76,19 @@ def test_bands_are_the_intervals(tmp_path: Path) -> None:
             assert {(snr_db, round(psnr.low, 6)), (snr_db, round(psnr.high, 6))} <= corners
 
 
+def test_schemes_that_cannot_send_take_no_colour(tmp_path: Path) -> None:
+    summaries = summarise([read_results(toy_results(tmp_path))])
+    unsent = [
+        replace(summary, absent=1) if summary.scheme == "deepjscc" else summary
+        for summary in summaries
+    ]
+    colours = {}
+    for name, cells in (("all", summaries), ("fewer", unsent)):
+        ax = panel(dict(make_plots(cells, None))["over-rate-4dB"], "PSNR / dB")
+        colours[name] = {str(line.get_label()): line.get_color() for line in ax.get_lines()}
+    assert colours["fewer"]["diffjscc"] == colours["all"]["deepjscc"]
+
+
 def test_axes_say_what_they_show(tmp_path: Path) -> None:
     _, plots = toy(tmp_path)
     figure = plots["over-rate-1dB"]

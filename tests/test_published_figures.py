@@ -1,22 +1,34 @@
 """The figures that README and docs publish are those of the rows in results/."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from diffjscc.evaluation.figures import PAPER_SHEETS
 from diffjscc.evaluation.results import read_results
 from diffjscc.evaluation.statistics import Summary, summarise
 from diffjscc.models.pretrained import find_weights, weights_hash
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "compact-kodak"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 RATES = ("1/128", "1/64", "1/32", "1/16")
+PICTURES = 24
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/*/setup.json"))
 
 
+def summaries(name: str) -> list[Summary]:
+    """Of a folder of results, in its order."""
+    return summarise([read_results(RESULTS / name)])
+
+
 def told(summary: Summary) -> str:
-    """As the README's table has them."""
+    """As tables have a cell's figures."""
+    if summary.absent:
+        return f"{PICTURES - summary.absent} of {PICTURES} pictures fit | | | |"
     psnr, ms_ssim, lpips, niqe = (
         summary.estimates[name].mean for name in ("psnr", "ms_ssim", "lpips", "niqe")
     )
@@ -24,28 +36,55 @@ def told(summary: Summary) -> str:
     return f"{psnr:.2f} | {ms_ssim:.3f} | {lpips:.3f} | {niqe:.1f} | {distance:.0f}"
 
 
+def gains(cells: Iterable[Summary]) -> list[str]:
+    """What the receiver changes at 1 dB, as the paper puts it."""
+    at = {cell.scheme: cell for cell in cells if cell.nominal_snr_db == 1}
+    before, after = at["deepjscc"], at["diffjscc"]
+
+    def mean(cell: Summary, name: str) -> float:
+        return cell.estimates[name].mean
+
+    lpips = mean(after, "lpips") / mean(before, "lpips") - 1
+    distance = after.distances["squeezenet"].frechet / before.distances["squeezenet"].frechet - 1
+    psnr, ms_ssim = (mean(after, name) - mean(before, name) for name in ("psnr", "ms_ssim"))
+    return [f"{lpips:.0%}", f"{distance:.0%}", f"{psnr:.2f} dB", f"{ms_ssim:.3f}"]
+
+
 def test_the_table_of_the_readme() -> None:
-    fig3 = read_results(ROOT / "results" / "compact-kodak" / "fig3")
-    at = {summary.cell: summary for summary in summarise([fig3])}
+    at = {summary.cell: summary for summary in summaries("fig3")}
     for rate in RATES:
         for scheme, called in (("deepjscc", "codec alone"), ("diffjscc", "with receiver")):
             summary = at[scheme, "awgn", rate, 1.0]
-            assert summary.estimates["psnr"].transmissions == 5 * 24
+            assert summary.estimates["psnr"].transmissions == 5 * PICTURES
             assert f"| {rate} | {called} | {told(summary)} |" in README
+
+
+def test_the_gains_beside_the_papers() -> None:
+    stated = ("about -40 %", "about -60 %", "-1.5 dB", "-0.06")
+    for paper, here in zip(stated, gains(summaries("fig4")), strict=True):
+        assert f"| {paper} | {here.replace('%', ' %')} |" in PAPER
+
+
+def test_the_rivals_table() -> None:
+    for cell in summaries("fig4"):
+        if cell.nominal_snr_db in (1, 13):
+            assert f"| {cell.scheme} | {cell.nominal_snr_db:g} dB | {told(cell)} |" in PAPER
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_results_are_of_the_bundled_weights(folder: Path) -> None:
     setup = json.loads((folder / "setup.json").read_text())
     bundled = find_weights("compact")
-    whole = f"compact@{weights_hash(bundled)}"
-    codec = f"compact@{weights_hash(bundled, ['codec'])}"
-    known = {"deepjscc": codec, "diffjscc": whole}
-    ours = {name: weights for name, weights in setup["weights"].items() if name in known}
-    assert ours == {name: known[name] for name in ours}
-    figures = folder / "figures"
-    assert list(figures.glob("*.svg"))
-    assert {path.stem for path in figures.glob("*.svg")} == {
-        path.stem for path in figures.glob("*.png")
+    uses = (None, ["codec"], ["codec", "unet", "vae"])  # the receiver, the codec alone, DDNM
+    known = {f"compact@{weights_hash(bundled, components)}" for components in uses}
+    ours = {weights for weights in setup["weights"].values() if weights.startswith("compact@")}
+    assert ours
+    assert ours <= known
+    drawn = {
+        kind: {path.stem for path in folder.glob(f"figures/*.{kind}")}
+        for kind in ("svg", "png", "jpg")
     }
+    # Sheets of pictures are made smaller, and the pictures themselves left out.
+    assert drawn["jpg"] if folder.name in PAPER_SHEETS else drawn["svg"]
+    assert drawn["svg"] == drawn["png"]
     assert f"`{folder.parent.name}/{folder.name}`" in (ROOT / "results/README.md").read_text()

@@ -140,7 +140,8 @@ def _plots_over(
         condition = Condition(summary.channel, rate, snr_db)
         conditions.setdefault(condition, []).append(summary)
     labels = _labels(axis, summaries)
-    styles = {label: number for number, label in enumerate(dict.fromkeys(labels.values()))}
+    drawn = dict.fromkeys(labels[summary.cell] for summary in summaries if not summary.absent)
+    styles = {label: number for number, label in enumerate(drawn)}
     places = [_place(axis, summary) for summary in summaries if axis != "steps" or summary.steps]
     ends = min(places), max(places)
     for condition, found in conditions.items():
