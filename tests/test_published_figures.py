@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "compact-kodak"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 RATES = ("1/128", "1/64", "1/32", "1/16")
 PICTURES = 24
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/*/setup.json"))
@@ -34,6 +36,18 @@ def told(summary: Summary) -> str:
     )
     distance = summary.distances["squeezenet"].frechet
     return f"{psnr:.2f} | {ms_ssim:.3f} | {lpips:.3f} | {niqe:.1f} | {distance:.0f}"
+
+
+def over_steps(cells: Iterable[Summary]) -> list[str]:
+    """A row per sampler: LPIPS and Fréchet distance, from few steps to many."""
+    rows = []
+    for name, own in groupby(cells, lambda cell: cell.scheme.rpartition(", ")[0]):
+        values = [
+            f"{cell.estimates['lpips'].mean:.3f} / {cell.distances['squeezenet'].frechet:.0f}"
+            for cell in sorted(own, key=lambda cell: cell.steps or 0)
+        ]
+        rows.append(f"| {name} | {' | '.join(values)} |")
+    return rows
 
 
 def gains(cells: Iterable[Summary]) -> list[str]:
@@ -69,6 +83,11 @@ def test_the_rivals_table() -> None:
     for cell in summaries("fig4"):
         if cell.nominal_snr_db in (1, 13):
             assert f"| {cell.scheme} | {cell.nominal_snr_db:g} dB | {told(cell)} |" in PAPER
+
+
+def test_the_table_of_steps() -> None:
+    for row in over_steps(summaries("steps")):
+        assert row in TRAINING
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
