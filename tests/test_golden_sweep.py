@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 
 from diffjscc.evaluation.compare import compare
 from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.experiments import SHEETS
 from diffjscc.evaluation.protocol import Sweep
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.rows import Row
@@ -89,11 +90,15 @@ PUBLISHED = GOLDEN.parents[1] / "results" / "compact-kodak"
 def test_published_results_are_whole(sweep: str) -> None:
     """Every picture was sent at every point, or it is said why not; whole cells have distances."""
     published = read_results(PUBLISHED / sweep)
-    repeats = published.setup.sweep["repeats"]
-    assert len(published.setup.pictures) == 24
+    settings, pictures = published.setup.sweep, len(published.setup.pictures)
+    assert pictures == SHEETS.get(sweep, 24)
     sent = Counter(row.cell for row in published.rows)
     missing = Counter(absent.cell for absent in published.absent)
     for cell in sent.keys() | missing.keys():
-        assert sent[cell] == (24 - missing[cell]) * repeats, cell
+        assert sent[cell] == (pictures - missing[cell]) * settings["repeats"], cell
+    if sweep in SHEETS:
+        assert not published.cells
+        return
+    patches = 15 if settings["crop"] is None else 4  # 384 pixels a side
     assert {cell.key for cell in published.cells} == sent.keys() - missing.keys()
-    assert {cell.patches for cell in published.cells} == {24 * 15 * repeats}
+    assert {cell.patches for cell in published.cells} == {pictures * patches * settings["repeats"]}
