@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 
-from diffjscc import AWGN, DiffJSCC
-from diffjscc.data.pictures import find_pictures, load_picture, quantise
+from diffjscc.channels.choice import ChannelChoice
+from diffjscc.data.pictures import find_pictures, load_picture
+from diffjscc.evaluation.judge import Judge
 from diffjscc.evaluation.uncertainty import disagreement
 from diffjscc.models.pretrained import find_weights, weights_hash
 from diffjscc.painting import PaintingOptions, load_scheme
-from diffjscc.transmission import Picture, sampling_refiner
+from diffjscc.transmission import Link, Picture
 
 SNR_DB = 1.0
 SAMPLES = 8
@@ -54,6 +55,7 @@ def figures(samples: torch.Tensor, original: torch.Tensor) -> dict[str, float]:
     deviation = spread.square().mean().sqrt().item()
     map_ = spread.numpy()
     wrong = (samples[0] - original).square().mean(dim=0).sqrt().numpy()
+    smooth_wrong = smooth(wrong)
     grey = samples[0].mean(dim=0).numpy()
     contrast = np.sqrt(np.maximum(smooth(grey**2) - smooth(grey) ** 2, 0))
     return {
@@ -61,22 +63,9 @@ def figures(samples: torch.Tensor, original: torch.Tensor) -> dict[str, float]:
         "error": 255 * error,
         "calibration": deviation**2 * (1 + 1 / len(samples)) / error**2,
         "correlation": correlation(map_, wrong),
-        "smoothed": correlation(smooth(map_), smooth(wrong)),
-        "contrast": correlation(contrast, smooth(wrong)),
+        "smoothed": correlation(smooth(map_), smooth_wrong),
+        "contrast": correlation(contrast, smooth_wrong),
     }
-
-
-@torch.no_grad()
-def paint(scheme: DiffJSCC, picture: torch.Tensor) -> torch.Tensor:
-    """Pictures [N, 3, H, W] from one transmission of a picture [3, H, W]."""
-    refiner = sampling_refiner(scheme)
-    if refiner is None:
-        raise SystemExit("these weights have no diffusion receiver that draws samples")
-    generators = [Picture("", picture).generator(0, 0)]
-    received = scheme.send(picture[None], AWGN(SNR_DB), generators)
-    initial = scheme.codec.decode(received)
-    drawn = [refiner.draw(initial, received, 1, generators).image for _ in range(SAMPLES)]
-    return quantise(torch.cat(drawn))
 
 
 def main() -> None:
@@ -87,15 +76,16 @@ def main() -> None:
     parser.add_argument("--start", choices=("initial", "noise"), help="of sampling")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    paths = find_pictures(arguments.kodak)
+    paths, cpu = find_pictures(arguments.kodak), torch.device("cpu")
     options = PaintingOptions(start=arguments.start)
     rows = []
     for rate in arguments.rates:
         scheme = load_scheme(arguments.weights, rate, "diffusion", options, device="cpu")
+        link = Link("diffjscc", scheme, "", ChannelChoice(), SNR_DB, 0, Judge(), cpu)
         found = []
         for path in track(paths, description=f"R = {rate}"):
             picture = load_picture(path)
-            found.append(figures(paint(scheme, picture), picture))
+            found.append(figures(link.samples(Picture("", picture), 0, SAMPLES), picture))
         means = {name: round(float(np.mean([f[name] for f in found])), 3) for name in found[0]}
         rows.append({"rate": rate, "start": arguments.start, "pictures": len(paths), **means})
     result = {"weights": weights_hash(find_weights(arguments.weights)), "rows": rows}

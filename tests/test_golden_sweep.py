@@ -4,7 +4,6 @@ After a change that is meant to change figures, such as new weights, make them a
 says, look at what `diffjscc compare` says of it, and commit both.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +14,6 @@ from accelerate.state import AcceleratorState
 
 from diffjscc.evaluation.compare import compare
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.experiments import SHEETS
 from diffjscc.evaluation.protocol import Sweep
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.rows import Row
@@ -81,24 +79,3 @@ def test_distances_are_the_golden_ones(results: tuple[Results, Results]) -> None
 
 def test_compare_finds_no_regression(results: tuple[Results, Results]) -> None:
     assert not [difference for difference in compare(*results) if difference.verdict == "worse"]
-
-
-PUBLISHED = GOLDEN.parents[1] / "results" / "compact-kodak"
-
-
-@pytest.mark.parametrize("sweep", sorted(path.name for path in PUBLISHED.iterdir()))
-def test_published_results_are_whole(sweep: str) -> None:
-    """Every picture was sent at every point, or it is said why not; whole cells have distances."""
-    published = read_results(PUBLISHED / sweep)
-    settings, pictures = published.setup.sweep, len(published.setup.pictures)
-    assert pictures == SHEETS.get(sweep, 24)
-    sent = Counter(row.cell for row in published.rows)
-    missing = Counter(absent.cell for absent in published.absent)
-    for cell in sent.keys() | missing.keys():
-        assert sent[cell] == (pictures - missing[cell]) * settings["repeats"], cell
-    if sweep in SHEETS:
-        assert not published.cells
-        return
-    patches = 15 if settings["crop"] is None else 4  # 384 pixels a side
-    assert {cell.key for cell in published.cells} == sent.keys() - missing.keys()
-    assert {cell.patches for cell in published.cells} == {pictures * patches * settings["repeats"]}

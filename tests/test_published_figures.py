@@ -1,13 +1,15 @@
 """The figures that README and docs publish are those of the rows in results/."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from diffjscc.evaluation.figures import PAPER_SHEETS
+from diffjscc.evaluation.config import SchemeChoice
+from diffjscc.evaluation.experiments import SHEETS
 from diffjscc.evaluation.results import read_results
 from diffjscc.evaluation.statistics import Summary, summarise
 from diffjscc.models.pretrained import find_weights, weights_hash
@@ -90,20 +92,46 @@ def test_the_table_of_steps() -> None:
         assert row in TRAINING
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+@every_folder
+def test_published_results_are_whole(folder: Path) -> None:
+    """Every picture was sent at every point, or it is said why not; whole cells have distances."""
+    published = read_results(folder)
+    settings, pictures = published.setup.sweep, len(published.setup.pictures)
+    assert pictures == SHEETS.get(folder.name, PICTURES)
+    sent = Counter(row.cell for row in published.rows)
+    missing = Counter(absent.cell for absent in published.absent)
+    for cell in sent.keys() | missing.keys():
+        assert sent[cell] == (pictures - missing[cell]) * settings["repeats"], cell
+    if folder.name in SHEETS:
+        assert not published.cells
+        return
+    patches = 15 if settings["crop"] is None else 4  # 384 pixels a side
+    assert {cell.key for cell in published.cells} == sent.keys() - missing.keys()
+    assert {cell.patches for cell in published.cells} == {pictures * patches * settings["repeats"]}
+
+
+@every_folder
 def test_results_are_of_the_bundled_weights(folder: Path) -> None:
     setup = json.loads((folder / "setup.json").read_text())
     bundled = find_weights("compact")
-    uses = (None, ["codec"], ["codec", "unet", "vae"])  # the receiver, the codec alone, DDNM
-    known = {f"compact@{weights_hash(bundled, components)}" for components in uses}
-    ours = {weights for weights in setup["weights"].values() if weights.startswith("compact@")}
+    uses = {"diffjscc": None, "deepjscc": ["codec"], "ddnm": ["codec", "unet", "vae"]}
+    ours = [
+        choice
+        for choice in map(SchemeChoice.model_validate, setup["sweep"]["schemes"])
+        if choice.kind in uses and choice.weights == "compact"
+    ]
     assert ours
-    assert ours <= known
+    for choice in ours:
+        expected = f"compact@{weights_hash(bundled, uses[choice.kind])}"
+        assert setup["weights"][choice.name] == expected, choice.name
     drawn = {
         kind: {path.stem for path in folder.glob(f"figures/*.{kind}")}
         for kind in ("svg", "png", "jpg")
     }
     # Sheets of pictures are made smaller, and the pictures themselves left out.
-    assert drawn["jpg"] if folder.name in PAPER_SHEETS else drawn["svg"]
+    assert drawn["jpg"] if folder.name in SHEETS else drawn["svg"]
     assert drawn["svg"] == drawn["png"]
     assert f"`{folder.parent.name}/{folder.name}`" in (ROOT / "results/README.md").read_text()
