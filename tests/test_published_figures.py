@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,12 @@ def told(summary: Summary) -> str:
     )
     distance = summary.distances["squeezenet"].frechet
     return f"{psnr:.2f} | {ms_ssim:.3f} | {lpips:.3f} | {niqe:.1f} | {distance:.0f}"
+
+
+def in_short(summary: Summary) -> str:
+    """PSNR, LPIPS and Fréchet distance, where a table has little room."""
+    psnr, lpips = (summary.estimates[name].mean for name in ("psnr", "lpips"))
+    return f"{psnr:.2f} / {lpips:.3f} / {summary.distances['squeezenet'].frechet:.0f}"
 
 
 def over_steps(cells: Iterable[Summary]) -> list[str]:
@@ -87,9 +93,33 @@ def test_the_rivals_table() -> None:
             assert f"| {cell.scheme} | {cell.nominal_snr_db:g} dB | {told(cell)} |" in PAPER
 
 
-def test_the_table_of_steps() -> None:
+def test_the_receiver_gains_at_every_rate_and_snr() -> None:
+    points = {}
+    for name in ("fig3", "fig4", "grid"):
+        for cell in summaries(name):
+            points[cell.scheme, cell.nominal_rate, cell.nominal_snr_db] = cell
+    for rate, snr_db in product(RATES, (1, 4, 7, 10, 13)):
+        before, after = points["deepjscc", rate, snr_db], points["diffjscc", rate, snr_db]
+        for name in ("lpips", "niqe"):
+            assert after.estimates[name].mean < before.estimates[name].mean
+        assert after.distances["squeezenet"].frechet < before.distances["squeezenet"].frechet
+        if snr_db > 1 and rate != "1/128":
+            row = f"| {rate}, {snr_db} dB | {in_short(before)} | {in_short(after)} |"
+            assert row in TRAINING
+
+
+def test_what_the_control_module_is_told() -> None:
+    for cell in summaries("fig6"):
+        assert f"| {cell.scheme} | {cell.nominal_snr_db:g} dB | {told(cell)} |" in PAPER
+
+
+def test_the_tables_of_steps() -> None:
     for row in over_steps(summaries("steps")):
         assert row in TRAINING
+    cells = summaries("fig7")
+    for snr_db in (1, 7, 13):
+        for row in over_steps(cell for cell in cells if cell.nominal_snr_db == snr_db):
+            assert row in PAPER
 
 
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -115,18 +145,25 @@ def test_published_results_are_whole(folder: Path) -> None:
 
 @every_folder
 def test_results_are_of_the_bundled_weights(folder: Path) -> None:
-    setup = json.loads((folder / "setup.json").read_text())
+    """To the byte; the receiver samples as they say where a sweep does not say otherwise."""
+    published = read_results(folder)
     bundled = find_weights("compact")
     uses = {"diffjscc": None, "deepjscc": ["codec"], "ddnm": ["codec", "unet", "vae"]}
     ours = [
         choice
-        for choice in map(SchemeChoice.model_validate, setup["sweep"]["schemes"])
+        for choice in map(SchemeChoice.model_validate, published.setup.sweep["schemes"])
         if choice.kind in uses and choice.weights == "compact"
     ]
     assert ours
+    default = json.loads((bundled / "refiner.json").read_text())["sampler"]
     for choice in ours:
         expected = f"compact@{weights_hash(bundled, uses[choice.kind])}"
-        assert setup["weights"][choice.name] == expected, choice.name
+        assert published.setup.weights[choice.name] == expected, choice.name
+        if choice.kind == "diffjscc":
+            painting = choice.painting
+            sampler = (painting.sampler or default["name"], painting.steps or default["steps"])
+            rows = [row for row in published.rows if row.scheme == choice.name]
+            assert {(row.sampler, row.steps) for row in rows} == {sampler}, choice.name
     drawn = {
         kind: {path.stem for path in folder.glob(f"figures/*.{kind}")}
         for kind in ("svg", "png", "jpg")

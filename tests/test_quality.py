@@ -71,7 +71,7 @@ def test_the_bundle_is_small_and_complete() -> None:
 
 def test_golden_receiver_gains_where_the_link_is_poor() -> None:
     """What was measured on all 24 pictures; LPIPS was also a loss of the decoder's training."""
-    for rate, gain, loss_db in (("1/128", 0.44, 1.0), ("1/16", 0.13, 1.3)):
+    for rate, gain, loss_db in (("1/128", 0.44, 1.1), ("1/16", 0.15, 1.3)):
         rows = [row for row in GOLDEN_RECEIVER["rows"] if row["rate"] == rate]
         assert len(rows) == 24
         keys = ("lpips", "lpips_initial", "psnr", "psnr_initial")
