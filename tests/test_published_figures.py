@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from itertools import groupby, product
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from diffjscc.evaluation.config import SchemeChoice
 from diffjscc.evaluation.experiments import SHEETS
-from diffjscc.evaluation.results import read_results
+from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import Summary, summarise
 from diffjscc.models.pretrained import find_weights, weights_hash
 
@@ -24,9 +25,26 @@ PICTURES = 24
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/*/setup.json"))
 
 
+@cache
+def read(folder: Path) -> Results:
+    """Once: the larger folders take seconds."""
+    return read_results(folder)
+
+
+@cache
 def summaries(name: str) -> list[Summary]:
     """Of a folder of results, in its order."""
-    return summarise([read_results(RESULTS / name)])
+    return summarise([read(RESULTS / name)])
+
+
+def mean(summary: Summary, name: str) -> float:
+    """Of a figure of merit over the pictures."""
+    return summary.estimates[name].mean
+
+
+def frechet(summary: Summary) -> float:
+    """The distance on SqueezeNet's features."""
+    return summary.distances["squeezenet"].frechet
 
 
 def told(summary: Summary) -> str:
@@ -34,26 +52,21 @@ def told(summary: Summary) -> str:
     if summary.absent:
         return f"{PICTURES - summary.absent} of {PICTURES} pictures fit | | | |"
     psnr, ms_ssim, lpips, niqe = (
-        summary.estimates[name].mean for name in ("psnr", "ms_ssim", "lpips", "niqe")
+        mean(summary, name) for name in ("psnr", "ms_ssim", "lpips", "niqe")
     )
-    distance = summary.distances["squeezenet"].frechet
-    return f"{psnr:.2f} | {ms_ssim:.3f} | {lpips:.3f} | {niqe:.1f} | {distance:.0f}"
+    return f"{psnr:.2f} | {ms_ssim:.3f} | {lpips:.3f} | {niqe:.1f} | {frechet(summary):.0f}"
 
 
 def in_short(summary: Summary) -> str:
-    """PSNR, LPIPS and Fréchet distance, where a table has little room."""
-    psnr, lpips = (summary.estimates[name].mean for name in ("psnr", "lpips"))
-    return f"{psnr:.2f} / {lpips:.3f} / {summary.distances['squeezenet'].frechet:.0f}"
+    """LPIPS and Fréchet distance, where a table has little room."""
+    return f"{mean(summary, 'lpips'):.3f} / {frechet(summary):.0f}"
 
 
 def over_steps(cells: Iterable[Summary]) -> list[str]:
     """A row per sampler: LPIPS and Fréchet distance, from few steps to many."""
     rows = []
     for name, own in groupby(cells, lambda cell: cell.scheme.rpartition(", ")[0]):
-        values = [
-            f"{cell.estimates['lpips'].mean:.3f} / {cell.distances['squeezenet'].frechet:.0f}"
-            for cell in sorted(own, key=lambda cell: cell.steps or 0)
-        ]
+        values = [in_short(cell) for cell in sorted(own, key=lambda cell: cell.steps or 0)]
         rows.append(f"| {name} | {' | '.join(values)} |")
     return rows
 
@@ -62,12 +75,8 @@ def gains(cells: Iterable[Summary]) -> list[str]:
     """What the receiver changes at 1 dB, as the paper puts it."""
     at = {cell.scheme: cell for cell in cells if cell.nominal_snr_db == 1}
     before, after = at["deepjscc"], at["diffjscc"]
-
-    def mean(cell: Summary, name: str) -> float:
-        return cell.estimates[name].mean
-
     lpips = mean(after, "lpips") / mean(before, "lpips") - 1
-    distance = after.distances["squeezenet"].frechet / before.distances["squeezenet"].frechet - 1
+    distance = frechet(after) / frechet(before) - 1
     psnr, ms_ssim = (mean(after, name) - mean(before, name) for name in ("psnr", "ms_ssim"))
     return [f"{lpips:.0%}", f"{distance:.0%}", f"{psnr:.2f} dB", f"{ms_ssim:.3f}"]
 
@@ -101,11 +110,11 @@ def test_the_receiver_gains_at_every_rate_and_snr() -> None:
     for rate, snr_db in product(RATES, (1, 4, 7, 10, 13)):
         before, after = points["deepjscc", rate, snr_db], points["diffjscc", rate, snr_db]
         for name in ("lpips", "niqe"):
-            assert after.estimates[name].mean < before.estimates[name].mean
-        assert after.distances["squeezenet"].frechet < before.distances["squeezenet"].frechet
+            assert mean(after, name) < mean(before, name)
+        assert frechet(after) < frechet(before)
         if snr_db > 1 and rate != "1/128":
-            row = f"| {rate}, {snr_db} dB | {in_short(before)} | {in_short(after)} |"
-            assert row in TRAINING
+            values = [f"{mean(cell, 'psnr'):.2f} / {in_short(cell)}" for cell in (before, after)]
+            assert f"| {rate}, {snr_db} dB | {values[0]} | {values[1]} |" in TRAINING
 
 
 def test_what_the_control_module_is_told() -> None:
@@ -128,7 +137,7 @@ every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: fol
 @every_folder
 def test_published_results_are_whole(folder: Path) -> None:
     """Every picture was sent at every point, or it is said why not; whole cells have distances."""
-    published = read_results(folder)
+    published = read(folder)
     settings, pictures = published.setup.sweep, len(published.setup.pictures)
     assert pictures == SHEETS.get(folder.name, PICTURES)
     sent = Counter(row.cell for row in published.rows)
@@ -146,7 +155,7 @@ def test_published_results_are_whole(folder: Path) -> None:
 @every_folder
 def test_results_are_of_the_bundled_weights(folder: Path) -> None:
     """To the byte; the receiver samples as they say where a sweep does not say otherwise."""
-    published = read_results(folder)
+    published = read(folder)
     bundled = find_weights("compact")
     uses = {"diffjscc": None, "deepjscc": ["codec"], "ddnm": ["codec", "unet", "vae"]}
     ours = [
