@@ -2,8 +2,8 @@
 
     python benchmarks/capacity.py KODAK_FOLDER [--source bpg] [--downsample] -o bpg-capacity.json
 
-Each picture is sent at the finest quality that fits K·log2(1 + SNR) bits, K being 1/16 channel use
-per pixel, and measured on 8-bit pictures.
+Each image is sent at the finest quality that fits K·log2(1 + SNR) bits, K being 1/16 channel use
+per pixel, and measured on 8-bit images.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import torch
 from rich.progress import track
 
 from diffjscc.channels.awgn import AWGN
-from diffjscc.codecs.digital.choice import SOURCES, DigitalScheme, LinkOptions, digital_scheme
-from diffjscc.data.pictures import find_pictures, load_picture, quantise
-from diffjscc.evaluation.metrics import psnr
+from diffjscc.data.images import find_images, load_image, quantise
+from diffjscc.metrics.fidelity import psnr
 from diffjscc.scheme import InfeasibleError
+from diffjscc.schemes.digital import SOURCES, DigitalOptions, DigitalScheme, digital_scheme
 
 RATE = Fraction(1, 16)
 SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
 
 
 def measure(scheme: DigitalScheme, path: Path, snr_db: float) -> dict[str, str | float | None]:
-    """Bytes and PSNR in dB of a picture, or None where it does not fit at any quality."""
-    picture = load_picture(path)[None]
-    row: dict[str, str | float | None] = {"picture": path.name, "snr_db": snr_db}
+    """Bytes and PSNR in dB of an image, or None where it does not fit at any quality."""
+    image = load_image(path)[None]
+    row: dict[str, str | float | None] = {"image": path.name, "snr_db": snr_db}
     try:
-        received = scheme.send(picture, AWGN(snr_db), torch.Generator().manual_seed(0))
+        received = scheme.send(image, AWGN(snr_db), torch.Generator().manual_seed(0))
     except InfeasibleError:
         return row | {"bytes": None, "psnr": None}
-    quality = psnr(quantise(scheme.decode(received).image), picture).item()
+    quality = psnr(quantise(scheme.decode(received).image), image).item()
     assert received.delivered is not None  # of an ideal channel code
     return row | {"bytes": received.delivered.shape[1], "psnr": round(quality, 3)}
 
@@ -47,10 +47,10 @@ def main() -> None:
     parser.add_argument("--downsample", action="store_true")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    options = LinkOptions(downsample=arguments.downsample)
+    options = DigitalOptions(downsample=arguments.downsample)
     scheme = digital_scheme(f"{arguments.source}-capacity", RATE, options)
     name = scheme.codec.source.name
-    points = [(path, snr) for path in find_pictures([arguments.kodak]) for snr in SNRS_DB]
+    points = [(path, snr) for path in find_images([arguments.kodak]) for snr in SNRS_DB]
     rows = [measure(scheme, *point) for point in track(points, description=name)]
     for snr_db in SNRS_DB:
         values = [row["psnr"] for row in rows if row["snr_db"] == snr_db]

@@ -2,8 +2,8 @@
 
     python benchmarks/kodak.py KODAK_FOLDER [--weights compact] -o kodak.json
 
-One transmission per picture and operating point, noise as `diffjscc transmit --seed 0` draws it,
-measured on 8-bit pictures.
+One transmission per image and operating point, noise as `diffjscc transmit --seed 0` draws it,
+measured on 8-bit images.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import torch
 from rich.progress import track
 
 from diffjscc import AWGN, DiffJSCC
-from diffjscc.data.pictures import find_pictures, load_picture, quantise
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metric_weights import MetricUnavailable
-from diffjscc.evaluation.metrics import ms_ssim, psnr
-from diffjscc.models.pretrained import find_weights, load_codec, weights_hash
-from diffjscc.transmission import Picture
+from diffjscc.data.images import find_images, load_image, quantise
+from diffjscc.evaluation.transmission import SourceImage
+from diffjscc.metrics.fidelity import ms_ssim, psnr
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.metrics.weights import MetricUnavailable
+from diffjscc.pretrained.pretrained import find_weights, load_codec, weights_hash
 
 SNRS_DB = (-5.0, 1.0, 4.0, 7.0, 10.0, 13.0, 20.0)
 
 
 @torch.no_grad()
 def measure(
-    scheme: DiffJSCC, snr_db: float, pictures: list[torch.Tensor], lpips: LPIPS | None
+    scheme: DiffJSCC, snr_db: float, originals: list[torch.Tensor], lpips: LPIPS | None
 ) -> dict[str, float]:
-    """Mean PSNR, MS-SSIM and, where it is available, LPIPS (squeeze) of pictures [1, 3, H, W]."""
+    """Mean PSNR, MS-SSIM and, where it is available, LPIPS (squeeze) of images [1, 3, H, W]."""
     sums: dict[str, float] = {}
-    for picture in pictures:
-        generator = Picture("", picture[0]).generator(0, 0)
-        image = quantise(scheme(picture, AWGN(snr_db), generator).image)
-        values = {"psnr": psnr(image, picture), "ms_ssim": ms_ssim(image, picture)}
+    for original in originals:
+        generator = SourceImage("", original[0]).generator(0, 0)
+        image = quantise(scheme(original, AWGN(snr_db), generator).image)
+        values = {"psnr": psnr(image, original), "ms_ssim": ms_ssim(image, original)}
         if lpips is not None:
-            values["lpips_squeeze"] = lpips(image, picture)
+            values["lpips_squeeze"] = lpips(image, original)
         for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value.item() / len(pictures)
+            sums[name] = sums.get(name, 0.0) + value.item() / len(originals)
     return {name: round(value, 4) for name, value in sums.items()}
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--weights", default="compact")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    pictures = [load_picture(path)[None] for path in find_pictures([arguments.kodak])]
+    images = [load_image(path)[None] for path in find_images([arguments.kodak])]
     try:
         lpips = LPIPS.load("squeeze")
     except MetricUnavailable as error:
@@ -60,11 +60,11 @@ def main() -> None:
     rows = []
     for rate, snr_db in track(points, description="Kodak"):
         scheme = DiffJSCC.from_pretrained(arguments.weights, rate, refiner=None, device="cpu")
-        figures = measure(scheme, snr_db, pictures, lpips)
+        figures = measure(scheme, snr_db, images, lpips)
         rows.append({"rate": str(rate), "snr_db": snr_db, **figures})
     result = {
         "weights": weights_hash(find_weights(arguments.weights), ["codec"]),
-        "pictures": len(pictures),
+        "images": len(images),
         "rows": rows,
     }
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Seconds and memory in which the receiver gives a 768x512 picture, from the received symbols on.
+"""Seconds and memory in which the receiver gives a 768x512 image, from the received symbols on.
 
     python benchmarks/receiver.py [--cases bundled full-size …] [-o receiver.json]
 
@@ -31,14 +31,14 @@ from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from diffjscc import AWGN, Scheme
-from diffjscc.models.build import build_codec
-from diffjscc.models.pretrained import find_weights, has_refiner
-from diffjscc.painting import PaintingOptions, load_scheme
+from diffjscc.pretrained.build import build_codec
+from diffjscc.pretrained.pretrained import find_weights, has_refiner
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
+from diffjscc.schemes.options import RefinerOptions, load_scheme
 
 CASES = ("bundled", "full-size", "released", "ours")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -92,7 +92,7 @@ def refiner_of(case: str) -> ControlledDiffusion:
 def scheme_of(case: str) -> Scheme:
     """What to time, at R = 1/128."""
     if case == "bundled":
-        return load_scheme("compact", "1/128", "diffusion", PaintingOptions(), str(DEVICE))
+        return load_scheme("compact", "1/128", "diffusion", RefinerOptions(), str(DEVICE))
     with DEVICE:
         codec = build_codec({"class": "DeepJSCC"}).eval().requires_grad_(False)
     return Scheme(codec, codec.rates[0], refiner_of(case))
@@ -109,7 +109,7 @@ def obstacle(case: str) -> str | None:
 
 @torch.no_grad()
 def time_case(case: str) -> dict[str, str | int | float]:
-    """Median seconds per picture, the codec's decoder included, and peak memory in MiB."""
+    """Median seconds per image, the codec's decoder included, and peak memory in MiB."""
     torch.manual_seed(0)
     scheme = scheme_of(case)
     received = scheme.send(torch.rand(1, 3, 512, 768, device=DEVICE), AWGN(1.0))
@@ -163,7 +163,7 @@ def main() -> None:
         )
         results[case] = json.loads(output.stdout.splitlines()[-1])
     report = {
-        "picture": "768x512",
+        "image": "768x512",
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),

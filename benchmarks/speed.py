@@ -1,4 +1,4 @@
-"""Seconds and memory to encode and decode a 768x512 picture, CompactJSCC beside DeepJSCC.
+"""Seconds and memory to encode and decode a 768x512 image, CompactJSCC beside DeepJSCC.
 
     python benchmarks/speed.py [-o speed.json]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from diffjscc import AWGN, DiffJSCC, Scheme
-from diffjscc.models.build import build_codec
+from diffjscc.pretrained.build import build_codec
 
 REPEATS = 10
 
@@ -73,7 +73,7 @@ def main() -> None:
         results[name] = json.loads(output.stdout)
     seconds = {name: r["encode_s"] + r["decode_s"] for name, r in results.items()}
     report = {
-        "picture": "768x512",
+        "image": "768x512",
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "torch": str(torch.__version__),

@@ -1,9 +1,9 @@
-"""Pictures per second of a sweep: the codec alone and the default receiver, on this machine.
+"""Images per second of a sweep: the codec alone and the default receiver, on this machine.
 
     python benchmarks/sweep.py [-o sweep.json]
 
-One picture of 768x512 is sent five times, at R = 1/128 and 1 dB: each transmission for itself; as
-a sweep sends the repeats of a picture, which share its encoding; and likewise, but received as
+One image of 768x512 is sent five times, at R = 1/128 and 1 dB: each transmission for itself; as
+a sweep sends the repeats of an image, which share its encoding; and likewise, but received as
 one batch. Then the whole of a sweep's work on it, all figures included.
 """
 
@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from diffjscc.channels.choice import ChannelChoice
+from diffjscc.choices import SchemeKind
+from diffjscc.configuration import check
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.judge import Judge
-from diffjscc.evaluation.protocol import Sweep
-from diffjscc.models.diffjscc import DiffJSCC
-from diffjscc.names import SchemeKind
-from diffjscc.settings import check
-from diffjscc.transmission import Link, Picture
+from diffjscc.evaluation.sweep import Sweep
+from diffjscc.evaluation.transmission import Link, SourceImage
+from diffjscc.metrics.evaluator import MetricEvaluator
+from diffjscc.pretrained.diffjscc import DiffJSCC
+from diffjscc.schemes.channel import ChannelConfig
 
 REPEATS = 5
 ROUNDS = 7
@@ -47,13 +47,13 @@ def best_rate(work: Callable[[], None]) -> float:
 def link_of(kind: SchemeKind) -> Link:
     refiner = None if kind == "deepjscc" else "default"
     scheme = DiffJSCC.from_pretrained("compact", "1/128", refiner=refiner, device="cpu")
-    channel = ChannelChoice()
-    return Link(kind, scheme, "", channel, 1.0, 0, Judge(), torch.device("cpu"))
+    channel = ChannelConfig()
+    return Link(kind, scheme, "", channel, 1.0, 0, MetricEvaluator(), torch.device("cpu"))
 
 
-def rate_of_a_sweep(kind: SchemeKind, picture: Path) -> float:
+def rate_of_a_sweep(kind: SchemeKind, image: Path) -> float:
     """Transmissions per second of `diffjscc evaluate` after loading, with its default figures."""
-    values = {"pictures": [str(picture)], "schemes": [{"kind": kind}], "repeats": REPEATS}
+    values = {"images": [str(image)], "schemes": [{"kind": kind}], "repeats": REPEATS}
     with tempfile.TemporaryDirectory() as folder:
         sweep = Sweep(check(SweepConfig, values | {"shown": 0}, "benchmark"), Path(folder) / "out")
         start = time.perf_counter()
@@ -68,7 +68,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 32, 48, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (512, 768), mode="bicubic").clamp(0, 1)
-    picture = Picture("smooth", smooth[0])
+    image = SourceImage("smooth", smooth[0])
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "smooth.png"
@@ -78,13 +78,11 @@ def main() -> None:
             link = link_of(kind)
             results[kind] = {
                 "one by one": best_rate(
-                    lambda link=link: [link.transmit([picture], [r]) for r in range(REPEATS)]
+                    lambda link=link: [link.transmit([image], [r]) for r in range(REPEATS)]
                 ),
-                "encoded once": best_rate(
-                    lambda link=link: link.transmit([picture], range(REPEATS))
-                ),
+                "encoded once": best_rate(lambda link=link: link.transmit([image], range(REPEATS))),
                 "encoded once, received at once": best_rate(
-                    lambda link=link: link.transmit([picture], range(REPEATS), REPEATS)
+                    lambda link=link: link.transmit([image], range(REPEATS), REPEATS)
                 ),
                 "with all figures": rate_of_a_sweep(kind, file),
             }

@@ -2,8 +2,8 @@
 
     python benchmarks/uncertainty.py KODAK_FOLDER [--weights compact] [--start noise] -o OUT.json
 
-8 pictures painted from one transmission at 1 dB, of every picture and at every rate given. Per
-picture, then averaged over pictures:
+8 images painted from one transmission at 1 dB, of every image and at every rate given. Per
+image, then averaged over images:
 
     deviation       rms of the map over the pixels, in 8-bit levels
     error           rms of the samples' mean minus the original, in 8-bit levels
@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 
-from diffjscc.channels.choice import ChannelChoice
-from diffjscc.data.pictures import find_pictures, load_picture
-from diffjscc.evaluation.judge import Judge
+from diffjscc.data.images import find_images, load_image
+from diffjscc.evaluation.transmission import Link, SourceImage
 from diffjscc.evaluation.uncertainty import disagreement
-from diffjscc.models.pretrained import find_weights, weights_hash
-from diffjscc.painting import PaintingOptions, load_scheme
-from diffjscc.transmission import Link, Picture
+from diffjscc.metrics.evaluator import MetricEvaluator
+from diffjscc.pretrained.pretrained import find_weights, weights_hash
+from diffjscc.schemes.channel import ChannelConfig
+from diffjscc.schemes.options import RefinerOptions, load_scheme
 
 SNR_DB = 1.0
 SAMPLES = 8
@@ -49,7 +49,7 @@ def smooth(values: Map) -> Map:
 
 
 def figures(samples: torch.Tensor, original: torch.Tensor) -> dict[str, float]:
-    """Of pictures [N, 3, H, W] painted from one transmission of an original [3, H, W]."""
+    """Of images [N, 3, H, W] painted from one transmission of an original [3, H, W]."""
     spread = disagreement(samples)
     error = (samples.mean(dim=0) - original).square().mean().sqrt().item()
     deviation = spread.square().mean().sqrt().item()
@@ -76,18 +76,18 @@ def main() -> None:
     parser.add_argument("--start", choices=("initial", "noise"), help="of sampling")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    paths, cpu = find_pictures(arguments.kodak), torch.device("cpu")
-    options = PaintingOptions(start=arguments.start)
+    paths, cpu = find_images(arguments.kodak), torch.device("cpu")
+    options = RefinerOptions(start=arguments.start)
     rows = []
     for rate in arguments.rates:
         scheme = load_scheme(arguments.weights, rate, "diffusion", options, device="cpu")
-        link = Link("diffjscc", scheme, "", ChannelChoice(), SNR_DB, 0, Judge(), cpu)
+        link = Link("diffjscc", scheme, "", ChannelConfig(), SNR_DB, 0, MetricEvaluator(), cpu)
         found = []
         for path in track(paths, description=f"R = {rate}"):
-            picture = load_picture(path)
-            found.append(figures(link.samples(Picture("", picture), 0, SAMPLES), picture))
+            image = load_image(path)
+            found.append(figures(link.samples(SourceImage("", image), 0, SAMPLES), image))
         means = {name: round(float(np.mean([f[name] for f in found])), 3) for name in found[0]}
-        rows.append({"rate": rate, "start": arguments.start, "pictures": len(paths), **means})
+        rows.append({"rate": rate, "start": arguments.start, "images": len(paths), **means})
     result = {"weights": weights_hash(find_weights(arguments.weights)), "rows": rows}
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

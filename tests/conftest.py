@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 from torch import Tensor
 
-from diffjscc.evaluation import metric_weights
+from diffjscc.metrics import weights as metric_weights
 from released_checkpoint import released_checkpoint, released_config, released_state
 from toy_hub import Hub
 
@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference numbers and pictures that lies beside a development checkout."""
+    """The folder of reference numbers and images that lies beside a development checkout."""
     folder = Path(os.environ.get("DIFFJSCC_SHARED", Path(__file__).parents[2] / "shared"))
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder} (set DIFFJSCC_SHARED)")
@@ -42,7 +42,7 @@ def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def converted(checkpoint: Path) -> Path:
     """What `checkpoint` becomes; not to be changed."""
     # Most test files go without diffusers and transformers, which take seconds to import.
-    from diffjscc.models.released import convert_released  # noqa: PLC0415
+    from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
 
     return convert_released(checkpoint, checkpoint.parent / "converted")
 

@@ -1,4 +1,4 @@
-"""Toy results with pictures that tell by their pixels which they are."""
+"""Toy results with images that tell by their pixels which they are."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffjscc.evaluation.results import Shown, write_lines
+from diffjscc.evaluation.results import KeptImages, write_lines
 from toy_results import toy_results, toy_rows
 
 MARKUP = '<b>x</b>&amp;"</script><script>document.title = "owned"</script>'
@@ -29,9 +29,9 @@ def stripes(kind: str, brightness: float = 1.0) -> np.ndarray:
 
 
 def striped_results(folder: Path, points: Sequence[tuple[str, float]] | None = None) -> Path:
-    """Toy results; stripes of kodim01 at two points and of a picture whose name is markup at one.
+    """Toy results; stripes of kodim01 at two points and of an image whose name is markup at one.
 
-    The pictures of the second point are half as bright, those of the other picture a quarter.
+    The images of the second point are half as bright, those of the other image a quarter.
 
     Args:
         folder: to write.
@@ -51,12 +51,12 @@ def striped_results(folder: Path, points: Sequence[tuple[str, float]] | None = N
             (MARKUP, "1/128", 1.0, 0.25),
         )
     ):
-        names = {kind: f"pictures/{number}-{kind}.png" for kind in COLOURS}
+        names = {kind: f"images/{number}-{kind}.png" for kind in COLOURS}
         for kind, name in names.items():
             Image.fromarray(stripes(kind, brightness)).save(folder / name)
         cell = ("awgn", rate, snr_db, image, 0, names["original"])
-        lines.append(Shown("deepjscc", *cell, names["deepjscc"]))
+        lines.append(KeptImages("deepjscc", *cell, names["deepjscc"]))
         uncertainty = names["uncertainty"] if number == 0 else None
-        lines.append(Shown("diffjscc", *cell, names["final"], names["initial"], uncertainty))
-    write_lines(folder / "pictures.jsonl", lines)
+        lines.append(KeptImages("diffjscc", *cell, names["final"], names["initial"], uncertainty))
+    write_lines(folder / "images.jsonl", lines)
     return folder

@@ -9,16 +9,17 @@ from typing import get_args
 import pytest
 import torch
 
-from diffjscc.codecs.digital.choice import SOURCES
+from diffjscc.choices import DigitalKind
 from diffjscc.codecs.digital.frame import Frame
 from diffjscc.codecs.digital.link import MEAN_COLOUR, channel_uses
 from diffjscc.codecs.digital.mcs import ALL, most_efficient, thresholds_db
-from diffjscc.codecs.digital.sources.capacity import capacity_bits
-from diffjscc.data.pictures import load_picture
-from diffjscc.evaluation.metrics import psnr
-from diffjscc.names import DigitalKind
+from diffjscc.codecs.digital.source_codecs.search import capacity_bits
+from diffjscc.data.images import load_image
+from diffjscc.metrics.fidelity import psnr
+from diffjscc.schemes.digital import SOURCES
+from locations import ROOT
 
-PAGE = (Path(__file__).parents[1] / "docs" / "baselines.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8")
 
 
 def test_the_worked_example() -> None:
@@ -39,10 +40,10 @@ def test_the_worked_example() -> None:
     assert kinds["repetition"] == 0
 
 
-def test_the_coarsest_pictures(shared: Path) -> None:
-    picture = load_picture(shared / "data/kodak/kodim03.png")
+def test_the_coarsest_images(shared: Path) -> None:
+    image = load_image(shared / "data/kodak/kodim03.png")
     bpg = SOURCES["bpg"]()
-    coarsest = 8 * len(bpg.encode(picture, bpg.qualities[0]))
+    coarsest = 8 * len(bpg.encode(image, bpg.qualities[0]))
     told = re.search(r"kodim03 takes ([\d,]+) bits", PAGE)
     assert told is not None
     assert coarsest == pytest.approx(int(told[1].replace(",", "")), rel=0.03)
@@ -57,11 +58,11 @@ def test_the_table_of_thresholds() -> None:
 def test_the_cost_of_an_outage(shared: Path) -> None:
     fixed, own = [], []
     for path in sorted((shared / "data/kodak").glob("*.png")):
-        picture = load_picture(path)[None]
-        colour = torch.tensor(MEAN_COLOUR)[:, None, None].expand_as(picture)
-        fixed.append(psnr(colour, picture).item())
-        own.append(psnr(picture.mean(dim=(2, 3), keepdim=True).expand_as(picture), picture).item())
-    assert f"{sum(fixed) / 24:.2f} dB PSNR on the Kodak pictures" in PAGE
+        image = load_image(path)[None]
+        colour = torch.tensor(MEAN_COLOUR)[:, None, None].expand_as(image)
+        fixed.append(psnr(colour, image).item())
+        own.append(psnr(image.mean(dim=(2, 3), keepdim=True).expand_as(image), image).item())
+    assert f"{sum(fixed) / 24:.2f} dB PSNR on the Kodak images" in PAGE
     assert f"would be {sum(own) / 24:.2f} dB" in PAGE
 
 

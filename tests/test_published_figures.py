@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from diffjscc.evaluation.config import SchemeChoice
 from diffjscc.evaluation.experiments import SHEETS
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import Summary, summarise
-from diffjscc.models.pretrained import find_weights, weights_hash
+from diffjscc.pretrained.pretrained import find_weights, weights_hash
+from diffjscc.schemes.config import SchemeConfig
+from locations import ROOT
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "compact-kodak"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 RATES = ("1/128", "1/64", "1/32", "1/16")
-PICTURES = 24
+IMAGES = 24
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/*/setup.json"))
 
 
@@ -38,7 +38,7 @@ def summaries(name: str) -> list[Summary]:
 
 
 def mean(summary: Summary, name: str) -> float:
-    """Of a figure of merit over the pictures."""
+    """Of a figure of merit over the images."""
     return summary.estimates[name].mean
 
 
@@ -50,7 +50,7 @@ def frechet(summary: Summary) -> float:
 def told(summary: Summary) -> str:
     """As tables have a cell's figures."""
     if summary.absent:
-        return f"{PICTURES - summary.absent} of {PICTURES} pictures fit | | | |"
+        return f"{IMAGES - summary.absent} of {IMAGES} images fit | | | |"
     psnr, ms_ssim, lpips, niqe = (
         mean(summary, name) for name in ("psnr", "ms_ssim", "lpips", "niqe")
     )
@@ -86,7 +86,7 @@ def test_the_table_of_the_readme() -> None:
     for rate in RATES:
         for scheme, called in (("deepjscc", "codec alone"), ("diffjscc", "with receiver")):
             summary = at[scheme, "awgn", rate, 1.0]
-            assert summary.estimates["psnr"].transmissions == 5 * PICTURES
+            assert summary.estimates["psnr"].transmissions == 5 * IMAGES
             assert f"| {rate} | {called} | {told(summary)} |" in README
 
 
@@ -136,20 +136,20 @@ every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: fol
 
 @every_folder
 def test_published_results_are_whole(folder: Path) -> None:
-    """Every picture was sent at every point, or it is said why not; whole cells have distances."""
+    """Every image was sent at every point, or it is said why not; whole cells have distances."""
     published = read(folder)
-    settings, pictures = published.setup.sweep, len(published.setup.pictures)
-    assert pictures == SHEETS.get(folder.name, PICTURES)
+    settings, images = published.setup.sweep, len(published.setup.images)
+    assert images == SHEETS.get(folder.name, IMAGES)
     sent = Counter(row.cell for row in published.rows)
     missing = Counter(absent.cell for absent in published.absent)
     for cell in sent.keys() | missing.keys():
-        assert sent[cell] == (pictures - missing[cell]) * settings["repeats"], cell
+        assert sent[cell] == (images - missing[cell]) * settings["repeats"], cell
     if folder.name in SHEETS:
         assert not published.cells
         return
     patches = 15 if settings["crop"] is None else 4  # 384 pixels a side
     assert {cell.key for cell in published.cells} == sent.keys() - missing.keys()
-    assert {cell.patches for cell in published.cells} == {pictures * patches * settings["repeats"]}
+    assert {cell.patches for cell in published.cells} == {images * patches * settings["repeats"]}
 
 
 @every_folder
@@ -160,7 +160,7 @@ def test_results_are_of_the_bundled_weights(folder: Path) -> None:
     uses = {"diffjscc": None, "deepjscc": ["codec"], "ddnm": ["codec", "unet", "vae"]}
     ours = [
         choice
-        for choice in map(SchemeChoice.model_validate, published.setup.sweep["schemes"])
+        for choice in map(SchemeConfig.model_validate, published.setup.sweep["schemes"])
         if choice.kind in uses and choice.weights == "compact"
     ]
     assert ours
@@ -177,7 +177,7 @@ def test_results_are_of_the_bundled_weights(folder: Path) -> None:
         kind: {path.stem for path in folder.glob(f"figures/*.{kind}")}
         for kind in ("svg", "png", "jpg")
     }
-    # Sheets of pictures are made smaller, and the pictures themselves left out.
+    # Sheets of images are made smaller, and the images themselves left out.
     assert drawn["jpg"] if folder.name in SHEETS else drawn["svg"]
     assert drawn["svg"] == drawn["png"]
     assert f"`{folder.parent.name}/{folder.name}`" in (ROOT / "results/README.md").read_text()

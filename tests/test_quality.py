@@ -1,4 +1,4 @@
-"""Quality of the bundled weights on real pictures, against the golden figures."""
+"""Quality of the bundled weights on real images, against the golden figures."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from diffjscc import AWGN, DiffJSCC
-from diffjscc.data.pictures import find_pictures, load_picture, quantise
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metrics import ms_ssim, psnr
-from diffjscc.models.pretrained import find_weights, weights_hash
-from diffjscc.transmission import Picture
+from diffjscc.data.images import find_images, load_image, quantise
+from diffjscc.evaluation.transmission import SourceImage
+from diffjscc.metrics.fidelity import ms_ssim, psnr
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.pretrained.pretrained import find_weights, weights_hash
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "compact-kodak.json").read_text())
 GOLDEN_RECEIVER = json.loads(
@@ -25,15 +25,15 @@ def schemes() -> list[DiffJSCC]:
     return [DiffJSCC.from_pretrained("compact", rate, refiner=None, device="cpu") for rate in RATES]
 
 
-def send(scheme: DiffJSCC, picture: torch.Tensor, snr_db: float) -> torch.Tensor:
-    generator = Picture("", picture[0]).generator(0, 0)
+def send(scheme: DiffJSCC, image: torch.Tensor, snr_db: float) -> torch.Tensor:
+    generator = SourceImage("", image[0]).generator(0, 0)
     with torch.no_grad():
-        return quantise(scheme(picture, AWGN(snr_db), generator).image)
+        return quantise(scheme(image, AWGN(snr_db), generator).image)
 
 
 def test_golden_figures_are_of_the_bundled_weights() -> None:
     assert GOLDEN["weights"] == weights_hash(find_weights("compact"), ["codec"])
-    assert GOLDEN["pictures"] == 24
+    assert GOLDEN["images"] == 24
 
 
 def test_golden_psnr_rises_with_snr_and_rate() -> None:
@@ -50,15 +50,15 @@ def test_golden_psnr_rises_with_snr_and_rate() -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_kodak_at_1_db(rate: str, shared: Path) -> None:
-    """All 24 pictures, as the golden file has them, to what rounding on another machine allows."""
+    """All 24 images, as the golden file has them, to what rounding on another machine allows."""
     (golden,) = (r for r in GOLDEN["rows"] if (r["rate"], r["snr_db"]) == (rate, 1.0))
     scheme = DiffJSCC.from_pretrained("compact", rate, refiner=None, device="cpu")
     levels, similarities = [], []
-    for path in find_pictures([shared / "data" / "kodak"]):
-        picture = load_picture(path)[None]
-        image = send(scheme, picture, 1.0)
-        levels.append(psnr(image, picture).item())
-        similarities.append(ms_ssim(image, picture).item())
+    for path in find_images([shared / "data" / "kodak"]):
+        original = load_image(path)[None]
+        image = send(scheme, original, 1.0)
+        levels.append(psnr(image, original).item())
+        similarities.append(ms_ssim(image, original).item())
     assert sum(levels) / 24 == pytest.approx(golden["psnr"], abs=0.02)
     assert sum(similarities) / 24 == pytest.approx(golden["ms_ssim"], abs=0.002)
 
@@ -70,7 +70,7 @@ def test_the_bundle_is_small_and_complete() -> None:
 
 
 def test_golden_receiver_gains_where_the_link_is_poor() -> None:
-    """What was measured on all 24 pictures; LPIPS was also a loss of the decoder's training."""
+    """What was measured on all 24 images; LPIPS was also a loss of the decoder's training."""
     for rate, gain, loss_db in (("1/128", 0.44, 1.1), ("1/16", 0.15, 1.3)):
         rows = [row for row in GOLDEN_RECEIVER["rows"] if row["rate"] == rate]
         assert len(rows) == 24
@@ -87,18 +87,18 @@ def test_receiver_on_kodak(name: str, shared: Path) -> None:
     )
     lpips = LPIPS.load("squeeze", shared / "data" / "metric-weights")
     scheme = DiffJSCC.from_pretrained("compact", "1/128", device="cpu")
-    picture = load_picture(shared / "data" / "kodak" / f"{name}.png")[None]
-    image = send(scheme, picture, 1.0)
+    original = load_image(shared / "data" / "kodak" / f"{name}.png")[None]
+    image = send(scheme, original, 1.0)
     # Sampling enlarges what other machines round otherwise.
-    assert psnr(image, picture).item() == pytest.approx(golden["psnr"], abs=0.3)
-    assert lpips(image, picture).item() == pytest.approx(golden["lpips"], abs=0.03)
+    assert psnr(image, original).item() == pytest.approx(golden["psnr"], abs=0.3)
+    assert lpips(image, original).item() == pytest.approx(golden["lpips"], abs=0.03)
 
 
 def test_a_photograph_improves_with_snr_and_rate() -> None:
     path = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    picture = load_picture(path)[None]
+    image = load_image(path)[None]
     table = [
-        [psnr(send(scheme, picture, snr_db), picture).item() for snr_db in (-5.0, 1.0, 7.0, 20.0)]
+        [psnr(send(scheme, image, snr_db), image).item() for snr_db in (-5.0, 1.0, 7.0, 20.0)]
         for scheme in schemes()
     ]
     assert all(row == sorted(row) for row in table)

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import torch
 
-from diffjscc.data.pictures import quantise, save_picture
-from diffjscc.evaluation.results import Cell, Sent, Setup, Shown, write_lines, write_setup
-from diffjscc.evaluation.rows import Row
+from diffjscc.data.images import quantise, save_image
+from diffjscc.evaluation.records import Record
+from diffjscc.evaluation.results import (
+    ImageInfo,
+    KeptImages,
+    PointDistances,
+    Setup,
+    write_lines,
+    write_setup,
+)
 
 IMAGES = ("kodim01", "kodim02", "kodim03")
 RATES = ("1/128", "1/64")
@@ -25,11 +32,11 @@ def toy_row(
     psnr: float = 20.0,
     lpips: float | None = 0.4,
     steps: int | None = None,
-) -> Row:
-    """A row; with the scheme diffjscc, one whose initial picture was 0.5 dB better."""
+) -> Record:
+    """A row; with the scheme diffjscc, one whose initial image was 0.5 dB better."""
     refined = scheme != "deepjscc"
     uses = 48 * 32 // int(rate.removeprefix("1/"))
-    return Row(
+    return Record(
         scheme=scheme,
         weights="compact@0123456789ab",
         image=image,
@@ -44,7 +51,7 @@ def toy_row(
         repeat=repeat,
         seed=0,
         channel_uses=uses,
-        uses_by_kind={"picture": uses, "padding": 0},
+        uses_by_kind={"image": uses, "padding": 0},
         psnr=psnr,
         ms_ssim=0.7,
         lpips=lpips,
@@ -63,7 +70,7 @@ def toy_row(
 
 def toy_rows(
     images: Sequence[str] = IMAGES, repeats: int = 2, psnr: float = 20.0, lpips: float = 0.4
-) -> list[Row]:
+) -> list[Record]:
     """Every cell: a dB more for each rate, 0.5 dB for each SNR, 0.1 dB for image and repeat."""
     return [
         toy_row(
@@ -83,15 +90,17 @@ def toy_rows(
     ]
 
 
-def toy_results(folder: Path, rows: Sequence[Row] | None = None, figure: str | None = None) -> Path:
-    """Write a folder of results with pictures of kodim01 at 1/128 and 1 dB."""
+def toy_results(
+    folder: Path, rows: Sequence[Record] | None = None, figure: str | None = None
+) -> Path:
+    """Write a folder of results with images of kodim01 at 1/128 and 1 dB."""
     rows = toy_rows() if rows is None else rows
     folder.mkdir(parents=True, exist_ok=True)
     schemes = list(dict.fromkeys(row.scheme for row in rows))
     images = list(dict.fromkeys(row.image for row in rows))
     setup = Setup(
         sweep={
-            "pictures": ["kodak"],
+            "images": ["kodak"],
             "schemes": [{"name": name} for name in schemes],
             "rates": list(dict.fromkeys(row.nominal_rate for row in rows)),
             "snrs_db": list(dict.fromkeys(row.nominal_snr_db for row in rows)),
@@ -99,7 +108,7 @@ def toy_results(folder: Path, rows: Sequence[Row] | None = None, figure: str | N
             "seed": 0,
         },
         weights=dict.fromkeys(schemes, "compact@0123456789ab"),
-        pictures=tuple(Sent(name, "0123456789abcdef", 48, 32) for name in images),
+        images=tuple(ImageInfo(name, "0123456789abcdef", 48, 32) for name in images),
         versions="python 3.11.7, diffjscc 0.1.0",
         device="cpu",
         left_out=("bpg-ldpc: not part of this version",),
@@ -111,16 +120,16 @@ def toy_results(folder: Path, rows: Sequence[Row] | None = None, figure: str | N
     write_lines(
         folder / "cells.jsonl",
         [
-            Cell(*cell, "squeezenet", 30, 40.0 - 10 * (cell[0] == "diffjscc"), 0.2, 0.01)
+            PointDistances(*cell, "squeezenet", 30, 40.0 - 10 * (cell[0] == "diffjscc"), 0.2, 0.01)
             for cell in cells
         ],
     )
-    write_lines(folder / "pictures.jsonl", [_kept(folder, scheme) for scheme in schemes])
+    write_lines(folder / "images.jsonl", [_kept(folder, scheme) for scheme in schemes])
     return folder
 
 
-def _kept(folder: Path, scheme: str) -> Shown:
-    """Pictures of one transmission: the final one is sharper than the initial one."""
+def _kept(folder: Path, scheme: str) -> KeptImages:
+    """Images of one transmission: the final one is sharper than the initial one."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 48), indexing="ij")
     pixels = torch.stack((x, y, (20 * x * y).sin() / 2 + 0.5))
     flat = pixels.mean(dim=(1, 2), keepdim=True).expand_as(pixels)
@@ -129,9 +138,9 @@ def _kept(folder: Path, scheme: str) -> Shown:
     if refined:
         kept |= {"initial": flat, "uncertainty": (pixels - flat).abs()}
     paths = {}
-    for kind, picture in kept.items():
-        path = Path("pictures") / f"kodim01-{scheme}-{kind}.png"
+    for kind, image in kept.items():
+        path = Path("images") / f"kodim01-{scheme}-{kind}.png"
         (folder / path).parent.mkdir(exist_ok=True)
-        save_picture(quantise(picture), folder / path)
+        save_image(quantise(image), folder / path)
         paths[kind] = str(path)
-    return Shown(scheme, "awgn", "1/128", 1.0, "kodim01", 0, **paths)
+    return KeptImages(scheme, "awgn", "1/128", 1.0, "kodim01", 0, **paths)

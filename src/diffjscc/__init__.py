@@ -3,19 +3,19 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from diffjscc.version import __version__
+
 if TYPE_CHECKING:
     from diffjscc.channels import AWGN, Rayleigh, Rician
-    from diffjscc.models.diffjscc import DiffJSCC
+    from diffjscc.pretrained.diffjscc import DiffJSCC
     from diffjscc.scheme import Received, Reconstruction, Scheme, Symbols
-
-__version__ = "0.1.0"
 
 # Where each public name lives; imported on first use, so that the command line starts quickly.
 _HOMES = {
     "AWGN": "diffjscc.channels",
     "Rayleigh": "diffjscc.channels",
     "Rician": "diffjscc.channels",
-    "DiffJSCC": "diffjscc.models.diffjscc",
+    "DiffJSCC": "diffjscc.pretrained.diffjscc",
     "Received": "diffjscc.scheme",
     "Reconstruction": "diffjscc.scheme",
     "Scheme": "diffjscc.scheme",
@@ -31,6 +31,7 @@ __all__ = [
     "Rician",
     "Scheme",
     "Symbols",
+    "__version__",
 ]
 
 

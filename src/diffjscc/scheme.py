@@ -1,8 +1,8 @@
-"""The one path: picture -> symbols -> received symbols -> initial picture -> final picture.
+"""The one path: image -> symbols -> received symbols -> initial image -> final image.
 
 Everything else in the package trains, measures, compares or shows `Scheme`.
 
-SNR has one meaning here. Symbols have unit mean power per picture; the noise power per complex
+SNR has one meaning here. Symbols have unit mean power per image; the noise power per complex
 symbol is N0 = 10^(-snr_db/10), half in each real part, so `snr_db` is Es/N0.
 """
 
@@ -16,20 +16,20 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-# One generator for the whole batch, one per picture, or torch's global one.
-Generator = torch.Generator | Sequence[torch.Generator] | None
+# One generator for the whole batch, one per image, or torch's global one.
+Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 @dataclass(frozen=True)
-class Block:
-    """K complex numbers for each picture of a batch of one size.
+class SymbolBlock:
+    """K complex numbers for each image of a batch of one size.
 
     Attributes:
-        values: complex64 [B, K]; K is every channel use that a picture costs, padding included.
-        image_size: (H, W) of the pictures as the user gave them, in pixels.
+        values: complex64 [B, K]; K is every channel use that an image costs, padding included.
+        image_size: (H, W) of the images as the user gave them, in pixels.
         nominal_rate: the rate asked for, in channel uses per pixel (cpp).
-        uses_by_kind: what the K channel uses are spent on, such as "picture" and "padding"; empty
-            where the codec does not say, or where pictures of the batch differ.
+        uses_by_kind: what the K channel uses are spent on, such as "image" and "padding"; empty
+            where the codec does not say, or where images of the batch differ.
         delivered: uint8 [B, N], bytes that an ideal channel code delivers whatever happens to the
             values; None for all that is real, which depends on the values alone.
     """
@@ -42,24 +42,24 @@ class Block:
 
     @property
     def channel_uses(self) -> int:
-        """K, complex channel uses per picture."""
+        """K, complex channel uses per image."""
         return self.values.shape[1]
 
     @property
     def rate(self) -> float:
-        """True rate K/(H·W) in channel uses per pixel, on the picture as the user gave it."""
+        """True rate K/(H·W) in channel uses per pixel, on the image as the user gave it."""
         height, width = self.image_size
         return self.channel_uses / (height * width)
 
 
 @dataclass(frozen=True)
-class Symbols(Block):
-    """What the transmitter sends: `values` have unit mean power per picture."""
+class Symbols(SymbolBlock):
+    """What the transmitter sends: `values` have unit mean power per image."""
 
 
 @dataclass(frozen=True)
 class ChannelState:
-    """One realisation of the channel per picture, before anything is sent.
+    """One realisation of the channel per image, before anything is sent.
 
     Attributes:
         gain: complex64 [B, 1] (block fading) or [B, K]; E|gain|² = 1. Ones for AWGN.
@@ -89,17 +89,17 @@ class ChannelState:
 
 
 @dataclass(frozen=True)
-class Received(Block):
+class Received(SymbolBlock):
     """What the receiver has: `values` = gain · sent + noise, not equalised, and the CSI.
 
     Attributes:
-        state: gain and noise power per picture, the channel state information.
+        state: gain and noise power per image, the channel state information.
     """
 
     state: ChannelState
 
     def select(self, rows: slice) -> Received:
-        """What was received of some of the pictures."""
+        """What was received of some of the images."""
         gain, noise_power = self.state.gain[rows], self.state.noise_power[rows]
         return replace(
             self,
@@ -121,13 +121,13 @@ class Received(Block):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The receiver's pictures.
+    """The receiver's images.
 
     Attributes:
-        image: final picture, float32 [B, 3, H, W] in [0, 1].
+        image: final image, float32 [B, 3, H, W] in [0, 1].
         initial: the codec's own reconstruction, same shape; `image` itself without a refiner.
-        caption: what the refiner was told the pictures show, one text per picture, or None.
-        outage: bool [B], whether the codec could not decode and gave a picture that tells nothing;
+        caption: what the refiner was told the images show, one text per image, or None.
+        outage: bool [B], whether the codec could not decode and gave an image that tells nothing;
             None where a codec cannot know.
     """
 
@@ -138,11 +138,11 @@ class Reconstruction:
 
 
 class InfeasibleError(ValueError):
-    """A codec has nothing to send for a picture at this rate and SNR; says what it would need."""
+    """A codec has nothing to send for an image at this rate and SNR; says what it would need."""
 
 
 class Codec(Protocol):
-    """Picture to symbols and back; a digital link is a codec like any other."""
+    """Image to symbols and back; a digital link is a codec like any other."""
 
     @property
     def rates(self) -> tuple[Fraction, ...]:
@@ -152,14 +152,14 @@ class Codec(Protocol):
     def encode(
         self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
     ) -> Symbols:
-        """Pictures [B, 3, H, W] in [0, 1] to symbols, given the SNR [B] the transmitter knows.
+        """Images [B, 3, H, W] in [0, 1] to symbols, given the SNR [B] the transmitter knows.
 
         `gain`, complex [B, 1], is given where the transmitter knows the fade too.
         """
         ...
 
     def decode(self, received: Received) -> Tensor:
-        """Received symbols to the initial pictures, float32 [B, 3, H, W] in [0, 1]."""
+        """Received symbols to the initial images, float32 [B, 3, H, W] in [0, 1]."""
         ...
 
 
@@ -168,7 +168,7 @@ class DetectingCodec(Codec, Protocol):
     """A codec that knows what it could not decode, as digital links do."""
 
     def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
-        """As `decode`, and whether each picture is an outage, bool [B]."""
+        """As `decode`, and whether each image is an outage, bool [B]."""
         ...
 
 
@@ -177,39 +177,39 @@ class Channel(Protocol):
 
     @property
     def transmitter_csi(self) -> bool:
-        """Whether the transmitter knows each picture's gain before it encodes."""
+        """Whether the transmitter knows each image's gain before it encodes."""
         ...
 
     def draw(
-        self, batch: int, generator: Generator = None, device: torch.device | str = "cpu"
+        self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
     ) -> ChannelState:
-        """One realisation for `batch` pictures."""
+        """One realisation for `batch` images."""
         ...
 
     def __call__(
-        self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
+        self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None
     ) -> Received:
         """Send `symbols`; draws the state unless one is given."""
         ...
 
 
 class Refiner(Protocol):
-    """Initial picture to final picture, at the receiver."""
+    """Initial image to final image, at the receiver."""
 
     def refine(
-        self, initial: Tensor, received: Received, generator: Generator = None
+        self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """Initial pictures [B, 3, H, W] in [0, 1], and what was received, to the final ones."""
+        """Initial images [B, 3, H, W] in [0, 1], and what was received, to the final ones."""
         ...
 
 
 def as_batch(value: float | Tensor, batch: int, device: torch.device | str, name: str) -> Tensor:
-    """A number, or one number per picture, as float32 [B]; an error names `name` and the value."""
+    """A number, or one number per image, as float32 [B]; an error names `name` and the value."""
     tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, batch)):
         raise ValueError(
             f"{name} has shape {tuple(tensor.shape)}; give one number, or one for each of the "
-            f"{batch} pictures"
+            f"{batch} images"
         )
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} is {value}; it must be finite")
@@ -221,9 +221,9 @@ class Scheme:
     """A codec at one of its rates, with a refiner or without.
 
     Attributes:
-        codec: picture ↔ symbols.
+        codec: image ↔ symbols.
         rate: nominal rate in channel uses per pixel; one of `codec.rates`.
-        refiner: what paints the final picture; None gives the codec alone.
+        refiner: what paints the final image; None gives the codec alone.
     """
 
     codec: Codec
@@ -236,7 +236,7 @@ class Scheme:
             raise ValueError(f"rate {self.rate} is not one of {offered}")
 
     def encode(self, images: Tensor, snr_db: float | Tensor, gain: Tensor | None = None) -> Symbols:
-        """Pictures to symbols.
+        """Images to symbols.
 
         Args:
             images: float [B, 3, H, W] in [0, 1]; any H and W.
@@ -247,18 +247,18 @@ class Scheme:
         return self.codec.encode(images, snr_db, self.rate, gain)
 
     def send(
-        self, images: Tensor, channel: Channel, generator: Generator = None, repeats: int = 1
+        self, images: Tensor, channel: Channel, generator: Generators = None, repeats: int = 1
     ) -> Received:
-        """Encode pictures and send them; with transmitter CSI the encoder is told the fade.
+        """Encode images and send them; with transmitter CSI the encoder is told the fade.
 
         Args:
             images: float [B, 3, H, W] in [0, 1].
             channel: what to send over.
             generator: drives fades and noise: one, or one per transmission.
-            repeats: transmissions N per picture.
+            repeats: transmissions N per image.
 
         Returns:
-            B·N transmissions, a picture's one after the other.
+            B·N transmissions, an image's one after the other.
 
         Raises:
             InfeasibleError: see there; of digital codecs.
@@ -275,8 +275,8 @@ class Scheme:
             symbols = replace(symbols, values=values, delivered=delivered)
         return channel(symbols, generator, state)
 
-    def decode(self, received: Received, generator: Generator = None) -> Reconstruction:
-        """Received symbols to pictures; `generator` drives the refiner's sampling."""
+    def decode(self, received: Received, generator: Generators = None) -> Reconstruction:
+        """Received symbols to images; `generator` drives the refiner's sampling."""
         outage = None
         if isinstance(self.codec, DetectingCodec):
             initial, outage = self.codec.attempt(received)
@@ -287,7 +287,7 @@ class Scheme:
         return replace(self.refiner.refine(initial, received, generator), outage=outage)
 
     def __call__(
-        self, images: Tensor, channel: Channel, generator: Generator = None
+        self, images: Tensor, channel: Channel, generator: Generators = None
     ) -> Reconstruction:
         """`send` and `decode` in one."""
         return self.decode(self.send(images, channel, generator), generator)

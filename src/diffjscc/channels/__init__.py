@@ -1,4 +1,4 @@
-"""Channel physics: symbols to received symbols, differentiable, with per-picture SNR."""
+"""Channel physics: symbols to received symbols, differentiable, with per-image SNR."""
 
 from diffjscc.channels.awgn import AWGN
 from diffjscc.channels.fading import Rayleigh, Rician

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffjscc.channels.noise import noise_power, send
-from diffjscc.scheme import ChannelState, Generator, Received, Symbols, as_batch
+from diffjscc.scheme import ChannelState, Generators, Received, Symbols, as_batch
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AWGN:
         return False
 
     def draw(
-        self, batch: int, generator: Generator = None, device: torch.device | str = "cpu"
+        self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
     ) -> ChannelState:
         """Gain 1 and the noise power; nothing is random."""
         del generator
@@ -36,7 +36,7 @@ class AWGN:
         return ChannelState(gain, noise_power(snr_db))
 
     def __call__(
-        self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
+        self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None
     ) -> Received:
         """Send complex64 [B, K] symbols; see `Channel`."""
         return send(self, symbols, generator, state)

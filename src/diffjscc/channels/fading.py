@@ -1,4 +1,4 @@
-"""Block fading: one complex gain per picture, E|h|² = 1."""
+"""Block fading: one complex gain per image, E|h|² = 1."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from diffjscc.channels.noise import complex_normal, noise_power, send
-from diffjscc.scheme import ChannelState, Generator, Received, Symbols, as_batch
+from diffjscc.scheme import ChannelState, Generators, Received, Symbols, as_batch
 
 
 @dataclass(frozen=True)
 class Rician:
-    """y = h·x + n with h = sqrt(k/(k+1)) + sqrt(1/(k+1))·CN(0, 1), one h per picture.
+    """y = h·x + n with h = sqrt(k/(k+1)) + sqrt(1/(k+1))·CN(0, 1), one h per image.
 
     The receiver knows h and N0, equalises by zero forcing, and hands on |h|²/N0.
 
@@ -33,9 +33,9 @@ class Rician:
             raise ValueError(f"k_factor is {self.k_factor}; it must be finite and at least 0")
 
     def draw(
-        self, batch: int, generator: Generator = None, device: torch.device | str = "cpu"
+        self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
     ) -> ChannelState:
-        """Draw one gain per picture."""
+        """Draw one gain per image."""
         snr_db = as_batch(self.snr_db, batch, device, "snr_db")
         scattered = complex_normal((batch, 1), generator, device)
         k = self.k_factor
@@ -43,7 +43,7 @@ class Rician:
         return ChannelState(gain, noise_power(snr_db), self.transmitter_csi)
 
     def __call__(
-        self, symbols: Symbols, generator: Generator = None, state: ChannelState | None = None
+        self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None
     ) -> Received:
         """Send complex64 [B, K] symbols; see `Channel`."""
         return send(self, symbols, generator, state)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import Channel, ChannelState, Generator, Received, Symbols
+from diffjscc.scheme import Channel, ChannelState, Generators, Received, Symbols
 
 
 def noise_power(snr_db: Tensor) -> Tensor:
@@ -23,17 +23,17 @@ def noise_power(snr_db: Tensor) -> Tensor:
 
 
 def complex_normal(
-    shape: tuple[int, int], generator: Generator, device: torch.device | str
+    shape: tuple[int, int], generator: Generators, device: torch.device | str
 ) -> Tensor:
     """CN(0, 1): complex64 [B, N], variance 1/2 in each real part.
 
     Drawn on the generator's own device, so that a CPU generator gives the same numbers on any
-    device; with one generator per picture, a picture's numbers do not depend on its batch.
+    device; with one generator per image, an image's numbers do not depend on its batch.
     """
     batch, length = shape
     if isinstance(generator, Sequence):
         if len(generator) != batch:
-            raise ValueError(f"{len(generator)} generators for {batch} pictures; give one or each")
+            raise ValueError(f"{len(generator)} generators for {batch} images; give one or each")
         rows = [complex_normal((1, length), one, device) for one in generator]
         return torch.cat(rows)
     source = generator.device if generator is not None else device
@@ -42,9 +42,9 @@ def complex_normal(
 
 
 def send(
-    channel: Channel, symbols: Symbols, generator: Generator, state: ChannelState | None
+    channel: Channel, symbols: Symbols, generator: Generators, state: ChannelState | None
 ) -> Received:
-    """Receive y = h·x + n, n ~ CN(0, N0), N0 per picture; noise does not scale with the fade.
+    """Receive y = h·x + n, n ~ CN(0, N0), N0 per image; noise does not scale with the fade.
 
     The channel draws its state unless one is given.
     """

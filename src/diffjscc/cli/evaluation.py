@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from rich.markup import escape
 
-from diffjscc.cli.terminal import plain_words, stderr, stdout
-from diffjscc.names import ChannelName, FigureChoice, FigureName, SchemeKind
+from diffjscc.choices import ChannelName, FigureChoice, FigureName, SchemeKind
+from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 if TYPE_CHECKING:
-    from diffjscc.evaluation.protocol import Sweep
     from diffjscc.evaluation.results import Results
+    from diffjscc.evaluation.sweep import Sweep
 
 
 def _listed(words: object) -> str:
@@ -25,7 +25,7 @@ ResultsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder of t
 
 def evaluate(
     output: ResultsFolder,
-    pictures: Annotated[
+    images: Annotated[
         list[str] | None, typer.Argument(help="Files, folders or glob patterns.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
@@ -38,7 +38,7 @@ def evaluate(
     channel: Annotated[
         list[str] | None, typer.Option(help=f"What to send over: {_listed(ChannelName)}.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Transmissions per picture.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Transmissions per image.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, such as seed=1 or shown=24."),
@@ -49,14 +49,14 @@ def evaluate(
     Options go before what the YAML file says. On several GPUs or machines that share the folder:
     accelerate launch -m diffjscc evaluate …
     """
-    with plain_words():
+    with report_errors():
+        from diffjscc.configuration import check, overridden, read_yaml  # noqa: PLC0415
         from diffjscc.evaluation.config import SweepConfig  # noqa: PLC0415
-        from diffjscc.evaluation.protocol import Sweep  # noqa: PLC0415
-        from diffjscc.settings import check, overridden, read_yaml  # noqa: PLC0415
+        from diffjscc.evaluation.sweep import Sweep  # noqa: PLC0415
 
         values: dict[str, Any] = {} if config is None else read_yaml(config)
         said: dict[str, object] = {
-            "pictures": pictures,
+            "images": images,
             "schemes": scheme and [{"kind": kind} for kind in scheme],
             "rates": rate,
             "snrs_db": snr,
@@ -77,7 +77,7 @@ def evaluate(
 def reproduce(
     figure: Annotated[FigureChoice, typer.Argument(help="Of the paper, or all.")],
     output: ResultsFolder,
-    pictures: Annotated[
+    images: Annotated[
         list[str] | None, typer.Option(help="Files, folders or patterns.  [default: data/kodak]")
     ] = None,
     weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
@@ -88,8 +88,8 @@ def reproduce(
         list[str] | None,
         typer.Option(help="fig4: weights that `train adversarial` made; once per α."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per picture.")] = 5,
-    shown: Annotated[int, typer.Option(min=0, help="Pictures to keep for the report.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 5,
+    shown: Annotated[int, typer.Option(min=0, help="Images to keep for the report.")] = 3,
     quick: Annotated[bool, typer.Option(help="A smoke test of under a minute.")] = False,
 ) -> None:
     """Run the paper's experiments and draw their figures; run again to go on.
@@ -97,17 +97,17 @@ def reproduce(
     Each figure's results are a folder of their own in the output, with its figures; report.html
     shows all of them. On several GPUs: accelerate launch -m diffjscc reproduce …
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.evaluation.experiments import (  # noqa: PLC0415
             Request,
-            default_pictures,
+            default_images,
             make_experiment,
         )
-        from diffjscc.evaluation.figures import draw  # noqa: PLC0415
-        from diffjscc.evaluation.protocol import Sweep  # noqa: PLC0415
-        from diffjscc.evaluation.report import write_report  # noqa: PLC0415
+        from diffjscc.evaluation.sweep import Sweep  # noqa: PLC0415
+        from diffjscc.report.figures import draw  # noqa: PLC0415
+        from diffjscc.report.page import write_report  # noqa: PLC0415
 
-        chosen = tuple(pictures) if pictures else (default_pictures(quick),)
+        chosen = tuple(images) if images else (default_images(quick),)
         rivals = tuple(adversarial or ())
         request = Request(chosen, weights, spatial, rivals, repeats, shown, quick)
         names = get_args(FigureName) if figure == "all" else (figure,)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from diffjscc.cli.terminal import plain_words, stdout
+from diffjscc.cli.terminal import report_errors, stdout
 
 
 def report(
@@ -20,13 +20,13 @@ def report(
         typer.Option("--output", "-o", help="HTML file; default: report.html in the first folder."),
     ] = None,
 ) -> None:
-    """Show results as one page for a browser: figures, pictures, every transmission.
+    """Show results as one page for a browser: figures, images, every transmission.
 
     The file needs neither the network nor other files.
     """
-    with plain_words():
-        from diffjscc.evaluation.report import write_report  # noqa: PLC0415
+    with report_errors():
         from diffjscc.evaluation.results import read_results  # noqa: PLC0415
+        from diffjscc.report.page import write_report  # noqa: PLC0415
 
         path = results[0] / "report.html" if output is None else output
         write_report([read_results(folder) for folder in results], path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from diffjscc.cli.terminal import plain_words, stderr, stdout
+from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,9 +29,9 @@ def plot(
     ] = None,
 ) -> None:
     """Draw figures from results alone: over rate, SNR or steps, whichever varies."""
-    with plain_words():
-        from diffjscc.evaluation.figures import draw  # noqa: PLC0415
+    with report_errors():
         from diffjscc.evaluation.results import read_results  # noqa: PLC0415
+        from diffjscc.report.figures import draw  # noqa: PLC0415
 
         folder = results[0] / "figures" if output is None else output
         for path in draw([read_results(place) for place in results], folder):
@@ -49,11 +49,11 @@ def compare(
         Path | None, typer.Option("--json", help="Write every difference here.")
     ] = None,
 ) -> None:
-    """Is one folder of results worse than another? Same pictures and noise, in pairs.
+    """Is one folder of results worse than another? Same images and noise, in pairs.
 
     Exit code 0: no figure is worse; 1: at least one is; 2: they cannot be compared.
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.data.files import atomic_write  # noqa: PLC0415
         from diffjscc.evaluation import compare as comparison  # noqa: PLC0415
         from diffjscc.evaluation.results import differences, read_results  # noqa: PLC0415
@@ -103,7 +103,7 @@ def _table(differences: Sequence[Difference]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        caption="± half of the 95 % interval over pictures",
+        caption="± half of the 95 % interval over images",
         caption_justify="right",
     )
     for name in ("scheme", "sent at", "figure"):

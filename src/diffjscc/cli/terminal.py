@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from rich.progress import Progress
 
-    from diffjscc.evaluation.lpips import LPIPS
+    from diffjscc.metrics.lpips import LPIPS
     from diffjscc.scheme import Scheme
 
 stdout = Console()
@@ -36,7 +36,7 @@ def _say_warning(
 
 
 @contextmanager
-def plain_words() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn what a user can cause into one line and exit code 2, warnings into one line each."""
     try:
         with warnings.catch_warnings():
@@ -51,8 +51,8 @@ def plain_words() -> Iterator[None]:
 
 def load_lpips(device: torch.device) -> LPIPS | None:
     """LPIPS with the smallest network, or None, with a reason, where its weights are missing."""
-    from diffjscc.evaluation.lpips import LPIPS  # noqa: PLC0415
-    from diffjscc.evaluation.metric_weights import MetricUnavailable  # noqa: PLC0415
+    from diffjscc.metrics.lpips import LPIPS  # noqa: PLC0415
+    from diffjscc.metrics.weights import MetricUnavailable  # noqa: PLC0415
 
     try:
         return LPIPS.load("squeeze").to(device)
@@ -62,8 +62,8 @@ def load_lpips(device: torch.device) -> LPIPS | None:
 
 
 def show_steps(scheme: Scheme, progress: Progress) -> None:
-    """A bar for the sampling steps of the picture in work, if any refiner takes some."""
-    from diffjscc.transmission import sampling_refiner  # noqa: PLC0415
+    """A bar for the sampling steps of the image in work, if any refiner takes some."""
+    from diffjscc.evaluation.transmission import sampling_refiner  # noqa: PLC0415
 
     refiner = sampling_refiner(scheme)
     if refiner is not None:

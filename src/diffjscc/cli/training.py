@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from diffjscc.cli.terminal import plain_words, stderr, stdout
+from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 ConfigName = Annotated[str, typer.Option(help="Shipped config or YAML file.")]
 RunFolder = Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")]
@@ -26,7 +26,7 @@ def train_jscc(
 
     On several GPUs: accelerate launch -m diffjscc train jscc …
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.training.config import JSCCConfig, load_config  # noqa: PLC0415
         from diffjscc.training.jscc import train  # noqa: PLC0415
 
@@ -46,7 +46,7 @@ def train_adversarial(
 
     On several GPUs: accelerate launch -m diffjscc train adversarial …
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.training.adversarial import train  # noqa: PLC0415
         from diffjscc.training.config import AdversarialConfig, load_config  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def train_vae(
     init: Annotated[str | None, typer.Option(help="Weights whose VAE to start from.")] = None,
 ) -> None:
     """Train a VAE, the first half of a prior; run again to go on after an interruption."""
-    with plain_words():
+    with report_errors():
         from diffjscc.training.config import VAEConfig, load_config  # noqa: PLC0415
         from diffjscc.training.vae import train  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ def train_prior(
     init: Annotated[str | None, typer.Option(help="Weights whose prior to start from.")] = None,
 ) -> None:
     """Train a latent diffusion prior on a VAE; run again to go on after an interruption."""
-    with plain_words():
+    with report_errors():
         from diffjscc.training.config import PriorConfig, load_config  # noqa: PLC0415
         from diffjscc.training.prior import train  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ def precompute_latents(
 
     On several GPUs: accelerate launch -m diffjscc precompute …
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
         from diffjscc.training.precompute import precompute  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ def train_control(
     Run `diffjscc precompute` with the same config and settings first.
     On several GPUs: accelerate launch -m diffjscc train control …
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
         from diffjscc.training.control import train  # noqa: PLC0415
 
@@ -141,7 +141,7 @@ def train_decoder(
     The latents are painted at the first start; that is interrupted and gone on with alike.
     On several GPUs: accelerate launch -m diffjscc train decoder …
     """
-    with plain_words():
+    with report_errors():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.decoder import train  # noqa: PLC0415
         from diffjscc.training.decoder_config import DecoderConfig  # noqa: PLC0415
@@ -153,8 +153,8 @@ def train_decoder(
 def fetch_kodak(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("data/kodak"),
 ) -> None:
-    """The 24 Kodak pictures (15 MB), on which results are reported."""
-    with plain_words():
+    """The 24 Kodak images (15 MB), on which results are reported."""
+    with report_errors():
         from diffjscc.data import fetch  # noqa: PLC0415
 
         fetch.fetch_kodak(output)
@@ -164,14 +164,14 @@ def fetch_openimages(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path(
         "data/openimages"
     ),
-    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 154_000,
+    count: Annotated[int, typer.Option(min=1, help="Images.")] = 154_000,
 ) -> None:
     """A subset of OpenImages as large as the paper's (about 45 GB), and its manifest."""
-    with plain_words():
+    with report_errors():
         from diffjscc.data import fetch  # noqa: PLC0415
 
         fetched = fetch.fetch_openimages(output, count=count)
-        stdout.print(f"pictures are in {escape(str(fetched.folder))}", soft_wrap=True)
+        stdout.print(f"images are in {escape(str(fetched.folder))}", soft_wrap=True)
     for name, reason in fetched.failed.items():
         stderr.print(f"[bold red]failed:[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
     if fetched.failed:

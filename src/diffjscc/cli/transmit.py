@@ -10,8 +10,7 @@ import typer
 from rich.markup import escape
 from typer.models import OptionInfo
 
-from diffjscc.cli.terminal import load_lpips, plain_words, show_steps, stderr, stdout
-from diffjscc.names import (
+from diffjscc.choices import (
     CaptionerName,
     ChannelName,
     ColourFix,
@@ -21,11 +20,12 @@ from diffjscc.names import (
     SchemeKind,
     Start,
 )
+from diffjscc.cli.terminal import load_lpips, report_errors, show_steps, stderr, stdout
 
 if TYPE_CHECKING:
+    from diffjscc.cli.jobs import Sending
+    from diffjscc.evaluation.records import Record
     from diffjscc.evaluation.results import Absent
-    from diffjscc.evaluation.rows import Row
-    from diffjscc.jobs import Sending
     from diffjscc.scheme import Scheme
 
 SAMPLES = 8
@@ -48,15 +48,15 @@ def _link(description: str) -> OptionInfo:
 
 
 def transmit(
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images.")],
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
     weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
     channel: Annotated[ChannelName, typer.Option(help="What to send over.")] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per picture.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Decides noise and fades.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     json_file: Annotated[
@@ -66,7 +66,7 @@ def transmit(
         bool, typer.Option(help="Also map where samples of the diffusion receiver disagree.")
     ] = False,
     samples: Annotated[
-        int | None, typer.Option(min=2, help="Pictures painted for that map; 8 by default.")
+        int | None, typer.Option(min=2, help="Images painted for that map; 8 by default.")
     ] = None,
     scheme: Annotated[
         list[str] | None,
@@ -79,22 +79,22 @@ def transmit(
         str | None, typer.Option(help="--scheme adv: weights that `train adversarial` made.")
     ] = None,
     refiner: Annotated[
-        RefinerName | None, _receiver("What paints the final picture; none: the codec alone.")
+        RefinerName | None, _receiver("What paints the final image; none: the codec alone.")
     ] = None,
     sampler: Annotated[SamplerName | None, _receiver("ddpm is the paper's.")] = None,
     steps: Annotated[int | None, _receiver("Steps from pure noise.")] = None,
     start: Annotated[
-        Start | None, _receiver("Where sampling begins; initial: the initial picture, noised.")
+        Start | None, _receiver("Where sampling begins; initial: the initial image, noised.")
     ] = None,
     captioner: Annotated[
-        CaptionerName | None, _receiver("Tells a prior that reads text what pictures show.")
+        CaptionerName | None, _receiver("Tells a prior that reads text what images show.")
     ] = None,
     caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
     guidance: Annotated[
-        float | None, _receiver("Pull towards the initial picture; 0: none, more: fidelity.")
+        float | None, _receiver("Pull towards the initial image; 0: none, more: fidelity.")
     ] = None,
     colour_fix: Annotated[
-        ColourFix | None, _receiver("How the initial picture's colours are kept.")
+        ColourFix | None, _receiver("How the initial image's colours are kept.")
     ] = None,
     strength: Annotated[
         float | None, _receiver("Of the control module; 0: the prior alone.")
@@ -108,27 +108,27 @@ def transmit(
     quality: Annotated[int | None, _link("Of the source codec; the rate follows.")] = None,
     downsample: Annotated[bool, _link("Send fewer pixels where that is closer.")] = False,
 ) -> None:
-    """Send pictures over a noisy channel and write what comes back.
+    """Send images over a noisy channel and write what comes back.
 
-    Per picture: NAME.png, what came back (NAME-2.png, … with --repeats); NAME-initial.png, what
+    Per image: NAME.png, what came back (NAME-2.png, … with --repeats); NAME-initial.png, what
     the diffusion receiver was given, where there is one; NAME-uncertainty.png, where --uncertainty
-    asks for it; and NAME-side-by-side.png. Figures are measured on the pictures as written.
+    asks for it; and NAME-side-by-side.png. Figures are measured on the images as written.
 
     With --scheme, once or more often, NAME-SCHEME.png of each, and all in NAME-side-by-side.png.
     """
-    with plain_words():
-        from diffjscc.channels.choice import ChannelChoice  # noqa: PLC0415
-        from diffjscc.codecs.digital.choice import LinkOptions  # noqa: PLC0415
-        from diffjscc.comparison import Comparison, choose  # noqa: PLC0415
-        from diffjscc.data.pictures import find_pictures  # noqa: PLC0415
-        from diffjscc.evaluation.judge import Judge  # noqa: PLC0415
-        from diffjscc.jobs import Job  # noqa: PLC0415
-        from diffjscc.models.diffjscc import choose_device  # noqa: PLC0415
-        from diffjscc.painting import PaintingOptions, load_scheme  # noqa: PLC0415
-        from diffjscc.settings import check  # noqa: PLC0415
-        from diffjscc.transmission import Link  # noqa: PLC0415
+    with report_errors():
+        from diffjscc.cli.jobs import Job  # noqa: PLC0415
+        from diffjscc.cli.side_by_side import Comparison, choose  # noqa: PLC0415
+        from diffjscc.configuration import check  # noqa: PLC0415
+        from diffjscc.data.images import find_images  # noqa: PLC0415
+        from diffjscc.evaluation.transmission import Link  # noqa: PLC0415
+        from diffjscc.metrics.evaluator import MetricEvaluator  # noqa: PLC0415
+        from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
+        from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
+        from diffjscc.schemes.digital import DigitalOptions  # noqa: PLC0415
+        from diffjscc.schemes.options import RefinerOptions, load_scheme  # noqa: PLC0415
 
-        painting = PaintingOptions(
+        painting = RefinerOptions(
             sampler=sampler,
             steps=steps,
             start=start,
@@ -149,25 +149,25 @@ def transmit(
         over = {"name": channel, "k_factor": k_factor, "transmitter_csi": transmitter_csi}
         said = {"mcs": mcs, "quality": quality, "downsample": downsample or None}
         digital = {name: value for name, value in said.items() if value is not None}
-        paths = find_pictures(pictures)
+        paths = find_images(images)
         computing = choose_device(device)
-        chosen = check(ChannelChoice, over, "--channel")
+        chosen = check(ChannelConfig, over, "--channel")
 
-        judge = Judge(load_lpips(computing))
+        judge = MetricEvaluator(load_lpips(computing))
 
         def link(name: str, loaded: Scheme, source: str) -> Link:
             return Link(name, loaded, source, chosen, snr, seed, judge, computing)
 
-        job: Sending[Row | Absent]
+        job: Sending[Record | Absent]
         if scheme:
-            from diffjscc.evaluation.schemes import Schemes  # noqa: PLC0415 - it takes seconds
+            from diffjscc.schemes.loader import Schemes  # noqa: PLC0415 - it takes seconds
 
             if refiner is not None or uncertainty:
                 raise ValueError(
                     "--refiner and --uncertainty are for the weights' own receiver; leave them "
                     "out, or --scheme"
                 )
-            options = check(LinkOptions, digital, "--scheme")
+            options = check(DigitalOptions, digital, "--scheme")
             schemes = Schemes(str(computing))
             choices = choose(scheme, weights, adversarial, painting, options)
             ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
@@ -197,20 +197,20 @@ def transmit(
 
 
 def _run(
-    job: Sending[Row | Absent], paths: Sequence[Path], json_file: Path | None
+    job: Sending[Record | Absent], paths: Sequence[Path], json_file: Path | None
 ) -> tuple[bool, list[tuple[Path, Exception]]]:
     """Send files and say what came of it; whether anything was sent, and which files failed."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    from diffjscc.data.pictures import unique_stems  # noqa: PLC0415
+    from diffjscc.cli.jobs import transmit_files, write_rows  # noqa: PLC0415
+    from diffjscc.cli.tables import metrics_table  # noqa: PLC0415
+    from diffjscc.data.images import unique_stems  # noqa: PLC0415
+    from diffjscc.evaluation.records import Record  # noqa: PLC0415
     from diffjscc.evaluation.results import Absent  # noqa: PLC0415
-    from diffjscc.evaluation.rows import Row  # noqa: PLC0415
-    from diffjscc.jobs import transmit_files, write_rows  # noqa: PLC0415
-    from diffjscc.tables import figures_table  # noqa: PLC0415
 
     job.output.mkdir(parents=True, exist_ok=True)
     each = job.repeats * len(job.links)
-    rows: list[Row] = []
+    rows: list[Record] = []
     absent: list[Absent] = []
     failed: list[tuple[Path, Exception]] = []
     with Progress(console=stderr, transient=True) as progress:
@@ -223,11 +223,11 @@ def _run(
                 failed.append((path, outcome))
                 progress.advance(task, each)
             else:
-                rows += [line for line in outcome if isinstance(line, Row)]
+                rows += [line for line in outcome if isinstance(line, Record)]
                 absent += [line for line in outcome if isinstance(line, Absent)]
     if rows:
-        stdout.print(figures_table(rows, compared=len(job.links) > 1))
-        stdout.print(f"pictures are in {escape(str(job.output))}", soft_wrap=True)
+        stdout.print(metrics_table(rows, compared=len(job.links) > 1))
+        stdout.print(f"images are in {escape(str(job.output))}", soft_wrap=True)
     for missing in absent:
         text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "
         stderr.print(f"[yellow]{text}{escape(missing.reason)}", soft_wrap=True)

@@ -9,17 +9,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from diffjscc.cli.terminal import plain_words, stdout
-from diffjscc.names import WeightsFormat
+from diffjscc.choices import WeightsFormat
+from diffjscc.cli.terminal import report_errors, stdout
 
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
 ) -> None:
     """Versions, device, and the cards of the bundled weights."""
-    from diffjscc.models.information import information  # noqa: PLC0415
+    from diffjscc.cli.information import information  # noqa: PLC0415
 
-    with plain_words():
+    with report_errors():
         facts = information()
     if as_json:
         print(json.dumps(facts, indent=2))
@@ -35,8 +35,8 @@ def convert(
     to: Annotated[WeightsFormat, typer.Option(help="The format to write.")] = "diffjscc",
 ) -> None:
     """Convert the paper's released checkpoints to this package's weights, or back."""
-    with plain_words():
-        from diffjscc.models.released import convert_released  # noqa: PLC0415
+    with report_errors():
+        from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
 
         folder = convert_released(source, destination, to)
         stdout.print(f"weights are in {escape(str(folder))}", soft_wrap=True)

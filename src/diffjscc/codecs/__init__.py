@@ -1,1 +1,1 @@
-"""Codecs: pictures to complex symbols and back."""
+"""Codecs: images to complex symbols and back."""

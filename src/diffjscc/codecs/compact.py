@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts
-from diffjscc.codecs.spectrum import SpectralGain, dct_matrix
-from diffjscc.codecs.tiling import in_tiles
+from diffjscc.layers.halo_tiles import in_tiles
+from diffjscc.layers.spectrum import SpectralGain, dct_matrix
 from diffjscc.scheme import Received
 
 STRIDE = 16
@@ -25,7 +25,7 @@ class CompactConfig:
 
     Attributes:
         rate_channels: latent channels of each rate, ascending; C channels cost C/512 cpp.
-        widths: feature channels at 1/8 and 1/16 of the picture's size.
+        widths: feature channels at 1/8 and 1/16 of the image's size.
         encoder_blocks: blocks of the encoder at 1/8 and 1/16.
         decoder_blocks: blocks of the decoder at 1/16 and 1/8.
         expansion: hidden width of a block's pointwise MLP, in multiples of its width.
@@ -45,11 +45,11 @@ class CompactConfig:
 
 
 class Condition(nn.Module):
-    """Embeds what an end knows of the whole picture and the link, as one vector per picture.
+    """Embeds what an end knows of the whole image and the link, as one vector per image.
 
     That is the SNR, the rate, and each latent channel's mean and root mean square over the
-    picture: symbols have unit power whatever the contrast, so without the latter the receiver
-    could not tell how strong the picture was.
+    image: symbols have unit power whatever the contrast, so without the latter the receiver
+    could not tell how strong the image was.
     """
 
     def __init__(self, config: CompactConfig) -> None:
@@ -113,7 +113,7 @@ def dct_basis(count: int, side: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         Orthonormal functions [count, 3, side, side], and their standard deviations [count] for
-        pictures in [0, 1], descending.
+        images in [0, 1], descending.
     """
     index = torch.arange(side, dtype=torch.float64)
     cosines = dct_matrix(side)
@@ -149,7 +149,7 @@ class Gains(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture [B, 3, H, W] in [0, 1] to latent [B, C, H/16, W/16], C that of the rate.
+    """Image [B, 3, H, W] in [0, 1] to latent [B, C, H/16, W/16], C that of the rate.
 
     A DCT of 16x16 blocks and a deep network are added. The DCT starts with the channel powers
     that are best for a linear receiver (in proportion to the deviations), the network at zero:
@@ -183,12 +183,12 @@ class Encoder(nn.Module):
         return F.conv2d(F.pixel_unshuffle(2 * images - 1, STRIDE), self.analysis)
 
     def describe(self, images: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """The condition, from the whole picture and SNRs [B]."""
+        """The condition, from the whole image and SNRs [B]."""
         condition: Tensor = self.condition(self.transform(images), snr_db, rate_index)
         return condition
 
     def forward(self, images: Tensor, condition: Tensor, rate_index: int) -> Tensor:
-        """The latent of a picture, or of a tile of it."""
+        """The latent of an image, or of a tile of it."""
         x = self.stem(F.pixel_unshuffle(2 * images - 1, 4))
         for block in self.mid:
             x = block(x, condition)
@@ -200,9 +200,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Received latent [B, C, h, w] to picture [B, 3, 16h, 16w], not clamped.
+    """Received latent [B, C, h, w] to image [B, 3, 16h, 16w], not clamped.
 
-    The inverse DCT joins the deep network at 1/4 of the picture's size, before the last
+    The inverse DCT joins the deep network at 1/4 of the image's size, before the last
     convolutions, which take its block borders away.
     """
 
@@ -240,7 +240,7 @@ class Decoder(nn.Module):
         return condition
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """The picture of a latent, or of a tile of it."""
+        """The image of a latent, or of a tile of it."""
         latent = self.widen(latent)
         coefficients = self.gains(latent, condition)
         blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
@@ -260,8 +260,8 @@ class CompactJSCC(JointCodec):
 
     A rate uses the first C latent channels; SNR and rate modulate every block of both ends.
     Apart from two global figures per channel and a filter of the whole latent, every layer is
-    local, so pictures of any size are coded in tiles that give, to rounding, what the whole
-    picture would.
+    local, so images of any size are coded in tiles that give, to rounding, what the whole
+    image would.
 
     Args:
         config: the architecture.

@@ -26,13 +26,13 @@ class DeepJSCCConfig:
         base_width: feature channels at full size; they double with every downsampling.
         encoder_width: the most feature channels that the encoder uses.
         decoder_width: the most feature channels that the decoder uses.
-        downsamplings: halvings of the picture's size.
+        downsamplings: halvings of the image's size.
         encoder_blocks: residual blocks of the encoder, each followed by a modulation.
         decoder_blocks: residual blocks of the decoder, each followed by a modulation.
         csi: what both ends are told. "snr": the SNR. "snr+gain": the mean SNR and the fade h,
             for weights that were trained with CSI at the transmitter.
         snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
-        padding: how pictures whose sides are no multiple of the stride are filled up.
+        padding: how images whose sides are no multiple of the stride are filled up.
     """
 
     channels: int = 4
@@ -54,7 +54,7 @@ class DeepJSCCConfig:
 
     @property
     def csi_width(self) -> int:
-        """Numbers k that tell a picture's csi: SNR, or SNR, Re h and Im h."""
+        """Numbers k that tell an image's csi: SNR, or SNR, Re h and Im h."""
         return 1 if self.csi == "snr" else 3
 
     def widths(self, limit: int) -> list[int]:
@@ -146,7 +146,7 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
 
     def forward(self, images: Tensor, csi: Tensor) -> Tensor:
-        """Picture [B, 3, H, W] in [0, 1] and csi [B, k] to latent [B, C, H/stride, W/stride]."""
+        """Image [B, 3, H, W] in [0, 1] and csi [B, k] to latent [B, C, H/stride, W/stride]."""
         z = self.stem(reflect(images, 3))
         for down in self.down:
             z = down(z)
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Modulated residual blocks, transposed convolutions up to the picture's size, sigmoid."""
+    """Modulated residual blocks, transposed convolutions up to the image's size, sigmoid."""
 
     def __init__(self, config: DeepJSCCConfig) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], 3, 5)
 
     def forward(self, latent: Tensor, csi: Tensor) -> Tensor:
-        """Equalised latent [B, C, h, w] and csi [B, k] to picture [B, 3, H, W] in [0, 1]."""
+        """Equalised latent [B, C, h, w] and csi [B, k] to image [B, 3, H, W] in [0, 1]."""
         z = self.stem(latent)
         for block, modulation in zip(self.blocks, self.modulations, strict=True):
             z = modulation(block(z), csi)
@@ -244,7 +244,7 @@ class DeepJSCC(JointCodec):
         if gain.shape[1] != 1:
             raise ValueError(
                 f"the gain has shape {tuple(gain.shape)}; this codec knows block fading only, "
-                "one gain per picture [B, 1]"
+                "one gain per image [B, 1]"
             )
         return torch.cat((snr_db[:, None], gain.real, gain.imag), dim=1)
 

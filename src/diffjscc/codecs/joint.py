@@ -38,7 +38,7 @@ def warn_outside(snr_db: Tensor, snr_range_db: tuple[float, float]) -> None:
         # Without the value in it, Python shows the text once and not for every fade of a sweep.
         warnings.warn(
             f"the SNR is outside the {low:g} to {high:g} dB that these weights were trained for; "
-            "pictures may be worse than the channel allows",
+            "images may be worse than the channel allows",
             stacklevel=2,
         )
 
@@ -63,10 +63,10 @@ class JointCodec(nn.Module, ABC):
 
     Attributes:
         stride: pixels per latent cell and side.
-        padding: how pictures whose sides are no multiple of `stride` are filled up.
+        padding: how images whose sides are no multiple of `stride` are filled up.
         config: the architecture, a frozen dataclass.
-        encoder: picture to latent, or None at a receiver.
-        decoder: latent to picture, or None at a transmitter.
+        encoder: image to latent, or None at a receiver.
+        decoder: latent to image, or None at a transmitter.
     """
 
     stride: int = 16
@@ -95,18 +95,18 @@ class JointCodec(nn.Module, ABC):
     def analyse(
         self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
     ) -> Tensor:
-        """Padded pictures [B, 3, H', W'] to the latent [B, C, H'/stride, W'/stride]."""
+        """Padded images [B, 3, H', W'] to the latent [B, C, H'/stride, W'/stride]."""
 
     @abstractmethod
     def synthesise(
         self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
     ) -> Tensor:
-        """Equalised latent [B, C, h, w] to padded pictures [B, 3, H', W'], not clamped."""
+        """Equalised latent [B, C, h, w] to padded images [B, 3, H', W'], not clamped."""
 
     def encode(
         self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
     ) -> Symbols:
-        """See `Codec.encode`. Pictures are padded to a multiple of `stride` first."""
+        """See `Codec.encode`. Images are padded to a multiple of `stride` first."""
         if self.encoder is None:
             raise RuntimeError("this codec was loaded for the receiver only; it cannot encode")
         check_images(images)
@@ -116,8 +116,8 @@ class JointCodec(nn.Module, ABC):
         latent = self.analyse(padded, snr_db, self.rate_index(rate), gain)
         values = normalise_power(latent_to_symbols(latent))
         height, width = images.shape[-2:]
-        picture = min(math.ceil(rate * height * width), values.shape[1])
-        kinds = {"picture": picture, "padding": values.shape[1] - picture}
+        image = min(math.ceil(rate * height * width), values.shape[1])
+        kinds = {"image": image, "padding": values.shape[1] - image}
         return Symbols(values, (height, width), rate, uses_by_kind=kinds)
 
     def decode(self, received: Received) -> Tensor:
@@ -125,7 +125,7 @@ class JointCodec(nn.Module, ABC):
         return self.reconstruct(received).clamp(0, 1)
 
     def reconstruct(self, received: Received) -> Tensor:
-        """`decode` before the pictures are clamped to [0, 1]: what training differentiates."""
+        """`decode` before the images are clamped to [0, 1]: what training differentiates."""
         if self.decoder is None:
             raise RuntimeError("this codec was loaded for the transmitter only; it cannot decode")
         index = self.rate_index(received.nominal_rate)
@@ -135,7 +135,7 @@ class JointCodec(nn.Module, ABC):
         if values.shape[1] != expected:
             raise ValueError(
                 f"{values.shape[1]} symbols received, but a {received.image_size[1]}x"
-                f"{received.image_size[0]} picture at rate {received.nominal_rate} is {expected}"
+                f"{received.image_size[0]} image at rate {received.nominal_rate} is {expected}"
             )
         if not bool(torch.isfinite(torch.view_as_real(values)).all()):
             raise ValueError("received symbols hold NaN or infinite values; nothing was decoded")

@@ -1,4 +1,4 @@
-"""Half the picture's sides at four times the rate: the same channel uses for a quarter of it."""
+"""Half the image's sides at four times the rate: the same channel uses for a quarter of it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def pool(images: Tensor, factor: int) -> Tensor:
 def replicate(pooled: Tensor, factor: int) -> Tensor:
     """A†, the pseudo-inverse of A: each pixel `factor`² times, [B, C, h, w] to factor·h, factor·w.
 
-    A·A† is the identity; A†·A is the projection on pictures that are constant in every block.
+    A·A† is the identity; A†·A is the projection on images that are constant in every block.
     """
     return pooled.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
 @dataclass(frozen=True)
 class PooledCodec:
-    """Sends a picture's block means A·x by another codec, at factor² times the rate.
+    """Sends an image's block means A·x by another codec, at factor² times the rate.
 
     What Yilmaz et al., arXiv 2309.15889, transmit for a receiver that makes up the rest. Rates and
-    sizes are those of the picture that the user gave: K is that of the codec itself at the same
+    sizes are those of the image that the user gave: K is that of the codec itself at the same
     rate, up to padding.
 
     Attributes:
-        codec: sends the pooled picture.
+        codec: sends the pooled image.
         factor: side of a block in pixels.
 
     Raises:
@@ -63,10 +63,10 @@ class PooledCodec:
     def encode(
         self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
     ) -> Symbols:
-        """See `Codec.encode`; `uses_by_kind` is what the codec says of the pooled picture.
+        """See `Codec.encode`; `uses_by_kind` is what the codec says of the pooled image.
 
         Raises:
-            ValueError: no such rate, or no pictures.
+            ValueError: no such rate, or no images.
         """
         self._check(rate)
         check_images(images)
@@ -76,7 +76,7 @@ class PooledCodec:
         return replace(symbols, image_size=(height, width), nominal_rate=rate)
 
     def decode(self, received: Received) -> Tensor:
-        """See `Codec.decode`; the picture is A†ŷ, constant in every block."""
+        """See `Codec.decode`; the image is A†ŷ, constant in every block."""
         self._check(received.nominal_rate)
         height, width = (padded_length(n, self.factor) // self.factor for n in received.image_size)
         pooled = self.codec.decode(
@@ -89,13 +89,13 @@ class PooledCodec:
         return crop(replicate(pooled, self.factor), received.image_size)
 
     def _inner(self, rate: Fraction) -> Fraction:
-        """The codec's own rate, per pixel of the pooled picture."""
+        """The codec's own rate, per pixel of the pooled image."""
         return rate * self.factor**2
 
     def _check(self, rate: Fraction) -> None:
         if rate not in self.rates:
             offered = ", ".join(map(str, self.rates))
             raise ValueError(
-                f"rate {rate} is not one of {offered}: pictures are pooled by {self.factor}, and "
+                f"rate {rate} is not one of {offered}: images are pooled by {self.factor}, and "
                 f"their codec does not offer {self._inner(rate)}"
             )

@@ -32,9 +32,9 @@ class SwinJSCCConfig:
         modulation_layers: layers of the SNR modulation.
         trained_size: (H, W) in pixels that the weights were made for. A stage whose grid was no
             larger than `window` there has one window of the grid's size, never shifted; the
-            codec itself takes pictures of any size.
+            codec itself takes images of any size.
         snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
-        padding: how pictures whose sides are no multiple of the stride are filled up.
+        padding: how images whose sides are no multiple of the stride are filled up.
     """
 
     channels: int = 4
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(widths[-1], config.channels)
 
     def forward(self, images: Tensor, snr_db: Tensor) -> Tensor:
-        """Picture [B, 3, H, W] in [0, 1] and SNR [B] to latent [B, C, H/stride, W/stride]."""
+        """Image [B, 3, H, W] in [0, 1] and SNR [B] to latent [B, C, H/stride, W/stride]."""
         x = self.embed(images).permute(0, 2, 3, 1)
         for i, blocks in enumerate(self.stages):
             x = blocks(x if i == 0 else self.merges[i - 1](x))
@@ -204,7 +204,7 @@ class Decoder(nn.Module):
         self.splits = nn.ModuleList(map(PatchSplit, widths, (*widths[1:], 3)))
 
     def forward(self, latent: Tensor, snr_db: Tensor) -> Tensor:
-        """Equalised latent [B, C, h, w] and SNR [B] to picture [B, 3, H, W] in [0, 1]."""
+        """Equalised latent [B, C, h, w] and SNR [B] to image [B, 3, H, W] in [0, 1]."""
         x = self.modulation(self.stem(latent.permute(0, 2, 3, 1)), snr_db)
         for blocks, split in zip(self.stages, self.splits, strict=True):
             x = split(blocks(x))
@@ -215,7 +215,7 @@ class SwinJSCC(JointCodec):
     """The transformer codec of SwinJSCC (Yang, Wang, Dai et al., arXiv 2308.09361), SNR-adaptive.
 
     The encoder is told the SNR it is given, the decoder the effective SNR |h|²/N0. Windows cost
-    nothing on the channel: pictures are padded to the stride alone.
+    nothing on the channel: images are padded to the stride alone.
 
     Args:
         config: the architecture.

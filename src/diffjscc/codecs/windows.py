@@ -26,7 +26,7 @@ def merge_windows(windows: Tensor, window: int, columns: int) -> Tensor:
 def attention_mask(
     size: tuple[int, int], window: int, shift: int, device: torch.device
 ) -> Tensor | None:
-    """Which cells of a window may see each other: neighbours in the picture, and no padding.
+    """Which cells of a window may see each other: neighbours in the image, and no padding.
 
     Args:
         size: (h, w) of the grid before it is padded to whole windows and rolled by `shift`.

@@ -1,1 +1,1 @@
-"""Pictures: files, geometry, data sets, training crops."""
+"""Images: files, geometry, data sets, training crops."""

@@ -15,30 +15,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from diffjscc.data.folders import PictureSource
+from diffjscc.data.folders import ImageSource
 
 T = TypeVar("T")
 
 
-def random_crop(
-    picture: NDArray[np.uint8], size: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def random_crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A square at a random place, flipped left to right half of the time.
 
-    Of a picture that is smaller than `size`, the largest square is taken and enlarged (Lanczos).
+    Of an image that is smaller than `size`, the largest square is taken and enlarged (Lanczos).
 
     Args:
-        picture: uint8 [H, W, 3].
+        image: uint8 [H, W, 3].
         size: side of the crop, in pixels.
-        rng: drawn from three times, whatever the picture.
+        rng: drawn from three times, whatever the image.
 
     Returns:
         uint8 [size, size, 3].
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = min(size, height, width)
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = picture[top : top + side, left : left + side]
+    crop = image[top : top + side, left : left + side]
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     if side < size:
@@ -49,25 +47,25 @@ def random_crop(
     return crop
 
 
-def _order(seed: int, pictures: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(pictures)
+def _order(seed: int, images: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(images)
 
 
 class TrainingCrops:
     """The batch of every step, by number.
 
-    Every epoch shows each picture once, in an order of its own; a batch may reach into the next
+    Every epoch shows each image once, in an order of its own; a batch may reach into the next
     epoch. Nothing is remembered between steps: the batch of step 1000 is the same whether the 999
     before it were asked for or not, and whether one process or several share it.
 
     Args:
-        source: the pictures.
+        source: the images.
         crop: side of the crops, in pixels, at least 1.
         seed: at least 0; another seed gives other orders, crops and flips.
-        batch: pictures per step over all processes together, at least 1.
+        batch: images per step over all processes together, at least 1.
     """
 
-    def __init__(self, source: PictureSource, crop: int, seed: int, batch: int) -> None:
+    def __init__(self, source: ImageSource, crop: int, seed: int, batch: int) -> None:
         if crop < 1 or batch < 1 or seed < 0:
             raise ValueError(
                 f"crop is {crop}, batch {batch}, seed {seed}; crop and batch must be at least 1, "
@@ -92,14 +90,14 @@ class TrainingCrops:
         share = self.batch // process_count
         return range(process_index * share, (process_index + 1) * share)
 
-    def _picture(self, step: int, place: int) -> int:
+    def _image(self, step: int, place: int) -> int:
         epoch, position = divmod(step * self.batch + place, len(self.source))
         return int(self._order(epoch)[position])
 
     def indices_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[int]:
-        """Numbers in `source` of the pictures that `batch_at` shows, in its order."""
+        """Numbers in `source` of the images that `batch_at` shows, in its order."""
         places = self._share(step, process_index, process_count)
-        return [self._picture(step, place) for place in places]
+        return [self._image(step, place) for place in places]
 
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Tensor:
         """One process's part of a step's batch.
@@ -114,14 +112,14 @@ class TrainingCrops:
 
         Raises:
             ValueError: a number is out of its range.
-            PictureError: a picture is damaged.
+            ImageError: an image is damaged.
         """
         places = self._share(step, process_index, process_count)
         crops = []
         for place in places:
             # 1 + place: with a last number of 0 the stream would be that of the epoch's order.
             rng = np.random.default_rng([self.seed, step, 1 + place])
-            crops.append(random_crop(self.source[self._picture(step, place)], self.crop, rng))
+            crops.append(random_crop(self.source[self._image(step, place)], self.crop, rng))
         images = torch.from_numpy(np.stack(crops))
         return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 

@@ -19,8 +19,8 @@ from rich.progress import Progress
 
 from diffjscc.data.download import DownloadError, download
 from diffjscc.data.folders import FolderSource
+from diffjscc.data.images import ImageError, read_pixels, to_bytes
 from diffjscc.data.manifest import write_manifest
-from diffjscc.data.pictures import PictureError, read_pixels, to_bytes
 
 KODAK_URL = "http://r0k.us/graphics/kodak/kodak"
 OPENIMAGES_URL = "https://open-images-dataset.s3.amazonaws.com"
@@ -38,7 +38,7 @@ _INCOMING = ".incoming"
 
 
 def pixel_hash(path: Path) -> tuple[int, int, str]:
-    """Width, height and SHA-256 of the decoded 8-bit RGB values of a picture file."""
+    """Width, height and SHA-256 of the decoded 8-bit RGB values of an image file."""
     pixels = to_bytes(read_pixels(path))
     return pixels.shape[1], pixels.shape[0], hashlib.sha256(pixels.tobytes()).hexdigest()
 
@@ -46,7 +46,7 @@ def pixel_hash(path: Path) -> tuple[int, int, str]:
 def _is_kodak(path: Path, expected: dict[str, int | str]) -> bool:
     try:
         found = pixel_hash(path)
-    except PictureError:
+    except ImageError:
         return False
     return found == (expected["width"], expected["height"], expected["sha256"])
 
@@ -58,7 +58,7 @@ def fetch_kodak(
     attempts: int = 4,
     progress: bool = True,
 ) -> list[Path]:
-    """Fetch the 24 Kodak pictures, or those of them that are missing or damaged.
+    """Fetch the 24 Kodak images, or those of them that are missing or damaged.
 
     They are checked by their pixels, so that a server may compress them as it likes.
 
@@ -72,7 +72,7 @@ def fetch_kodak(
         The 24 paths.
 
     Raises:
-        DownloadError: a file could not be fetched, or is not that Kodak picture.
+        DownloadError: a file could not be fetched, or is not that Kodak image.
     """
     folder = Path(folder)
     known = json.loads(resources.files("diffjscc.data").joinpath("kodak.json").read_text())
@@ -81,10 +81,10 @@ def fetch_kodak(
             path, url = folder / name, f"{base_url}/{name}"
             if path.is_file() and _is_kodak(path, expected):
                 continue
-            _fetch_picture(url, path, attempts)
+            _fetch_image(url, path, attempts)
             if not _is_kodak(path, expected):
                 path.unlink()
-                raise DownloadError(url, path, "what the server sent is not this Kodak picture")
+                raise DownloadError(url, path, "what the server sent is not this Kodak image")
     _remove_if_empty(folder / _INCOMING)
     return [folder / name for name in known]
 
@@ -94,7 +94,7 @@ class FetchedImages:
     """What `fetch_openimages` achieved.
 
     Attributes:
-        folder: holds the pictures, ImageID.jpg.
+        folder: holds the images, ImageID.jpg.
         manifest: names, SHA-256 and split of all that are there, as `read_manifest` reads it.
         failed: ImageID to reason, of those that could not be had.
     """
@@ -131,7 +131,7 @@ def choose_images(image_list: Path, count: int) -> list[str]:
         count, set(identifiers()), key=lambda name: hashlib.sha256(name.encode()).digest()
     )
     if len(chosen) < count:
-        raise ValueError(f"count is {count}, but {image_list} lists {len(chosen)} pictures")
+        raise ValueError(f"count is {count}, but {image_list} lists {len(chosen)} images")
     return chosen
 
 
@@ -149,68 +149,68 @@ def fetch_openimages(
 ) -> FetchedImages:
     """Fetch a subset of OpenImages; run again, it fetches what is missing.
 
-    The paper trains on 154,000 pictures and does not publish which; `choose_images` is our choice.
-    The list's checksums are of the originals, not of the copies served, so a picture is accepted
+    The paper trains on 154,000 images and does not publish which; `choose_images` is our choice.
+    The list's checksums are of the originals, not of the copies served, so an image is accepted
     if it decodes, and the manifest records what came.
 
     Args:
-        folder: `folder`/`split` is to hold the pictures, `folder`/`split`.jsonl their manifest.
+        folder: `folder`/`split` is to hold the images, `folder`/`split`.jsonl their manifest.
         split: of OpenImages.
-        count: number of pictures; 154,000 of the train split are about 45 GB.
+        count: number of images; 154,000 of the train split are about 45 GB.
         list_url: CSV with a column ImageID; None takes the public list (train: hundreds of MB).
-        base_url: pictures come from `base_url`/`split`/ImageID.jpg.
-        validation_fraction: of the pictures, for the manifest's own split.
-        threads: pictures fetched at once; as many without an answer in a row end the run.
+        base_url: images come from `base_url`/`split`/ImageID.jpg.
+        validation_fraction: of the images, for the manifest's own split.
+        threads: images fetched at once; as many without an answer in a row end the run.
         attempts: tries per file.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
-        DownloadError: the list cannot be had, or the network or server fails for every picture.
+        DownloadError: the list cannot be had, or the network or server fails for every image.
         ValueError: `count` is not from 1 to the list's length, or the list is of another kind.
         OSError: the disk is full or cannot be written.
     """
     folder = Path(folder)
-    pictures = folder / split
+    images = folder / split
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
         list_url = list_url or OPENIMAGES_LISTS[split]
         image_list = folder / list_url.rsplit("/", 1)[-1]
         download(list_url, image_list, attempts=attempts, progress=bar)
         places = {
-            f"{base_url}/{split}/{name}.jpg": pictures / f"{name}.jpg"
+            f"{base_url}/{split}/{name}.jpg": images / f"{name}.jpg"
             for name in choose_images(image_list, count)
         }
         missing = {url: path for url, path in places.items() if not path.is_file()}
         task = bar.add_task("OpenImages", total=count, completed=count - len(missing))
         failed: dict[str, str] = {}
-        for path, error in _fetch_pictures(missing, threads, attempts):
+        for path, error in _fetch_images(missing, threads, attempts):
             bar.advance(task)
             if error is not None:
                 failed[path.stem] = error.reason
     if len(failed) == count:
         reason = next(iter(failed.values()))
-        raise DownloadError(base_url, pictures, f"all of {count} pictures failed, one as {reason}")
-    _remove_if_empty(pictures / _INCOMING)
+        raise DownloadError(base_url, images, f"all of {count} images failed, one as {reason}")
+    _remove_if_empty(images / _INCOMING)
     manifest = folder / f"{split}.jsonl"
-    write_manifest(FolderSource(pictures), manifest, validation_fraction, progress=progress)
-    return FetchedImages(pictures, manifest, failed)
+    write_manifest(FolderSource(images), manifest, validation_fraction, progress=progress)
+    return FetchedImages(images, manifest, failed)
 
 
-def _fetch_picture(url: str, path: Path, attempts: int) -> None:
-    """Fetch one picture; under its final name there is only what has been decoded once."""
+def _fetch_image(url: str, path: Path, attempts: int) -> None:
+    """Fetch one image; under its final name there is only what has been decoded once."""
     incoming = path.parent / _INCOMING / path.name
     download(url, incoming, attempts=attempts)
     try:
         read_pixels(incoming)
-    except PictureError as error:
+    except ImageError as error:
         incoming.unlink()
         raise DownloadError(url, path, f"what the server sent {error.problem}") from error
     incoming.replace(path)
 
 
-def _fetch_pictures(
+def _fetch_images(
     places: dict[str, Path], threads: int, attempts: int
 ) -> Iterator[tuple[Path, DownloadError | None]]:
-    """Fetch many pictures at once; yields each path, with the error if it could not be had.
+    """Fetch many images at once; yields each path, with the error if it could not be had.
 
     Raises:
         DownloadError: so many failed in a row that the rest would too.
@@ -219,14 +219,14 @@ def _fetch_pictures(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
     try:
         futures = {
-            pool.submit(_fetch_picture, url, path, attempts): path for url, path in places.items()
+            pool.submit(_fetch_image, url, path, attempts): path for url, path in places.items()
         }
         for future in as_completed(futures):
             error = future.exception()
             if error is not None and not isinstance(error, DownloadError):
                 raise error
             in_a_row = 0 if error is None else in_a_row + 1
-            answered = error is not None and isinstance(error.__cause__, HTTPError | PictureError)
+            answered = error is not None and isinstance(error.__cause__, HTTPError | ImageError)
             if error is not None and in_a_row >= (_REFUSED_IN_A_ROW if answered else threads):
                 reason = f"{error.reason}. That makes {in_a_row} failures in a row"
                 again = "run again to go on with what is missing"

@@ -22,7 +22,7 @@ _CAUSES = {
 
 
 def _temporary_prefix(path: Path) -> str:
-    # Hidden, so that no listing of pictures takes an unfinished file; short, so that it can exist
+    # Hidden, so that no listing of images takes an unfinished file; short, so that it can exist
     # wherever the file itself can.
     return f".{path.stem[:32]}.unfinished-"
 

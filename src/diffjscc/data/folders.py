@@ -1,4 +1,4 @@
-"""What training reads pictures from, and its plainest form: a folder."""
+"""What training reads images from, and its plainest form: a folder."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffjscc.data.files import sha256_of
-from diffjscc.data.pictures import PictureError, is_picture_name, read_pixels, to_bytes
+from diffjscc.data.images import ImageError, is_image_name, read_pixels, to_bytes
 
 
-class PictureSource(Protocol):
-    """Pictures by number, always in the same order, wherever they lie."""
+class ImageSource(Protocol):
+    """Images by number, always in the same order, wherever they lie."""
 
     @property
     def names(self) -> Sequence[str]:
-        """One name per picture, each different."""
+        """One name per image, each different."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a picture is added, removed, renamed or changes its size in bytes."""
+        """Changes when an image is added, removed, renamed or changes its size in bytes."""
         ...
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         ...
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """One picture, uint8 [H, W, 3], not to be written to; PictureError if it is damaged."""
+        """One image, uint8 [H, W, 3], not to be written to; ImageError if it is damaged."""
         ...
 
     def caption(self, index: int) -> str | None:
-        """What the picture shows, where that is known."""
+        """What the image shows, where that is known."""
         ...
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of the picture's file, 64 hexadecimal digits."""
+        """SHA-256 of the image's file, 64 hexadecimal digits."""
         ...
 
 
@@ -59,30 +59,30 @@ def clean_caption(text: bytes) -> str | None:
 
 
 class FolderSource:
-    """The picture files in a folder and its subfolders; captions in .txt files beside them.
+    """The image files in a folder and its subfolders; captions in .txt files beside them.
 
     Args:
         folder: searched to any depth, without hidden files and folders.
 
     Raises:
-        PictureError: the folder is missing, unreadable or without pictures.
+        ImageError: the folder is missing, unreadable or without images.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
             if not self.folder.is_dir():
-                raise PictureError(folder, "is not a folder", "check the path")
+                raise ImageError(folder, "is not a folder", "check the path")
             self.names: tuple[str, ...] = tuple(sorted(self._search()))
             sizes = [(self.folder / name).stat().st_size for name in self.names]
         except OSError as error:
-            raise PictureError(
+            raise ImageError(
                 error.filename or folder,
                 f"cannot be read ({error.strerror})",
                 "check the permissions",
             ) from error
         if not self.names:
-            raise PictureError(folder, "holds no pictures", "check the path")
+            raise ImageError(folder, "holds no images", "check the path")
         self.fingerprint = fingerprint_of(zip(self.names, sizes, strict=True))
 
     def _search(self) -> Iterable[str]:
@@ -91,7 +91,7 @@ class FolderSource:
 
         for root, folders, files in os.walk(self.folder, onerror=fail):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in filter(is_picture_name, files):
+            for name in filter(is_image_name, files):
                 yield (Path(root) / name).relative_to(self.folder).as_posix()
 
     def __len__(self) -> int:
@@ -111,15 +111,15 @@ class FolderSource:
 
 
 class Subset:
-    """Some pictures of another source, in the order of `indices`."""
+    """Some images of another source, in the order of `indices`."""
 
-    def __init__(self, source: PictureSource, indices: Sequence[int]) -> None:
+    def __init__(self, source: ImageSource, indices: Sequence[int]) -> None:
         self.source, self.indices = source, tuple(indices)
         self.names: tuple[str, ...] = tuple(source.names[index] for index in self.indices)
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole source and of which pictures are taken."""
+        """Of the whole source and of which images are taken."""
         return fingerprint_of([(self.source.fingerprint, 0), *((n, 0) for n in self.names)])
 
     def __len__(self) -> int:
@@ -129,9 +129,9 @@ class Subset:
         return self.source[self.indices[index]]
 
     def caption(self, index: int) -> str | None:
-        """See `PictureSource.caption`."""
+        """See `ImageSource.caption`."""
         return self.source.caption(self.indices[index])
 
     def sha256(self, index: int) -> str:
-        """See `PictureSource.sha256`."""
+        """See `ImageSource.sha256`."""
         return self.source.sha256(self.indices[index])

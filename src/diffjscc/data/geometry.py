@@ -1,7 +1,7 @@
 """Padding to what a network's strides need, and cropping back.
 
 `pad_to_multiple` and `crop` serve the codecs. The `released_*` functions are what the released
-checkpoints were run with: small pictures enlarged to a short side of 512, padded with black to
+checkpoints were run with: small images enlarged to a short side of 512, padded with black to
 multiples of 64, and brought back to their own size afterwards.
 """
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 Padding = Literal["reflect", "zero"]
 
-# An enlarged picture beyond this many pixels is refused (a strip of 1x5000 would need 1.3 Gpx).
+# An enlarged image beyond this many pixels is refused (a strip of 1x5000 would need 1.3 Gpx).
 _MAX_ENLARGED_PIXELS = 100_000_000
 
 
@@ -43,7 +43,7 @@ def pad_to_multiple(images: Tensor, multiple: int, padding: Padding = "reflect")
         padding: "reflect" (no artificial edge to code) or "zero" (what the released code does).
 
     Returns:
-        [B, C, H', W'], the pictures in the top left corner.
+        [B, C, H', W'], the images in the top left corner.
     """
     height, width = images.shape[-2:]
     target = padded_length(height, multiple), padded_length(width, multiple)
@@ -62,10 +62,10 @@ def crop(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def released_size(size: tuple[int, int], short_side: int = 512) -> tuple[int, int]:
-    """The (H, W) that a picture of (H, W) is enlarged to: ceil(side·512/short), never smaller.
+    """The (H, W) that an image of (H, W) is enlarged to: ceil(side·512/short), never smaller.
 
     Raises:
-        ValueError: the picture is so narrow that it would be enlarged beyond 100 megapixels.
+        ValueError: the image is so narrow that it would be enlarged beyond 100 megapixels.
     """
     short = min(size)
     if short >= short_side:
@@ -74,21 +74,21 @@ def released_size(size: tuple[int, int], short_side: int = 512) -> tuple[int, in
     height, width = math.ceil(size[0] * ratio), math.ceil(size[1] * ratio)
     if height * width > _MAX_ENLARGED_PIXELS:
         raise ValueError(
-            f"a {size[1]}x{size[0]} picture would be enlarged to {width}x{height}, more than "
+            f"a {size[1]}x{size[0]} image would be enlarged to {width}x{height}, more than "
             f"{_MAX_ENLARGED_PIXELS // 10**6} megapixels; crop it, or do without the enlargement"
         )
     return height, width
 
 
 def _to_pillow(image: Tensor) -> Image.Image:
-    """Float [3, H, W] in [0, 1] to 8 bit; truncates, as the released pictures were."""
+    """Float [3, H, W] in [0, 1] to 8 bit; truncates, as the released images were."""
     values = (image.detach().float().cpu().clamp(0, 1) * 255).to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
 
 
-def _from_pillow(picture: Image.Image) -> Tensor:
+def _from_pillow(image: Image.Image) -> Tensor:
     """8-bit RGB to float32 [3, H, W] in [0, 1]."""
-    values = torch.from_numpy(np.array(picture, dtype=np.uint8))
+    values = torch.from_numpy(np.array(image, dtype=np.uint8))
     return values.permute(2, 0, 1).contiguous().float() / 255
 
 
@@ -97,32 +97,32 @@ def released_prepare(image: Tensor, short_side: int = 512, multiple: int = 64) -
 
     Args:
         image: float [3, H, W] in [0, 1].
-        short_side: pictures with a shorter side than this are enlarged to it, in pixels.
+        short_side: images with a shorter side than this are enlarged to it, in pixels.
         multiple: both sides are padded to multiples of this, in pixels.
 
     Returns:
         float32 [3, H', W'] on 8-bit levels, on the device of `image`.
     """
-    picture = _to_pillow(image)
-    height, width = released_size((picture.height, picture.width), short_side)
-    if (height, width) != (picture.height, picture.width):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    prepared = _from_pillow(picture).to(image.device)
+    pillow = _to_pillow(image)
+    height, width = released_size((pillow.height, pillow.width), short_side)
+    if (height, width) != (pillow.height, pillow.width):
+        pillow = pillow.resize((width, height), Image.Resampling.BICUBIC)
+    prepared = _from_pillow(pillow).to(image.device)
     return pad_to_multiple(prepared[None], multiple, "zero")[0]
 
 
 def released_restore(image: Tensor, size: tuple[int, int], short_side: int = 512) -> Tensor:
-    """Crop the padding off and bring a picture back to its own size (Lanczos, in 8 bit).
+    """Crop the padding off and bring an image back to its own size (Lanczos, in 8 bit).
 
     Args:
         image: float [3, H', W'] in [0, 1], of the size that `released_prepare` returned.
-        size: (H, W) of the picture as the user gave it, in pixels.
+        size: (H, W) of the image as the user gave it, in pixels.
         short_side: as given to `released_prepare`.
 
     Returns:
         float32 [3, H, W] on 8-bit levels, on the device of `image`.
     """
-    picture = _to_pillow(crop(image, released_size(size, short_side)))
-    if (picture.height, picture.width) != size:
-        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return _from_pillow(picture).to(image.device)
+    pillow = _to_pillow(crop(image, released_size(size, short_side)))
+    if (pillow.height, pillow.width) != size:
+        pillow = pillow.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return _from_pillow(pillow).to(image.device)

@@ -1,4 +1,4 @@
-"""The record of a data set: every picture's hash, which decides its split."""
+"""The record of a data set: every image's hash, which decides its split."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from rich.console import Console
 from rich.progress import Progress
 
 from diffjscc.data.files import atomic_write
-from diffjscc.data.folders import PictureSource, Subset
-from diffjscc.data.pictures import PictureError
+from diffjscc.data.folders import ImageSource, Subset
+from diffjscc.data.images import ImageError
 
 Split = Literal["train", "validation"]
 
 
 def split_of(sha256: str, validation_fraction: float) -> Split:
-    """The split that a picture's hash puts it in.
+    """The split that an image's hash puts it in.
 
-    Nothing else counts: not its name, not its neighbours. Two copies of a picture are never on
-    both sides, and a larger fraction only moves pictures from train to validation.
+    Nothing else counts: not its name, not its neighbours. Two copies of an image are never on
+    both sides, and a larger fraction only moves images from train to validation.
 
     Args:
-        sha256: of the picture's file, hexadecimal.
-        validation_fraction: of all pictures, in [0, 1].
+        sha256: of the image's file, hexadecimal.
+        validation_fraction: of all images, in [0, 1].
     """
     return "validation" if int(sha256[:16], 16) / 2**64 < validation_fraction else "train"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of a manifest.
+    """One image of a manifest.
 
     Attributes:
         name: as in the source.
-        sha256: of the picture's file, 64 hexadecimal digits.
+        sha256: of the image's file, 64 hexadecimal digits.
         split: "train" or "validation".
     """
 
@@ -48,48 +48,48 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All pictures of a source, in its order."""
+    """All images of a source, in its order."""
 
     entries: tuple[Entry, ...]
 
-    def select(self, source: PictureSource, split: Split) -> Subset:
-        """The pictures of `source` that are in `split`.
+    def select(self, source: ImageSource, split: Split) -> Subset:
+        """The images of `source` that are in `split`.
 
-        Entries that the source lacks are passed over: a pack leaves unreadable pictures out.
+        Entries that the source lacks are passed over: a pack leaves unreadable images out.
 
         Raises:
-            ValueError: a picture of the source is not in the manifest, or none is in the split.
+            ValueError: an image of the source is not in the manifest, or none is in the split.
         """
         splits = {entry.name: entry.split for entry in self.entries}
         unknown = [name for name in source.names if name not in splits]
         if unknown:
             raise ValueError(
-                f"{len(unknown)} of {len(source)} pictures are not in the manifest, the first is "
+                f"{len(unknown)} of {len(source)} images are not in the manifest, the first is "
                 f"{unknown[0]}; write the manifest of this source again"
             )
         chosen = [index for index, name in enumerate(source.names) if splits[name] == split]
         if not chosen:
             raise ValueError(
-                f"none of {len(source)} pictures is in the {split} split; write the manifest with "
+                f"none of {len(source)} images is in the {split} split; write the manifest with "
                 "another validation_fraction"
             )
         return Subset(source, chosen)
 
 
 def write_manifest(
-    source: PictureSource, path: str | Path, validation_fraction: float, *, progress: bool = True
+    source: ImageSource, path: str | Path, validation_fraction: float, *, progress: bool = True
 ) -> Manifest:
-    """Hash every picture of `source` and write its manifest as JSON lines, atomically.
+    """Hash every image of `source` and write its manifest as JSON lines, atomically.
 
     Args:
-        source: every picture's file is read once.
+        source: every image's file is read once.
         path: the file to write; its folder must exist.
         validation_fraction: see `split_of`.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
         ValueError: `validation_fraction` is not in [0, 1].
-        OSError: a picture cannot be read, or the manifest cannot be written.
+        OSError: an image cannot be read, or the manifest cannot be written.
     """
     if not 0 <= validation_fraction <= 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; it must be in [0, 1]")
@@ -114,11 +114,11 @@ def _entries(path: Path, text: str) -> Iterator[Entry]:
             entry = Entry(**json.loads(line))
             int(entry.sha256, 16)
         except (TypeError, ValueError) as error:
-            raise PictureError(
+            raise ImageError(
                 path, f"line {number} is no manifest entry ({error})", "write the manifest again"
             ) from error
         if entry.split not in get_args(Split) or len(entry.sha256) != 64 or entry.name in names:
-            raise PictureError(
+            raise ImageError(
                 path,
                 f'line {number} has an unknown split "{entry.split}", a hash that is not 64 digits '
                 "or a name that came before",
@@ -132,11 +132,11 @@ def read_manifest(path: str | Path) -> Manifest:
     """Read what `write_manifest` wrote.
 
     Raises:
-        PictureError: the file is missing, or a line of it (named) is wrong.
+        ImageError: the file is missing, or a line of it (named) is wrong.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PictureError(path, f"cannot be read ({error})", "check the path") from error
+        raise ImageError(path, f"cannot be read ({error})", "check the path") from error
     return Manifest(tuple(_entries(path, text)))

@@ -1,6 +1,6 @@
-"""Decoded pictures in one memory-mapped file: no decoder stands between the disk and training.
+"""Decoded images in one memory-mapped file: no decoder stands between the disk and training.
 
-The file is: magic, the pictures' bytes one after the other, a JSON index, the index's position as
+The file is: magic, the images' bytes one after the other, a JSON index, the index's position as
 a little-endian 64-bit number, magic. It is written under another name and renamed when complete.
 """
 
@@ -22,16 +22,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from diffjscc.data.files import atomic_write, remove_abandoned
-from diffjscc.data.folders import PictureSource, fingerprint_of
-from diffjscc.data.pictures import PictureError
+from diffjscc.data.folders import ImageSource, fingerprint_of
+from diffjscc.data.images import ImageError
 
 _MAGIC = b"JSCCPAK1"
 _TAIL = struct.Struct("<Q8s")
-_CHUNK = 64  # pictures decoded ahead of the writing; bounds the memory
+_CHUNK = 64  # images decoded ahead of the writing; bounds the memory
 
 
 class _Entry(NamedTuple):
-    """One picture in the index."""
+    """One image in the index."""
 
     name: str
     offset: int
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """One picture on its way into the file."""
+    """One image on its way into the file."""
 
     pixels: NDArray[np.uint8]
     sha256: str
@@ -50,20 +50,20 @@ class _Decoded(NamedTuple):
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a file begins as packed pictures do."""
+    """Whether a file begins as packed images do."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 class PackedSource:
-    """The pictures in a file that `pack` wrote; reading one touches only its own bytes.
+    """The images in a file that `pack` wrote; reading one touches only its own bytes.
 
     Attributes:
-        names: as in the source that was packed; its unreadable pictures are missing.
+        names: as in the source that was packed; its unreadable images are missing.
         fingerprint: of the source that was packed and the size it was packed at.
 
     Raises:
-        PictureError: the file is missing or is not a complete pack.
+        ImageError: the file is missing or is not a complete pack.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -76,14 +76,14 @@ class PackedSource:
                 tail = file.read(_TAIL.size)
                 position, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, b"")
                 if head != _MAGIC or magic != _MAGIC or not len(_MAGIC) <= position <= end:
-                    raise PictureError(path, "is not a complete pack", "remove and pack it again")
+                    raise ImageError(path, "is not a complete pack", "remove and pack it again")
                 file.seek(position)
                 index = json.loads(file.read(end - position))
         except OSError as error:
-            raise PictureError(
+            raise ImageError(
                 path, f"cannot be read ({error.strerror})", "check the path"
             ) from error
-        self._entries = [_Entry(*entry) for entry in index["pictures"]]
+        self._entries = [_Entry(*entry) for entry in index["images"]]
         self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         self.names: tuple[str, ...] = tuple(entry.name for entry in self._entries)
         self.fingerprint: str = index["fingerprint"]
@@ -102,52 +102,52 @@ class PackedSource:
         return self._entries[index].caption
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of the file that the picture was packed from."""
+        """SHA-256 of the file that the image was packed from."""
         return self._entries[index].sha256
 
 
 def _shrink(pixels: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
-    """Lanczos down to a short side of `short_side`, in pixels; smaller pictures stay."""
+    """Lanczos down to a short side of `short_side`, in pixels; smaller images stay."""
     short = min(pixels.shape[:2])
     if short_side is None or short <= short_side:
         return pixels
     height, width = (round(side * short_side / short) for side in pixels.shape[:2])
-    picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
-def _prepare(source: PictureSource, short_side: int | None, index: int) -> _Decoded | PictureError:
+def _prepare(source: ImageSource, short_side: int | None, index: int) -> _Decoded | ImageError:
     try:
         pixels = _shrink(source[index], short_side)
-    except PictureError as error:
+    except ImageError as error:
         return error
     return _Decoded(pixels, source.sha256(index), source.caption(index))
 
 
 def pack(
-    source: PictureSource,
+    source: ImageSource,
     path: str | Path,
     short_side: int | None = None,
     *,
     threads: int | None = None,
     progress: bool = True,
 ) -> PackedSource:
-    """Decode every picture of `source` into one file, or reuse the file if it is up to date.
+    """Decode every image of `source` into one file, or reuse the file if it is up to date.
 
     A pack of another source, of another size, or of files that have changed is built anew. An
     interrupted build leaves no pack and starts over. Several processes may call this at once:
     each builds its own and the last one stays, so let one go first where the source is large.
-    Pictures that cannot be read are left out, with one warning.
+    Images that cannot be read are left out, with one warning.
 
     Args:
         source: what to pack.
         path: the file; its folder must exist.
-        short_side: larger pictures are reduced to this short side, in pixels; None keeps them.
+        short_side: larger images are reduced to this short side, in pixels; None keeps them.
         threads: decoders at work; None means one per processor.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
-        PictureError: another kind of file is at `path`, or no picture could be read.
+        ImageError: another kind of file is at `path`, or no image could be read.
         ValueError: `short_side` is below 1.
         OSError: the file cannot be written.
     """
@@ -157,12 +157,12 @@ def pack(
     fingerprint = fingerprint_of([(source.fingerprint, short_side or 0)])
     if path.is_file():
         if not is_pack(path):
-            raise PictureError(path, "is there already and is not a pack", "choose another name")
+            raise ImageError(path, "is there already and is not a pack", "choose another name")
         packed = PackedSource(path)
         if packed.fingerprint == fingerprint:
             return packed
     entries: list[_Entry] = []
-    unreadable: list[PictureError] = []
+    unreadable: list[ImageError] = []
     bar = Progress(console=Console(stderr=True), disable=not progress, transient=True)
     with atomic_write(path) as temporary, temporary.open("wb") as file, bar:
         remove_abandoned(path)
@@ -174,7 +174,7 @@ def pack(
                 decoded = pool.map(partial(_prepare, source, short_side), chunk)
                 for index, one in zip(chunk, decoded, strict=True):
                     bar.advance(task)
-                    if isinstance(one, PictureError):
+                    if isinstance(one, ImageError):
                         unreadable.append(one)
                         continue
                     height, width, _ = one.pixels.shape
@@ -190,16 +190,16 @@ def pack(
                     )
                     file.write(np.ascontiguousarray(one.pixels).data)
         if not entries:
-            raise PictureError(
-                path, f"none of {len(source)} pictures could be read", f"first: {unreadable[0]}"
+            raise ImageError(
+                path, f"none of {len(source)} images could be read", f"first: {unreadable[0]}"
             )
         position = file.tell()
-        index_text = json.dumps({"fingerprint": fingerprint, "pictures": entries})
+        index_text = json.dumps({"fingerprint": fingerprint, "images": entries})
         file.write(index_text.encode() + _TAIL.pack(position, _MAGIC))
     if unreadable:
         first = "; ".join(str(error) for error in unreadable[:3])
         warnings.warn(
-            f"left out {len(unreadable)} of {len(source)} pictures, which cannot be read: {first}",
+            f"left out {len(unreadable)} of {len(source)} images, which cannot be read: {first}",
             stacklevel=2,
         )
     return PackedSource(path)

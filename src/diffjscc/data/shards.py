@@ -1,4 +1,4 @@
-"""Pictures in WebDataset shards: uncompressed .tar files, read at random."""
+"""Images in WebDataset shards: uncompressed .tar files, read at random."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffjscc.data.folders import clean_caption, fingerprint_of
-from diffjscc.data.pictures import (
-    PictureError,
+from diffjscc.data.images import (
+    ImageError,
     decode,
-    is_picture_name,
+    is_image_name,
     natural_key,
     to_bytes,
     unique_stems,
@@ -37,7 +37,7 @@ class _Member:
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) < self.size:
-            raise PictureError(self.shard, "has become shorter", "fetch it again and start over")
+            raise ImageError(self.shard, "has become shorter", "fetch it again and start over")
         return content
 
 
@@ -53,15 +53,15 @@ def _index(shard: Path) -> dict[str, _Member]:
             file.seek(tar.offset)
             end = file.read(tarfile.BLOCKSIZE)
     except tarfile.TarError as error:
-        raise PictureError(
+        raise ImageError(
             shard,
             f"is not a whole, uncompressed tar file ({error})",
             "decompress or fetch it again",
         ) from error
     except OSError as error:
-        raise PictureError(shard, f"cannot be read ({error.strerror})", "check the path") from error
+        raise ImageError(shard, f"cannot be read ({error.strerror})", "check the path") from error
     if end != bytes(tarfile.BLOCKSIZE):  # tarfile itself stops in silence here
-        raise PictureError(
+        raise ImageError(
             shard, f"is damaged or cut short after {len(members)} files", "fetch it again"
         )
     return members
@@ -75,43 +75,43 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 class ShardSource:
-    """The pictures in tar shards, in the order of the shards and within each; captions in .txt.
+    """The images in tar shards, in the order of the shards and within each; captions in .txt.
 
-    All shards are indexed once, in memory; a picture is then one seek and one read.
+    All shards are indexed once, in memory; an image is then one seek and one read.
 
     Args:
         shards: uncompressed tar files.
 
     Raises:
-        PictureError: a shard is missing, compressed, damaged, or none holds a picture.
+        ImageError: a shard is missing, compressed, damaged, or none holds an image.
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        self._pictures: list[_Member] = []
+        self._images: list[_Member] = []
         self._captions: dict[int, _Member] = {}
         names: list[str] = []
         for label, shard in zip(unique_stems(shards), shards, strict=True):
             members = _index(shard)
             for name, member in members.items():
                 key, extension = _split_name(name)
-                if not key or not is_picture_name(f"x.{extension}") or "." in extension:
+                if not key or not is_image_name(f"x.{extension}") or "." in extension:
                     continue
                 if (text := members.get(f"{key}.txt")) is not None:
                     self._captions[len(names)] = text
                 names.append(f"{label}/{name}")
-                self._pictures.append(member)
+                self._images.append(member)
         if not names:
             listed = ", ".join(str(shard) for shard in shards[:3]) or "no shards"
-            raise PictureError(listed, "no picture is in there", "check which shards are named")
+            raise ImageError(listed, "no image is in there", "check which shards are named")
         self.names: tuple[str, ...] = tuple(names)
-        sizes = [member.size for member in self._pictures]
+        sizes = [member.size for member in self._images]
         self.fingerprint = fingerprint_of(zip(self.names, sizes, strict=True))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        member = self._pictures[index]
+        member = self._images[index]
         return to_bytes(decode(io.BytesIO(member.read()), f"{member.shard}:{self.names[index]}"))
 
     def caption(self, index: int) -> str | None:
@@ -121,7 +121,7 @@ class ShardSource:
 
     def sha256(self, index: int) -> str:
         """SHA-256 of the member's bytes."""
-        return hashlib.sha256(self._pictures[index].read()).hexdigest()
+        return hashlib.sha256(self._images[index].read()).hexdigest()
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -133,7 +133,7 @@ def expand_braces(pattern: str) -> list[str]:
     if numbers:
         first, last = numbers.groups()
         if int(first) > int(last):
-            raise PictureError(pattern, f"{{{braces[1]}}} runs backwards", "swap its ends")
+            raise ImageError(pattern, f"{{{braces[1]}}} runs backwards", "swap its ends")
         width = len(first) if first.startswith("0") else 0
         options = [f"{n:0{width}d}" for n in range(int(first), int(last) + 1)]
     else:
@@ -146,7 +146,7 @@ def find_shards(pattern: str | Path) -> list[Path]:
     """The shards that a folder, a file or a brace or glob pattern names, in natural order.
 
     Raises:
-        PictureError: a shard that the braces ask for is missing, or a pattern matches none.
+        ImageError: a shard that the braces ask for is missing, or a pattern matches none.
     """
     path = Path(pattern)
     if path.is_dir():
@@ -159,6 +159,6 @@ def find_shards(pattern: str | Path) -> list[Path]:
             one = Path(text)
             matches = list(Path(one.anchor).glob(str(one.relative_to(one.anchor))))
             if not matches:
-                raise PictureError(one, "does not exist", f"check the pattern {pattern}")
+                raise ImageError(one, "does not exist", f"check the pattern {pattern}")
             found.extend(matches)
     return sorted(set(found), key=lambda shard: natural_key(str(shard)))

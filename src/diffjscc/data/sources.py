@@ -1,18 +1,18 @@
-"""Where training pictures come from: a folder, tar shards, or a pack."""
+"""Where training images come from: a folder, tar shards, or a pack."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from diffjscc.data.folders import FolderSource, PictureSource, Subset
+from diffjscc.data.folders import FolderSource, ImageSource, Subset
+from diffjscc.data.images import ImageError
 from diffjscc.data.packed import PackedSource, is_pack, pack
-from diffjscc.data.pictures import PictureError
 from diffjscc.data.shards import ShardSource, find_shards
 
 __all__ = [
     "FolderSource",
+    "ImageSource",
     "PackedSource",
-    "PictureSource",
     "ShardSource",
     "Subset",
     "open_source",
@@ -20,15 +20,15 @@ __all__ = [
 ]
 
 
-def open_source(place: str | Path) -> PictureSource:
-    """Open whatever holds the pictures.
+def open_source(place: str | Path) -> ImageSource:
+    """Open whatever holds the images.
 
     Args:
-        place: a folder of pictures (searched to any depth); a folder of .tar shards, one shard, or
+        place: a folder of images (searched to any depth); a folder of .tar shards, one shard, or
             a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a file that `pack` wrote.
 
     Raises:
-        PictureError: it is none of these, or holds no pictures.
+        ImageError: it is none of these, or holds no images.
     """
     path = Path(place).expanduser()
     try:
@@ -40,15 +40,15 @@ def open_source(place: str | Path) -> PictureSource:
                 return ShardSource([path])
             if is_pack(path):
                 return PackedSource(path)
-            raise PictureError(
+            raise ImageError(
                 path,
                 "is neither a .tar shard nor a pack",
-                "give the folder that holds the pictures",
+                "give the folder that holds the images",
             )
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             place, f"cannot be read ({error.strerror})", "check its permissions"
         ) from error
     if path.suffix.lower() == ".tar":
         return ShardSource(find_shards(path))
-    raise PictureError(place, "does not exist", "give a folder, .tar shards or a pack")
+    raise ImageError(place, "does not exist", "give a folder, .tar shards or a pack")

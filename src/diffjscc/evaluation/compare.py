@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffjscc.evaluation.results import Cell, Results
-from diffjscc.evaluation.rows import CellKey, Row
+from diffjscc.configuration import closest
+from diffjscc.evaluation.records import OperatingPoint, Record
+from diffjscc.evaluation.results import PointDistances, Results
 from diffjscc.evaluation.statistics import (
     INITIAL,
     MERITS,
@@ -18,10 +19,9 @@ from diffjscc.evaluation.statistics import (
     frechet_label,
     merit_of,
 )
-from diffjscc.settings import closest
 
 Verdict = Literal["better", "worse", "same"]
-Sent = tuple[str, int]
+ImageInfo = tuple[str, int]
 
 FRECHET = "frechet"
 # Pairs share their noise, so that even a rounding error may have an interval without zero in it:
@@ -49,7 +49,7 @@ class Difference:
     """How one figure of one cell changed.
 
     Attributes:
-        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Row.cell`.
+        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Record.cell`.
         figure: a key of `TOLERANCES`, or "seconds".
         label: its name for readers.
         before, after: means over the transmissions that both have, or the distances.
@@ -85,7 +85,7 @@ def compare(
 
     Raises:
         ValueError: a figure is unknown, a tolerance negative, the folders share no transmission,
-            or a picture or seed in one is another one in the other.
+            or an image or seed in one is another one in the other.
     """
     limits = TOLERANCES if tolerances is None else tolerances
     for name, tolerance in limits.items():
@@ -144,24 +144,24 @@ def remarks(before: Results, after: Results) -> list[str]:
 
 @dataclass(frozen=True)
 class _Side:
-    """A folder's rows by cell, picture and repeat, and its distances by cell and features."""
+    """A folder's rows by cell, image and repeat, and its distances by cell and features."""
 
     folder: Path
-    rows: dict[CellKey, dict[Sent, Row]]
-    distances: dict[tuple[CellKey, str], Cell]
+    rows: dict[OperatingPoint, dict[ImageInfo, Record]]
+    distances: dict[tuple[OperatingPoint, str], PointDistances]
 
 
 def _side(results: Results) -> _Side:
-    rows: dict[CellKey, dict[Sent, Row]] = {}
+    rows: dict[OperatingPoint, dict[ImageInfo, Record]] = {}
     for row in results.rows:
         rows.setdefault(row.cell, {})[row.image, row.repeat] = row
     distances = {(cell.key, cell.features): cell for cell in results.cells}
     return _Side(results.folder, rows, distances)
 
 
-def _pairs(old: _Side, new: _Side) -> dict[CellKey, list[tuple[Row, Row]]]:
+def _pairs(old: _Side, new: _Side) -> dict[OperatingPoint, list[tuple[Record, Record]]]:
     """The same transmissions in both, by cell; raises ValueError where they cannot be compared."""
-    pairs: dict[CellKey, list[tuple[Row, Row]]] = {}
+    pairs: dict[OperatingPoint, list[tuple[Record, Record]]] = {}
     for key, rows in old.rows.items():
         for sent, one in rows.items():
             other = new.rows.get(key, {}).get(sent)
@@ -172,20 +172,20 @@ def _pairs(old: _Side, new: _Side) -> dict[CellKey, list[tuple[Row, Row]]]:
                 if was != now:
                     raise ValueError(
                         f"the {what} of {one.image}, repeat {one.repeat}, in {_named(key)}: {was} "
-                        f"in {old.folder}, {now} in {new.folder}; only runs on the same pictures "
+                        f"in {old.folder}, {now} in {new.folder}; only runs on the same images "
                         "with the same seed can be compared"
                     )
             pairs.setdefault(key, []).append((one, other))
     if not pairs:
         raise ValueError(
             f"{old.folder} and {new.folder} have no transmission in common; only runs with the "
-            "same names of schemes, channels, rates, SNRs and pictures can be compared"
+            "same names of schemes, channels, rates, SNRs and images can be compared"
         )
     return pairs
 
 
 def _of_rows(
-    key: CellKey, both: Sequence[tuple[Row, Row]], name: str, tolerance: float
+    key: OperatingPoint, both: Sequence[tuple[Record, Record]], name: str, tolerance: float
 ) -> list[Difference]:
     """The difference in one figure; none where it is missing."""
     values = [(one.image, getattr(one, name), getattr(other, name)) for one, other in both]
@@ -208,7 +208,11 @@ def _of_rows(
 
 
 def _of_distances(
-    key: CellKey, both: Sequence[tuple[Row, Row]], old: _Side, new: _Side, fraction: float
+    key: OperatingPoint,
+    both: Sequence[tuple[Record, Record]],
+    old: _Side,
+    new: _Side,
+    fraction: float,
 ) -> list[Difference]:
     """The differences in Fréchet distance between equal sets, for each network of features."""
     found = []
@@ -216,8 +220,8 @@ def _of_distances(
         if cell == key and _same_set(old, new, key, features):
             before = old.distances[key, features].frechet
             after = new.distances[key, features].frechet
-            pictures = len({row.image for row, _ in both})
-            change = Estimate(after - before, None, pictures, len(both))
+            images = len({row.image for row, _ in both})
+            change = Estimate(after - before, None, images, len(both))
             found.append(
                 Difference(
                     *key,
@@ -240,7 +244,7 @@ def _verdict(change: Estimate, higher: bool, tolerance: float) -> Verdict:
     return "better" if gain[0] > tolerance else "same"
 
 
-def _same_set(old: _Side, new: _Side, key: CellKey, features: str) -> bool:
+def _same_set(old: _Side, new: _Side, key: OperatingPoint, features: str) -> bool:
     """Whether both have this distance, on the same transmissions."""
     one, other = old.distances.get((key, features)), new.distances.get((key, features))
     if one is None or other is None or one.patches != other.patches:
@@ -248,15 +252,15 @@ def _same_set(old: _Side, new: _Side, key: CellKey, features: str) -> bool:
     return old.rows[key].keys() == new.rows[key].keys()
 
 
-def _has(rows: Mapping[Sent, Row], name: str) -> bool:
+def _has(rows: Mapping[ImageInfo, Record], name: str) -> bool:
     return any(getattr(row, name) is not None for row in rows.values())
 
 
 def _label(name: str) -> str:
     label = merit_of(name).label
-    return f"{label}, initial picture" if name in INITIAL else label
+    return f"{label}, initial image" if name in INITIAL else label
 
 
-def _named(key: CellKey) -> str:
+def _named(key: OperatingPoint) -> str:
     scheme, channel, rate, snr_db = key
     return f'"{scheme}" over {channel} at {rate} and {snr_db:g} dB'

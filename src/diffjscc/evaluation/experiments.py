@@ -1,6 +1,6 @@
 """The paper's experiments as sweeps.
 
-    fig1, fig5   pictures side by side
+    fig1, fig5   images side by side
     fig3         rates at 1 dB
     fig4         SNRs at R = 1/128
     fig6         what the control module is told
@@ -21,16 +21,17 @@ from typing import TypeVar, get_args
 import matplotlib as mpl
 from huggingface_hub import try_to_load_from_cache
 
-from diffjscc.codecs.digital.choice import LinkOptions
-from diffjscc.codecs.digital.sources.hevc import HEVCIntra
-from diffjscc.codecs.digital.sources.source import SourceUnavailable
-from diffjscc.data.pictures import find_pictures
-from diffjscc.evaluation.config import SchemeChoice, SweepConfig
-from diffjscc.models.pretrained import find_weights, load_codec
-from diffjscc.models.storage import has_refiner
-from diffjscc.names import CaptionerName, FigureName, SamplerName, Start
-from diffjscc.painting import PaintingOptions
+from diffjscc.choices import CaptionerName, FigureName, SamplerName, Start
+from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
+from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
+from diffjscc.data.images import find_images
+from diffjscc.evaluation.config import SweepConfig
+from diffjscc.pretrained.pretrained import find_weights, load_codec
+from diffjscc.pretrained.storage import has_refiner
 from diffjscc.refiners.captions import BLIP2, BLIP2_REVISION
+from diffjscc.schemes.config import SchemeConfig
+from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.options import RefinerOptions
 
 Value = TypeVar("Value")
 
@@ -39,7 +40,7 @@ SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
 DDNM_STEPS = 5  # 10, 20 and 50 give the same figures on Kodak's middles
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 QUICK_CROP = 384  # pixels: four patches for the distances between distributions
-SHEETS = {"fig1": 3, "fig5": 8}  # how many pictures are shown
+SHEETS = {"fig1": 3, "fig5": 8}  # how many images are shown
 # fig3 is at one SNR, at which the paper's MCS works; over SNRs the link adapts.
 DIGITAL = {"fig3": "bpsk 2/3", "fig4": None}
 
@@ -49,16 +50,16 @@ class Request:
     """What is to be reproduced, and with what.
 
     Attributes:
-        pictures: files, folders or patterns.
+        images: files, folders or patterns.
         weights: of the schemes.
         spatial: weights like these whose control module was trained without the SNR, if any.
         adversarial: weights of codecs like theirs that `train adversarial` made, one per α.
-        repeats: transmissions per picture and point.
-        shown: pictures that are kept of each point, for the report.
-        quick: run a smoke test: two pictures' middles, the ends of each axis, few steps.
+        repeats: transmissions per image and point.
+        shown: images that are kept of each point, for the report.
+        quick: run a smoke test: two images' middles, the ends of each axis, few steps.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     weights: str = "compact"
     spatial: str | None = None
     adversarial: tuple[str, ...] = ()
@@ -82,11 +83,11 @@ class Experiment:
     left_out: tuple[str, ...] = ()
 
 
-def default_pictures(quick: bool) -> str:
-    """Where pictures are looked for: Kodak's, or one that is always there for a smoke test.
+def default_images(quick: bool) -> str:
+    """Where images are looked for: Kodak's, or one that is always there for a smoke test.
 
     Raises:
-        ValueError: Kodak's pictures are not there.
+        ValueError: Kodak's images are not there.
     """
     kodak = Path("data/kodak")
     if kodak.is_dir():
@@ -94,7 +95,7 @@ def default_pictures(quick: bool) -> str:
     if quick:
         return str(Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     raise ValueError(
-        f"there is no folder {kodak}; `diffjscc fetch kodak` makes it, or give --pictures"
+        f"there is no folder {kodak}; `diffjscc fetch kodak` makes it, or give --images"
     )
 
 
@@ -102,7 +103,7 @@ def make_experiment(figure: FigureName, request: Request) -> Experiment:
     """The sweep that a figure of the paper shows.
 
     Raises:
-        ValueError: weights or pictures that cannot be had.
+        ValueError: weights or images that cannot be had.
     """
     if figure not in get_args(FigureName):
         raise ValueError(f"figure {figure!r} is not one of {', '.join(get_args(FigureName))}")
@@ -112,22 +113,22 @@ def make_experiment(figure: FigureName, request: Request) -> Experiment:
         schemes, left_out = [*schemes, *links], (*left_out, *without)
     if not schemes:
         return Experiment(figure, None, left_out)
-    pictures = [str(path) for path in find_pictures(request.pictures)]
+    images = [str(path) for path in find_images(request.images)]
     rates, snrs_db = _points(figure, request.weights)
     sheet = figure in SHEETS
     if sheet:
-        pictures = pictures[: SHEETS[figure]]
+        images = images[: SHEETS[figure]]
     if request.quick:
-        pictures, rates, snrs_db = pictures[:2], _ends(rates), _ends(snrs_db)
+        images, rates, snrs_db = images[:2], _ends(rates), _ends(snrs_db)
     config = SweepConfig(
-        pictures=tuple(pictures),
+        images=tuple(images),
         schemes=tuple(schemes),
         rates=tuple(rates),
         snrs_db=tuple(snrs_db),
         repeats=1 if request.quick or sheet else request.repeats,
         crop=QUICK_CROP if request.quick else None,
         features=() if sheet else ("squeezenet", "inception"),
-        shown=len(pictures) if sheet else request.shown,
+        shown=len(images) if sheet else request.shown,
         samples=8 if figure == "fig1" and not request.quick else 0,
     )
     return Experiment(figure, config, left_out)
@@ -157,7 +158,7 @@ def _ends(values: Sequence[Value]) -> Sequence[Value]:
 
 def _schemes(
     figure: FigureName, request: Request
-) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
     """What a figure compares, and what of it is left out."""
     weights = request.weights
     if not has_refiner(find_weights(weights)):
@@ -168,8 +169,8 @@ def _schemes(
     wordless = _why_without_captions(weights)
     match figure:
         case "fig4":
-            painting = PaintingOptions(steps=STEPS[1] if request.quick else DDNM_STEPS)
-            ddnm = SchemeChoice(kind="ddnm", weights=weights, painting=painting)
+            painting = RefinerOptions(steps=STEPS[1] if request.quick else DDNM_STEPS)
+            ddnm = SchemeConfig(kind="ddnm", weights=weights, painting=painting)
             rivals, lacking = _adversarial(figure, request)
             return [_codec(weights), _painter(weights, ""), *rivals, ddnm], lacking
         case "fig6":
@@ -193,10 +194,10 @@ def _schemes(
 
 def _digital_links(
     figure: FigureName, quick: bool
-) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
     """BPG over LDPC and at capacity, or why they are left out.
 
-    At low rates not every picture fits, unless it has fewer pixels: both are shown, but by a smoke
+    At low rates not every image fits, unless it has fewer pixels: both are shown, but by a smoke
     test.
     """
     try:
@@ -207,15 +208,15 @@ def _digital_links(
     named = "bpg-ldpc" if mcs is None else f"bpg-ldpc, {mcs}"
     links = []
     for fewer, suffix in ((False, ""), (True, ", downsampled"))[: 1 if quick else 2]:
-        ldpc = LinkOptions(mcs=mcs, downsample=fewer)
-        links.append(SchemeChoice(kind="bpg-ldpc", label=f"{named}{suffix}", link=ldpc))
-        links.append(SchemeChoice(kind="bpg-capacity", link=LinkOptions(downsample=fewer)))
+        ldpc = DigitalOptions(mcs=mcs, downsample=fewer)
+        links.append(SchemeConfig(kind="bpg-ldpc", label=f"{named}{suffix}", link=ldpc))
+        links.append(SchemeConfig(kind="bpg-capacity", link=DigitalOptions(downsample=fewer)))
     return links, ()
 
 
 def _adversarial(
     figure: FigureName, request: Request
-) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
     """DeepJSCC-adv where the paper shows it, in fig4, or why not."""
     if figure != "fig4":
         return [], ()
@@ -237,14 +238,14 @@ def _adversarial(
             f"there are two of {twice.partition(', ')[2]!r}; rename one"
         )
     return [
-        SchemeChoice(kind="adv", label=label, weights=weights)
+        SchemeConfig(kind="adv", label=label, weights=weights)
         for label, weights in zip(labels, request.adversarial, strict=True)
     ], ()
 
 
 def _conditions(
     request: Request, wordless: str | None
-) -> tuple[Sequence[SchemeChoice], tuple[str, ...]]:
+) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
     """What the control module is told in fig6; `wordless` says why not of captions."""
     told = [_painter(request.weights, "spatial + SNR", captioner="none")]
     left_out = []
@@ -262,8 +263,8 @@ def _conditions(
     return told, tuple(left_out)
 
 
-def _codec(weights: str) -> SchemeChoice:
-    return SchemeChoice(kind="deepjscc", weights=weights)
+def _codec(weights: str) -> SchemeConfig:
+    return SchemeConfig(kind="deepjscc", weights=weights)
 
 
 def _painter(
@@ -273,9 +274,9 @@ def _painter(
     steps: int | None = None,
     start: Start | None = None,
     captioner: CaptionerName | None = None,
-) -> SchemeChoice:
-    painting = PaintingOptions(sampler=sampler, steps=steps, start=start, captioner=captioner)
-    return SchemeChoice(kind="diffjscc", label=label, weights=weights, painting=painting)
+) -> SchemeConfig:
+    painting = RefinerOptions(sampler=sampler, steps=steps, start=start, captioner=captioner)
+    return SchemeConfig(kind="diffjscc", label=label, weights=weights, painting=painting)
 
 
 def _why_without_captions(weights: str) -> str | None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
-from diffjscc.channels.choice import ChannelChoice
-from diffjscc.evaluation.config import SchemeChoice, SweepConfig
-from diffjscc.evaluation.results import Sent
-from diffjscc.evaluation.rows import CellKey
+from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.records import OperatingPoint
+from diffjscc.evaluation.results import ImageInfo
+from diffjscc.schemes.channel import ChannelConfig
+from diffjscc.schemes.config import SchemeConfig
 
 
 @dataclass(frozen=True)
@@ -22,37 +23,37 @@ class Point:
     """
 
     index: int
-    scheme: SchemeChoice
-    channel: ChannelChoice
+    scheme: SchemeConfig
+    channel: ChannelConfig
     rate: str
     snr_db: float
 
     @property
-    def cell(self) -> CellKey:
-        """As `Row.cell`."""
+    def cell(self) -> OperatingPoint:
+        """As `Record.cell`."""
         return self.scheme.name, self.channel.label, self.rate, self.snr_db
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Transmissions that one process makes and writes down together: `pictures` x `repeats`.
+    """Transmissions that one process makes and writes down together: `images` x `repeats`.
 
     Attributes:
         point: where.
-        pictures: indices of pictures of one size.
+        images: indices of images of one size.
         repeats: transmissions of each.
         at_once: of them that are received together.
     """
 
     point: Point
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     repeats: int
     at_once: int
 
     @property
     def sent(self) -> list[tuple[int, int]]:
-        """(picture, repeat) of every transmission, in order."""
-        return [(index, repeat) for index in self.pictures for repeat in range(self.repeats)]
+        """(image, repeat) of every transmission, in order."""
+        return [(index, repeat) for index in self.images for repeat in range(self.repeats)]
 
 
 def make_points(config: SweepConfig) -> list[Point]:
@@ -61,10 +62,10 @@ def make_points(config: SweepConfig) -> list[Point]:
     return [Point(index, *values) for index, values in enumerate(axes)]
 
 
-def make_units(config: SweepConfig, sent: Sequence[Sent]) -> list[Unit]:
+def make_units(config: SweepConfig, sent: Sequence[ImageInfo]) -> list[Unit]:
     """Every unit of work, in order.
 
-    All repeats of a picture are in one unit, since they share its encoding. Neighbours of one size
+    All repeats of an image are in one unit, since they share its encoding. Neighbours of one size
     are with it, as far as `megapixels` goes, unless they would take different numbers of channel
     uses.
     """

@@ -1,11 +1,11 @@
-"""A folder of results: what was run, a row per transmission, distances per cell, pictures.
+"""A folder of results: what was run, a row per transmission, distances per cell, images.
 
 RESULTS/setup.json       what was run, see `Setup`
-RESULTS/rows.jsonl       a `Row` a line, in the order of the plan
-RESULTS/cells.jsonl      a `Cell` a line
-RESULTS/absent.jsonl     an `Absent` a line: points of a scheme that do not exist for a picture
-RESULTS/pictures.jsonl   a `Shown` a line: which pictures were kept, and of what
-RESULTS/pictures/        those pictures
+RESULTS/rows.jsonl       a `Record` a line, in the order of the plan
+RESULTS/cells.jsonl      a `PointDistances` a line
+RESULTS/absent.jsonl     an `Absent` a line: points of a scheme that do not exist for an image
+RESULTS/images.jsonl   a `KeptImages` a line: which images were kept, and of what
+RESULTS/images/        those images
 RESULTS/unfinished/      what a run that is not finished has so far
 """
 
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from diffjscc.data.files import atomic_write
-from diffjscc.evaluation.rows import CellKey, Row
+from diffjscc.evaluation.records import OperatingPoint, Record
 
 FORMAT = 1
 
@@ -30,8 +30,8 @@ class ResultsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A picture of the sweep: its name, the start of the hash of its pixels, and its size."""
+class ImageInfo:
+    """An image of the sweep: its name, the start of the hash of its pixels, and its size."""
 
     name: str
     digest: str
@@ -51,7 +51,7 @@ class Setup:
     Attributes:
         sweep: the settings of the sweep, as plain data.
         weights: name and hash of each scheme's weights.
-        pictures: what is sent.
+        images: what is sent.
         versions: of the libraries that compute.
         device: that they compute on, "cpu" or "cuda".
         left_out: what was asked for but could not be had, and why: one sentence each.
@@ -60,7 +60,7 @@ class Setup:
 
     sweep: dict[str, Any]
     weights: dict[str, str]
-    pictures: tuple[Sent, ...]
+    images: tuple[ImageInfo, ...]
     versions: str
     device: str
     left_out: tuple[str, ...] = ()
@@ -68,14 +68,14 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Distances between a cell's final pictures and the originals, as sets of patches.
+class PointDistances:
+    """Distances between a cell's final images and the originals, as sets of patches.
 
     Attributes:
-        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Row.cell`.
+        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Record.cell`.
         features: the network, "inception" or "squeezenet"; only distances on the former are FID
             and KID.
-        patches: of final pictures; half-overlapping, 256 px a side.
+        patches: of final images; half-overlapping, 256 px a side.
         frechet: Fréchet distance.
         kernel: kernel distance, mean over subsets.
         kernel_deviation: its standard deviation over them.
@@ -92,17 +92,17 @@ class Cell:
     kernel_deviation: float
 
     @property
-    def key(self) -> CellKey:
-        """As `Row.cell`."""
+    def key(self) -> OperatingPoint:
+        """As `Record.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A picture that a scheme cannot send at a point: there is no row of it, and no figure.
+    """An image that a scheme cannot send at a point: there is no row of it, and no figure.
 
     Attributes:
-        scheme, channel, nominal_rate, nominal_snr_db, image: the cell, see `Row.cell`, and picture.
+        scheme, channel, nominal_rate, nominal_snr_db, image: its operating point and image.
         reason: what it would take.
     """
 
@@ -114,14 +114,14 @@ class Absent:
     reason: str
 
     @property
-    def cell(self) -> CellKey:
-        """As `Row.cell`."""
+    def cell(self) -> OperatingPoint:
+        """As `Record.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Pictures that were kept of one transmission, as paths within the results folder.
+class KeptImages:
+    """Images that were kept of one transmission, as paths within the results folder.
 
     Attributes:
         scheme, channel, nominal_rate, nominal_snr_db, image, repeat: of its row.
@@ -142,8 +142,8 @@ class Shown:
     uncertainty: str | None = None
 
     @property
-    def cell(self) -> CellKey:
-        """As `Row.cell`."""
+    def cell(self) -> OperatingPoint:
+        """As `Record.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 
 
@@ -156,19 +156,19 @@ class Results:
         setup: what was run.
         rows: one per transmission.
         cells: distances.
-        shown: kept pictures.
+        shown: kept images.
         absent: what could not be sent.
     """
 
     folder: Path
     setup: Setup
-    rows: tuple[Row, ...]
-    cells: tuple[Cell, ...]
-    shown: tuple[Shown, ...]
+    rows: tuple[Record, ...]
+    cells: tuple[PointDistances, ...]
+    shown: tuple[KeptImages, ...]
     absent: tuple[Absent, ...] = ()
 
-    def row_of(self, shown: Shown) -> Row:
-        """The row of a transmission whose pictures were kept.
+    def row_of(self, shown: KeptImages) -> Record:
+        """The row of a transmission whose images were kept.
 
         Raises:
             ResultsError: there is none.
@@ -178,12 +178,12 @@ class Results:
             if (row.cell, row.image, row.repeat) == wanted:
                 return row
         raise ResultsError(
-            f"{self.folder} kept pictures of {shown.image} by {shown.scheme} that no row is of; "
-            "its pictures.jsonl and rows.jsonl are not of the same run"
+            f"{self.folder} kept images of {shown.image} by {shown.scheme} that no row is of; "
+            "its images.jsonl and rows.jsonl are not of the same run"
         )
 
 
-Line = TypeVar("Line", Cell, Shown, Absent)
+Line = TypeVar("Line", PointDistances, KeptImages, Absent)
 
 
 def read_results(folder: str | Path) -> Results:
@@ -208,8 +208,8 @@ def read_results(folder: str | Path) -> Results:
         folder=place,
         setup=setup,
         rows=tuple(read_rows(place / "rows.jsonl")),
-        cells=tuple(read_lines(place / "cells.jsonl", Cell)),
-        shown=tuple(read_lines(place / "pictures.jsonl", Shown)),
+        cells=tuple(read_lines(place / "cells.jsonl", PointDistances)),
+        shown=tuple(read_lines(place / "images.jsonl", KeptImages)),
         absent=tuple(read_lines(place / "absent.jsonl", Absent)),
     )
 
@@ -257,7 +257,7 @@ def differences(before: Setup, now: Setup) -> list[str]:
     found = [
         f"{field.name} is {getattr(now, field.name)!r}, it was {getattr(before, field.name)!r}"
         for field in fields(Setup)
-        if field.name not in ("sweep", "weights", "pictures")
+        if field.name not in ("sweep", "weights", "images")
         and getattr(before, field.name) != getattr(now, field.name)
     ]
     for name in ("sweep", "weights"):
@@ -267,14 +267,14 @@ def differences(before: Setup, now: Setup) -> list[str]:
             for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key)
         ]
-    old_pictures, new_pictures = set(before.pictures), set(now.pictures)
-    if old_pictures != new_pictures:
-        changed = sorted({sent.name for sent in old_pictures ^ new_pictures})
-        found.append(f"pictures differ: {', '.join(changed)}")
+    old_images, new_images = set(before.images), set(now.images)
+    if old_images != new_images:
+        changed = sorted({sent.name for sent in old_images ^ new_images})
+        found.append(f"images differ: {', '.join(changed)}")
     return found
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Record]:
     """The rows in a file of them.
 
     Raises:
@@ -284,14 +284,14 @@ def read_rows(path: Path) -> list[Row]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         where = f"{path}, line {number}"
         try:
-            rows.append(Row.from_dict(json.loads(line), where))
+            rows.append(Record.from_dict(json.loads(line), where))
         except ValueError as error:
             told = str(error)
             raise ResultsError(told if told.startswith(where) else f"{where}: {told}") from error
     return rows
 
 
-def write_lines(path: Path, lines: Iterable[Row | Cell | Shown | Absent]) -> None:
+def write_lines(path: Path, lines: Iterable[Record | PointDistances | KeptImages | Absent]) -> None:
     """Write a file of them, one JSON object a line."""
     with atomic_write(path, sync=True) as temporary:
         text = "".join(f"{json.dumps(asdict(line), ensure_ascii=False)}\n" for line in lines)
@@ -316,7 +316,7 @@ def read_lines(path: Path, kind: type[Line]) -> list[Line]:
     return lines
 
 
-Plain = TypeVar("Plain", Setup, Cell, Shown, Absent)
+Plain = TypeVar("Plain", Setup, PointDistances, KeptImages, Absent)
 
 
 def _validated(kind: type[Plain], values: object, where: str) -> Plain:

@@ -1,10 +1,10 @@
 """Means over transmissions with confidence intervals, per cell of a sweep.
 
-Draws of the channel for one picture are no new pictures: figures differ far more from picture to
-picture than from draw to draw, so that treating each transmission as a sample of its own would
-make intervals too narrow, the more so the more often each picture is sent. Pictures are therefore
-the samples (clusters): draws are averaged within a picture, which leaves the channel's randomness
-in the picture's mean, and the interval is Student's t over the pictures' means.
+Draws of the channel for one image are no new images: figures differ far more from image to
+image than from draw to draw, so that treating each transmission as a sample of its own would
+make intervals too narrow, the more so the more often each image is sent. Images are therefore
+the samples (clusters): draws are averaged within an image, which leaves the channel's randomness
+in the image's mean, and the interval is Student's t over the images' means.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fractions import Fraction
 
 from scipy.special import stdtrit
 
-from diffjscc.evaluation.results import Cell, Results
-from diffjscc.evaluation.rows import CellKey, Row
+from diffjscc.evaluation.records import OperatingPoint, Record
+from diffjscc.evaluation.results import PointDistances, Results
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Merit:
+class MetricInfo:
     """What a figure of merit is called and which of two values is the better one.
 
     Attributes:
@@ -39,17 +39,17 @@ class Merit:
 
 
 MERITS = {
-    "psnr": Merit("PSNR / dB", higher=True, digits=2),
-    "ms_ssim": Merit("MS-SSIM", higher=True, digits=4),
-    "lpips": Merit("LPIPS", higher=False, digits=4),
-    "niqe": Merit("NIQE", higher=False, digits=2),
-    "seconds": Merit("time / s", higher=False, digits=2),
+    "psnr": MetricInfo("PSNR / dB", higher=True, digits=2),
+    "ms_ssim": MetricInfo("MS-SSIM", higher=True, digits=4),
+    "lpips": MetricInfo("LPIPS", higher=False, digits=4),
+    "niqe": MetricInfo("NIQE", higher=False, digits=2),
+    "seconds": MetricInfo("time / s", higher=False, digits=2),
 }
-OUTAGE = Merit("outage rate", higher=False, digits=3)
+OUTAGE = MetricInfo("outage rate", higher=False, digits=3)
 INITIAL = tuple(f"{name}_initial" for name in ("psnr", "ms_ssim", "lpips", "niqe"))
 
 
-def merit_of(name: str) -> Merit:
+def merit_of(name: str) -> MetricInfo:
     """Of a key of `Summary.estimates`.
 
     Raises:
@@ -74,18 +74,18 @@ def _network(features: str) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over pictures and channel draws.
+    """A mean over images and channel draws.
 
     Attributes:
-        mean: of the pictures' means; each picture weighs the same, however often it was sent.
-        half_width: of the 95 % confidence interval; None with one picture.
-        pictures: how many.
-        transmissions: how many, of all pictures.
+        mean: of the images' means; each image weighs the same, however often it was sent.
+        half_width: of the 95 % confidence interval; None with one image.
+        images: how many.
+        transmissions: how many, of all images.
     """
 
     mean: float
     half_width: float | None
-    pictures: int
+    images: int
     transmissions: int
 
     @property
@@ -102,29 +102,29 @@ class Estimate:
 def estimate(values: Iterable[tuple[str, float]]) -> Estimate:
     """Mean and 95 % confidence interval from a value per transmission.
 
-    x̄ ± t(0.975, n - 1) · s/√n with x̄ and s of the n pictures' means (Student's t over clusters).
+    x̄ ± t(0.975, n - 1) · s/√n with x̄ and s of the n images' means (Student's t over clusters).
 
     Args:
-        values: (picture, value) pairs, several to a picture where it was sent several times.
+        values: (image, value) pairs, several to an image where it was sent several times.
 
     Raises:
         ValueError: there is no pair.
     """
-    by_picture: dict[str, list[float]] = {}
-    for picture, value in values:
-        by_picture.setdefault(picture, []).append(value)
-    if not by_picture:
-        raise ValueError("a mean is asked for of no values; give at least one (picture, value)")
-    means = [statistics.fmean(draws) for draws in by_picture.values()]
-    pictures, half_width = len(means), None
-    if pictures > 1:
-        quantile = float(stdtrit(pictures - 1, (1 + CONFIDENCE) / 2))
-        half_width = quantile * statistics.stdev(means) / math.sqrt(pictures)
+    by_image: dict[str, list[float]] = {}
+    for image, value in values:
+        by_image.setdefault(image, []).append(value)
+    if not by_image:
+        raise ValueError("a mean is asked for of no values; give at least one (image, value)")
+    means = [statistics.fmean(draws) for draws in by_image.values()]
+    images, half_width = len(means), None
+    if images > 1:
+        quantile = float(stdtrit(images - 1, (1 + CONFIDENCE) / 2))
+        half_width = quantile * statistics.stdev(means) / math.sqrt(images)
     return Estimate(
         mean=statistics.fmean(means),
         half_width=half_width,
-        pictures=pictures,
-        transmissions=sum(map(len, by_picture.values())),
+        images=images,
+        transmissions=sum(map(len, by_image.values())),
     )
 
 
@@ -133,13 +133,13 @@ class Summary:
     """One cell of a sweep: a scheme at a channel, a rate and an SNR.
 
     Attributes:
-        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Row.cell`.
+        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Record.cell`.
         rate, snr_db: the true ones, means over its transmissions.
         sampler, steps: of its refiner; None without one.
         estimates: by "psnr", "ms_ssim", "lpips", "niqe", "seconds", "outage" and, of the initial
-            pictures, "psnr_initial" and so on; only where there are figures. Outages count in all.
+            images, "psnr_initial" and so on; only where there are figures. Outages count in all.
         distances: by the features that they are taken on.
-        absent: pictures that the scheme cannot send. Means are over the others alone, which are
+        absent: images that the scheme cannot send. Means are over the others alone, which are
             those that are easy to code; without any there are no means.
     """
 
@@ -152,12 +152,12 @@ class Summary:
     sampler: str | None
     steps: int | None
     estimates: dict[str, Estimate]
-    distances: dict[str, Cell]
+    distances: dict[str, PointDistances]
     absent: int = 0
 
     @property
-    def cell(self) -> CellKey:
-        """As `Row.cell`."""
+    def cell(self) -> OperatingPoint:
+        """As `Record.cell`."""
         return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
 
 
@@ -170,9 +170,9 @@ def summarise(results: Sequence[Results]) -> list[Summary]:
     Raises:
         ValueError: a cell has other weights or another sampler in one folder than in another.
     """
-    rows: dict[CellKey, dict[object, Row]] = {}
-    distances: dict[CellKey, dict[str, Cell]] = {}
-    absent: dict[CellKey, set[str]] = {}
+    rows: dict[OperatingPoint, dict[object, Record]] = {}
+    distances: dict[OperatingPoint, dict[str, PointDistances]] = {}
+    absent: dict[OperatingPoint, set[str]] = {}
     for result in results:
         for row in result.rows:
             rows.setdefault(row.cell, {}).setdefault(row.transmission, row)
@@ -193,7 +193,7 @@ def summarise(results: Sequence[Results]) -> list[Summary]:
 
 def _check_agreement(results: Sequence[Results], name: str) -> None:
     """Raises ValueError where rows of one cell differ in what decides them."""
-    first: dict[CellKey, tuple[object, Results]] = {}
+    first: dict[OperatingPoint, tuple[object, Results]] = {}
     for result in results:
         for row in result.rows:
             value, known = first.setdefault(row.cell, (getattr(row, name), result))
@@ -207,13 +207,13 @@ def _check_agreement(results: Sequence[Results], name: str) -> None:
 
 
 def _summary(
-    cell: CellKey, rows: Sequence[Row], distances: dict[str, Cell], absent: int
+    cell: OperatingPoint, rows: Sequence[Record], distances: dict[str, PointDistances], absent: int
 ) -> Summary:
     scheme, channel, nominal_rate, nominal_snr_db = cell
     estimates = {}
     for name in (*MERITS, *INITIAL, "outage"):
         values = [(f"{row.image} {row.image_hash}", getattr(row, name)) for row in rows]
-        present = [(picture, value) for picture, value in values if value is not None]
+        present = [(image, value) for image, value in values if value is not None]
         if present:
             estimates[name] = estimate(present)
     return Summary(

@@ -1,16 +1,16 @@
-"""Where pictures painted from the same received symbols disagree, as numbers and as a picture.
+"""Where images painted from the same received symbols disagree, as numbers and as an image.
 
 What is bright, the receiver made up: painted again, it would look different. What is dark need
-not be right. Samples begin at the same initial picture and keep its low frequencies, and what the
+not be right. Samples begin at the same initial image and keep its low frequencies, and what the
 prior adds alike each time does not show either: the map is a lower bound of what was invented.
 
-With the bundled weights, 8 samples of each Kodak picture and 1 dB, means over pictures at
+With the bundled weights, 8 samples of each Kodak image and 1 dB, means over images at
 R = 1/128 (at 1/16), by benchmarks/uncertainty.py: the rms deviation is 7.8 (2.1) of 255 levels,
 the rms error of the samples' mean 22.4 (15.6). Of a sampler of the true posterior,
 deviation²·(1 + 1/N) would be error²; here it is a seventh (a fiftieth). So the map tells where
-errors are, not how large: it correlates with those of the final picture by 0.42 (0.42), and by
-0.75 (0.74) where a Gaussian of σ = 8 pixels smoothes both; the local contrast of the final picture
-alone reaches 0.66 (0.65). Samples from pure noise, on 8 of the pictures, deviate by 14 (1.7)
+errors are, not how large: it correlates with those of the final image by 0.42 (0.42), and by
+0.75 (0.74) where a Gaussian of σ = 8 pixels smoothes both; the local contrast of the final image
+alone reaches 0.66 (0.65). Samples from pure noise, on 8 of the images, deviate by 14 (1.7)
 levels, but correlate less: 0.66 (0.60).
 """
 
@@ -18,16 +18,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffjscc.data.pictures import to_pillow
-from diffjscc.evaluation.metrics import check_pictures
-from diffjscc.evaluation.panels import MARGIN, SMALLEST_WIDTH
+from diffjscc.metrics.fidelity import check_images
 
 FULL_SCALE = 24 / 255
 COLOURS = "inferno"  # perceptually uniform, from black to yellow
-TICKS = 4
 
 
 def disagreement(samples: Tensor) -> Tensor:
@@ -45,7 +41,7 @@ def disagreement(samples: Tensor) -> Tensor:
     Raises:
         ValueError: fewer than two samples, another shape, or values that leave [0, 1].
     """
-    check_pictures(samples, "samples")
+    check_images(samples, "samples")
     if len(samples) < 2:
         raise ValueError("one sample has nothing to disagree with; give at least 2")
     return samples.float().var(dim=0).mean(dim=0).sqrt()
@@ -56,7 +52,7 @@ def colours(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
 
     Args:
         spread: float [H, W], not negative, such as `disagreement` returns.
-        full_scale: the same for every picture that is to be compared, above 0.
+        full_scale: the same for every image that is to be compared, above 0.
 
     Returns:
         float32 [3, H, W] in [0, 1], on the CPU.
@@ -74,64 +70,6 @@ def colours(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
     table = _table()
     places = (spread.detach().cpu() / full_scale).clamp(max=1) * (len(table) - 1)
     return table[places.round().long()].permute(2, 0, 1)
-
-
-def uncertainty_picture(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
-    """The map in colours, and under it a colour bar with numbers in 8-bit levels.
-
-    Args:
-        spread: see `colours`.
-        full_scale: see `colours`.
-
-    Returns:
-        float32 [3, H', W'] in [0, 1]; its first H rows and W columns are `colours`, and W' is
-        W or, where numbers need more, 320.
-
-    Raises:
-        ValueError: see `colours`.
-    """
-    panel = to_pillow(colours(spread, full_scale))
-    width = max(panel.width, SMALLEST_WIDTH)
-    size = max(14, min(28, width // 40))
-    font = ImageFont.load_default(size)
-    sheet = Image.new("RGB", (width, panel.height + 2 * MARGIN + 4 * size), "white")
-    sheet.paste(panel, (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    left, right, top = MARGIN, width - MARGIN, panel.height + MARGIN
-    ramp = torch.linspace(0, full_scale, right - left).expand(size, -1)
-    sheet.paste(to_pillow(colours(ramp, full_scale)), (left, top))
-    for tick in range(TICKS + 1):
-        text = f"{255 * full_scale * tick / TICKS:.3g}"
-        place = left + (right - 1 - left) * tick / TICKS
-        anchor = "mt"
-        if tick == 0:
-            anchor = "lt"
-        elif tick == TICKS:
-            text, anchor = f"{text} or more", "rt"
-        draw.text((place, top + 1.3 * size), text, fill="black", font=font, anchor=anchor)
-    words = f"disagreement in 8-bit levels; mean {255 * spread.mean():.1f}"
-    draw.text((left, top + 2.6 * size), words, fill="black", font=font, anchor="lt")
-    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).float() / 255
-
-
-def map_label(spread: Tensor, samples: int, painted: bool = True) -> str:
-    """What a map [H, W] of so many samples says, for those who read no docstrings.
-
-    Args:
-        spread: see `disagreement`.
-        samples: how many.
-        painted: whether the receiver changed the initial picture at all.
-    """
-    if not painted:
-        return (
-            "where samples disagree: nowhere (0 of 255 levels), since nothing was painted; the "
-            "final picture is the initial one"
-        )
-    return (
-        f"where {samples} pictures painted from the same symbols disagree, on average by "
-        f"{255 * spread.mean():.1f} of 255 levels: black not at all, yellow by "
-        f"{255 * FULL_SCALE:.3g} or more; what all of them got wrong alike does not show"
-    )
 
 
 def _table() -> Tensor:

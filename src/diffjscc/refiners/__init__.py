@@ -1,1 +1,1 @@
-"""Refiners: the initial picture and what is known of the link, to the final picture."""
+"""Refiners: the initial image and what is known of the link, to the final image."""

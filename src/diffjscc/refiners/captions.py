@@ -1,4 +1,4 @@
-"""What the initial picture shows, in words."""
+"""What the initial image shows, in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CaptionerError(RuntimeError):
 
 
 class Captioner(Protocol):
-    """Pictures to texts."""
+    """Images to texts."""
 
     @property
     def module(self) -> nn.Module | None:
@@ -30,15 +30,15 @@ class Captioner(Protocol):
         ...
 
     def __call__(self, images: Tensor) -> list[str]:
-        """Pictures [B, 3, H, W] in [0, 1] to one text each."""
+        """Images [B, 3, H, W] in [0, 1] to one text each."""
         ...
 
 
 class FixedCaption:
-    """The user's own words, for every picture.
+    """The user's own words, for every image.
 
     Args:
-        text: what the pictures show.
+        text: what the images show.
     """
 
     module = None
@@ -47,7 +47,7 @@ class FixedCaption:
         self.text = text
 
     def __call__(self, images: Tensor) -> list[str]:
-        """Pictures [B, 3, H, W] to B times the same text."""
+        """Images [B, 3, H, W] to B times the same text."""
         return [self.text] * len(images)
 
 
@@ -117,10 +117,10 @@ class Blip2Captioner:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[str]:
-        """Pictures [B, 3, H, W] in [0, 1] to one text each."""
+        """Images [B, 3, H, W] in [0, 1] to one text each."""
         levels = (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
-        pictures = [Image.fromarray(x.numpy()) for x in levels.permute(0, 2, 3, 1).cpu()]
-        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        pillows = [Image.fromarray(x.numpy()) for x in levels.permute(0, 2, 3, 1).cpu()]
+        pixels = self.processor(images=pillows, return_tensors="pt")["pixel_values"]
         tokens = self.model.generate(
             pixel_values=pixels.to(self.model.device, self.model.dtype),
             max_new_tokens=NEW_TOKENS,

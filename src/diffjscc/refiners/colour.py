@@ -1,6 +1,6 @@
-"""Colours of the initial picture for the final one: the prior's own drift.
+"""Colours of the initial image for the final one: the prior's own drift.
 
-Both fixes take whole pictures, before they are clamped.
+Both fixes take whole images, before they are clamped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffjscc.names import ColourFix
+from diffjscc.choices import ColourFix
 
 LEVELS = 5
 

@@ -11,13 +11,13 @@ from diffjscc.refiners.latents import Posterior
 
 @dataclass(frozen=True)
 class Conditions:
-    """What pictures are sampled from: computed once, shared by all steps and draws.
+    """What images are sampled from: computed once, shared by all steps and draws.
 
     Attributes:
         latent: condition latent f_s, float32 [B, C, h, w].
         snr_db: SNR in dB within the trained range, float32 [B].
         context: text features [B, L, d], or None for a prior that attends to none.
-        posterior: what the VAE says of the initial pictures; None where nothing asks for it.
+        posterior: what the VAE says of the initial images; None where nothing asks for it.
     """
 
     latent: Tensor
@@ -26,7 +26,7 @@ class Conditions:
     posterior: Posterior | None = None
 
     def select(self, rows: list[int]) -> Conditions:
-        """The conditions of some pictures, some of them perhaps several times."""
+        """The conditions of some images, some of them perhaps several times."""
         context, posterior = self.context, self.posterior
         return Conditions(
             self.latent[rows],

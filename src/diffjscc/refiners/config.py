@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
-from diffjscc.names import ColourFix, Geometry
+from diffjscc.choices import ColourFix, Geometry
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.sampling import ByBits, SamplerConfig, check_by_bits
 
@@ -17,12 +17,12 @@ class DiffusionConfig:
     Attributes:
         sampler: sampler, steps and start.
         guidance: latent guidance; none by default, as in the paper.
-        colour_fix: whose colours the picture gets: "wavelet" and "adain" take the initial
-            picture's, "none" leaves the prior's.
-        detail: what part of the detail that the VAE loses of the initial picture is given back to
+        colour_fix: whose colours the image gets: "wavelet" and "adain" take the initial
+            image's, "none" leaves the prior's.
+        detail: what part of the detail that the VAE loses of the initial image is given back to
             the final one, in [0, 1]: (bits per pixel, part), see `sampling.at_bits`. None, as in
             the paper, is right where the VAE keeps more than the link tells; a small VAE would
-            otherwise make pictures from good links worse.
+            otherwise make images from good links worse.
         strength: factor on the control module's residuals; 0 is the prior alone.
         control_guidance: w of ε = ε_prior + w (ε_controlled - ε_prior): classifier-free guidance
             (Ho and Salimans, arXiv 2207.12598) with what the control module says as the condition.

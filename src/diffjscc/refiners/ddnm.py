@@ -1,9 +1,9 @@
 """DDNM: a frozen prior alone, held to what was received by its range and null spaces.
 
 Wang et al., arXiv 2212.00490, brought to wireless links by Yilmaz et al., arXiv 2309.15889: with A
-the means of blocks of pixels, the receiver knows the range-space part A†ŷ of the picture, and the
+the means of blocks of pixels, the receiver knows the range-space part A†ŷ of the image, and the
 prior fills in the null space. The prior here lives in a latent space, so every step decodes its
-estimate of the clean latent, corrects the picture, and encodes it again.
+estimate of the clean latent, corrects the image, and encodes it again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from diffjscc.codecs.pooled import pool, replicate
 from diffjscc.data.geometry import crop, pad_to_multiple
+from diffjscc.layers.blended_tiles import blend_tiles
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import decode, encode
@@ -30,9 +31,8 @@ from diffjscc.refiners.prior import (
 )
 from diffjscc.refiners.sampling import Progress, SamplerConfig, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.refiners.tiling import blend_tiles
 from diffjscc.refiners.vae import VAE
-from diffjscc.scheme import Generator, Received, Reconstruction
+from diffjscc.scheme import Generators, Received, Reconstruction
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class DDNMConfig:
 
 
 def replace_range(images: Tensor, pooled: Tensor, factor: int) -> Tensor:
-    """A†ŷ + (I - A†A)x: pictures with the block means that were received.
+    """A†ŷ + (I - A†A)x: images with the block means that were received.
 
-    The received means are taken as they are: noise in them is not told apart from the picture, as
+    The received means are taken as they are: noise in them is not told apart from the image, as
     the scaling of DDNM+ would. What the codec's decoder leaves of the channel's noise is neither
     white nor of a known power.
 
@@ -82,7 +82,7 @@ def replace_range(images: Tensor, pooled: Tensor, factor: int) -> Tensor:
 class DDNM:
     """The refiner of Yilmaz et al., arXiv 2309.15889, with a latent prior.
 
-    It takes what a `PooledCodec` decodes, and nothing else was received: ŷ = A·(initial picture).
+    It takes what a `PooledCodec` decodes, and nothing else was received: ŷ = A·(initial image).
 
     In a latent space the prior can fill in only what the means leave open. Where a latent cell
     holds fewer numbers than the means of its pixels (Stable Diffusion's VAE: 4 against 48, the
@@ -91,7 +91,7 @@ class DDNM:
     prior more and keeps the means less.
 
     Args:
-        vae: pictures ↔ latents.
+        vae: images ↔ latents.
         unet: the prior.
         scheduler: the noise that the prior was trained with; Stable Diffusion's by default.
         text: text features for the prior's cross attention; the text is always empty. A prior
@@ -152,17 +152,17 @@ class DDNM:
 
     @property
     def multiple(self) -> int:
-        """Pixels that the sides of pictures must be multiples of: whole blocks and cells."""
+        """Pixels that the sides of images must be multiples of: whole blocks and cells."""
         return math.lcm(side_multiple(self.vae, self.unet), self.config.factor)
 
     @torch.no_grad()
     def refine(
-        self, initial: Tensor, received: Received, generator: Generator = None
+        self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
         """See `Refiner.refine`.
 
         Raises:
-            ValueError: the initial pictures are not constant in every block, or another number of
+            ValueError: the initial images are not constant in every block, or another number of
                 generators.
         """
         levels = start_levels(self.config.sampler, received)
@@ -181,17 +181,17 @@ class DDNM:
         return Reconstruction(image, initial)
 
     def received_means(self, initial: Tensor) -> Tensor:
-        """ŷ of initial pictures [B, 3, H, W], padded to what the networks' strides need.
+        """ŷ of initial images [B, 3, H, W], padded to what the networks' strides need.
 
         Raises:
-            ValueError: the pictures are not constant in every block.
+            ValueError: the images are not constant in every block.
         """
         factor = self.config.factor
         pooled = pool(initial, factor)
         blocks = crop(replicate(pooled, factor), (initial.shape[-2], initial.shape[-1]))
         if not torch.allclose(blocks, initial, rtol=0, atol=1e-3):
             raise ValueError(
-                f"the initial picture is not constant in blocks of {factor}x{factor} pixels; DDNM "
+                f"the initial image is not constant in blocks of {factor}x{factor} pixels; DDNM "
                 f"needs what a PooledCodec with the factor {factor} decodes"
             )
         return pad_to_multiple(pooled, self.multiple // factor)
@@ -214,7 +214,7 @@ class DDNM:
         return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()
 
     def correct(self, clean: Tensor, t: int, pooled: Tensor) -> Tensor:
-        """The estimate x̂₀ [B, C, h, w] at time step t, its picture's range-space part replaced.
+        """The estimate x̂₀ [B, C, h, w] at time step t, its image's range-space part replaced.
 
         Args:
             clean: x̂₀.
@@ -228,7 +228,7 @@ class DDNM:
         return encode(self.vae, corrected, self.config.tile).mean
 
     def _sample_all(
-        self, pooled: Tensor, context: Tensor | None, levels: list[float], generator: Generator
+        self, pooled: Tensor, context: Tensor | None, levels: list[float], generator: Generators
     ) -> Tensor:
         sampler, factor = self.config.sampler, self.config.factor
         initial = encode(self.vae, replicate(pooled, factor), self.config.tile).mean

@@ -1,6 +1,6 @@
 """The paper's refiner: a frozen latent diffusion prior, steered by a control module.
 
-Initial picture → condition latent, caption, SNR → controlled sampling → picture → its colours.
+Initial image → condition latent, caption, SNR → controlled sampling → image → its colours.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from diffjscc.data.geometry import crop, pad_to_multiple, released_prepare, released_restore
+from diffjscc.layers.blended_tiles import blend_tiles
 from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions
@@ -32,21 +33,20 @@ from diffjscc.refiners.prior import (
 )
 from diffjscc.refiners.sampling import Progress, at_bits, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.refiners.tiling import blend_tiles
-from diffjscc.scheme import Generator, Received, Reconstruction
+from diffjscc.scheme import Generators, Received, Reconstruction
 
 
 class ControlledDiffusion:
     """The refiner of DiffJSCC (Yang, Liu, Wang, Kim, arXiv 2404.17736).
 
     Args:
-        vae: pictures ↔ latents.
+        vae: images ↔ latents.
         unet: the prior.
         control: a control module made for it.
         scheduler: the noise that the prior was trained with; Stable Diffusion's by default.
         text: text features for the prior's cross attention. A prior that attends to text but
             has none reads a single zero instead.
-        captioner: says what the pictures show; without one the caption is empty.
+        captioner: says what the images show; without one the caption is empty.
         condition_encoder: encoder of the condition latent where it is not the VAE's own.
         config: how to paint.
         progress: told (steps done, steps in all) while sampling.
@@ -120,29 +120,29 @@ class ControlledDiffusion:
 
     @property
     def multiple(self) -> int:
-        """Pixels that the sides of pictures must be multiples of."""
+        """Pixels that the sides of images must be multiples of."""
         return side_multiple(self.vae, self.denoiser.unet)
 
     def refine(
-        self, initial: Tensor, received: Received, generator: Generator = None
+        self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """See `Refiner.refine`; one draw per picture."""
+        """See `Refiner.refine`; one draw per image."""
         return self.draw(initial, received, 1, generator)
 
     @torch.no_grad()
     def draw(
-        self, initial: Tensor, received: Received, repeats: int, generator: Generator = None
+        self, initial: Tensor, received: Received, repeats: int, generator: Generators = None
     ) -> Reconstruction:
-        """Several pictures that fit what was received, from one condition latent and caption.
+        """Several images that fit what was received, from one condition latent and caption.
 
         Args:
             initial: [B, 3, H, W] in [0, 1].
             received: what they were decoded from; tells the effective SNR.
-            repeats: draws N per picture.
+            repeats: draws N per image.
             generator: drives sampling: one, or B·N.
 
         Returns:
-            B·N pictures, a picture's draws one after the other.
+            B·N images, an image's draws one after the other.
 
         Raises:
             ValueError: another number of generators.
@@ -196,19 +196,19 @@ class ControlledDiffusion:
         )
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] to a size that the networks take."""
+        """Images [B, 3, H, W] to a size that the networks take."""
         if self.config.geometry == "released":
             return torch.stack([released_prepare(x, multiple=self.multiple) for x in images])
         return pad_to_multiple(images, self.multiple)
 
     def restore(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Pictures of `prepare`'s size back to size (H, W)."""
+        """Images of `prepare`'s size back to size (H, W)."""
         if self.config.geometry == "released":
             return torch.stack([released_restore(x, size) for x in images])
         return crop(images, size)
 
     def start_levels(self, received: Received) -> list[float]:
-        """Where sampling begins for each picture received; see `SamplerConfig`."""
+        """Where sampling begins for each image received; see `SamplerConfig`."""
         return start_levels(self.config.sampler, received)
 
     def decode_noise(self, received: Received) -> list[float]:
@@ -229,7 +229,7 @@ class ControlledDiffusion:
         return usable
 
     def captions(self, images: Tensor) -> list[str] | None:
-        """What pictures [B, 3, H, W] show; None without a captioner.
+        """What images [B, 3, H, W] show; None without a captioner.
 
         Raises:
             ValueError: the prior reads no text.
@@ -254,11 +254,11 @@ class ControlledDiffusion:
         return encode(encoder, images, self.config.tile).mean
 
     def posterior(self, images: Tensor) -> Posterior:
-        """What the VAE says of the latents of prepared pictures [B, 3, H, W]."""
+        """What the VAE says of the latents of prepared images [B, 3, H, W]."""
         return encode(self.vae, images, self.config.tile)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latent [B, C, h, w] to pictures, float32 [B, 3, H, W], not clamped."""
+        """Latent [B, C, h, w] to images, float32 [B, 3, H, W], not clamped."""
         return decode(self.vae, z, self.config.tile)
 
     def predict_noise(
@@ -305,10 +305,10 @@ class ControlledDiffusion:
         begin: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draw latents, float32 [B, C, h, w], of pictures that begin at the same step.
+        """Draw latents, float32 [B, C, h, w], of images that begin at the same step.
 
         Args:
-            conditions: of the B pictures.
+            conditions: of the B images.
             noise: see `sampling.sample`.
             guidance_noise: where guidance samples its target, asked for each sample; `noise` is
                 asked in its place where it is None.
@@ -347,9 +347,9 @@ class ControlledDiffusion:
         conditions: Conditions,
         levels: list[float],
         deviations: list[float],
-        generator: Generator,
+        generator: Generators,
     ) -> Tensor:
-        """Sample pictures that begin at the same step together, the others by themselves."""
+        """Sample images that begin at the same step together, the others by themselves."""
         batch, _, height, width = conditions.latent.shape
 
         def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:

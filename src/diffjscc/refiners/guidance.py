@@ -1,4 +1,4 @@
-"""Latent guidance: pull each step's estimate of the clean latent towards the initial picture's."""
+"""Latent guidance: pull each step's estimate of the clean latent towards the initial image's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GuidanceConfig:
         t_start: guidance acts at time steps t with t_stop < t + 1 < t_start.
         t_stop: see `t_start`.
         repeat: how many times per step.
-        target: the latent pulled towards: the mode of the VAE's posterior of the initial picture,
+        target: the latent pulled towards: the mode of the VAE's posterior of the initial image,
             or a fresh sample of it each time, which is what the released code did.
     """
 
@@ -49,7 +49,7 @@ class LatentGuidance:
 
     Args:
         config: how strongly, and when.
-        posterior: what the VAE says of the initial pictures' latents.
+        posterior: what the VAE says of the initial images' latents.
         noise: where samples of it are the target, asked once per repetition.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures to the prior's latents, and back."""
+"""Images to the prior's latents, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
 from diffjscc.codecs.compact import STRIDE
-from diffjscc.refiners.tiling import blend_tiles, scaled
+from diffjscc.layers.blended_tiles import blend_tiles, scaled
 from diffjscc.refiners.vae import VAE, CompactVAE
 
 
@@ -21,7 +21,7 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
     Tensors and arguments have the names that they have in diffusers' `AutoencoderKL`.
 
     Args:
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         latent_channels: channels of the latent.
         block_out_channels: widths, from full size to the latent's.
         down_block_types: blocks of the encoder.
@@ -58,7 +58,7 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in [-1, 1] to mean and log variance [B, 2C, h, w]."""
+        """Images [B, 3, H, W] in [-1, 1] to mean and log variance [B, 2C, h, w]."""
         moments: Tensor = self.quant_conv(self.encoder(images))
         return moments
 
@@ -72,7 +72,7 @@ def stride(vae: VAE | ConditionEncoder) -> int:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What an encoder says of pictures' latents: a Gaussian for every value.
+    """What an encoder says of images' latents: a Gaussian for every value.
 
     Attributes:
         mean: scaled latent, float32 [B, C, h, w]; also the Gaussian's mode.
@@ -87,12 +87,12 @@ class Posterior:
         return self.mean + self.deviation * noise
 
     def select(self, rows: list[int]) -> Posterior:
-        """That of some of the pictures."""
+        """That of some of the images."""
         return Posterior(self.mean[rows], self.deviation[rows])
 
 
 def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Posterior:
-    """Pictures [B, 3, H, W] in [0, 1], sides multiples of the stride, to their latents.
+    """Images [B, 3, H, W] in [0, 1], sides multiples of the stride, to their latents.
 
     Args:
         encoder: a VAE, or its encoding half.
@@ -115,7 +115,7 @@ def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Poster
 
 
 def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
-    """Latent [B, C, h, w] to pictures, float32 [B, 3, H, W], about [0, 1] but not clamped.
+    """Latent [B, C, h, w] to images, float32 [B, 3, H, W], about [0, 1] but not clamped.
 
     Args:
         vae: the VAE.

@@ -14,9 +14,9 @@ from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import Progress, SamplerConfig, begin_index, gaussian, time_steps
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE
-from diffjscc.scheme import Generator, Received
+from diffjscc.scheme import Generators, Received
 
-# Rows of the pictures that begin at a step, their noise, that step, and whom to tell of progress,
+# Rows of the images that begin at a step, their noise, that step, and whom to tell of progress,
 # to their latents.
 Draw = Callable[[list[int], NoiseSource, int, Progress], Tensor]
 
@@ -29,7 +29,7 @@ def check_prediction(scheduler: DDPMScheduler) -> None:
 
 
 def side_multiple(vae: VAE, unet: UNet2DConditionModel) -> int:
-    """Pixels that the sides of pictures must be multiples of."""
+    """Pixels that the sides of images must be multiples of."""
     levels = len(unet.config.block_out_channels)
     return int(stride(vae) * 2 ** (levels - 1))
 
@@ -57,18 +57,18 @@ def text_context(
 
 
 def bits_per_pixel(received: Received) -> list[float]:
-    """What the link can tell of a pixel of each picture received: R·log2(1 + SNR)."""
+    """What the link can tell of a pixel of each image received: R·log2(1 + SNR)."""
     snrs = 10 ** (received.snr_db.double() / 10)
     bits: list[float] = (received.rate * torch.log2(1 + snrs)).tolist()
     return bits
 
 
 def start_levels(sampler: SamplerConfig, received: Received) -> list[float]:
-    """Where sampling begins for each picture received; see `SamplerConfig`."""
+    """Where sampling begins for each image received; see `SamplerConfig`."""
     return [sampler.start_level(bits) for bits in bits_per_pixel(received)]
 
 
-def check_generators(generator: Generator, draws: int) -> None:
+def check_generators(generator: Generators, draws: int) -> None:
     """Raise ValueError where there are several generators, but not one for each draw."""
     if isinstance(generator, Sequence) and len(generator) != draws:
         raise ValueError(f"{len(generator)} generators for {draws} draws; give one or each")
@@ -80,11 +80,11 @@ def sample_groups(
     levels: list[float],
     sampler: SamplerConfig,
     scheduler: DDPMScheduler,
-    generator: Generator,
+    generator: Generators,
     device: torch.device,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Sample pictures that begin at the same step together, the others by themselves.
+    """Sample images that begin at the same step together, the others by themselves.
 
     Args:
         draw: samples those of one step.

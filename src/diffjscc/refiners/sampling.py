@@ -12,9 +12,9 @@ import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from diffjscc.names import SamplerName, Start
+from diffjscc.choices import SamplerName, Start
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
-from diffjscc.scheme import Generator
+from diffjscc.scheme import Generators
 
 # Noisy latent [B, C, h, w] and time step to the noise predicted in it.
 Predict = Callable[[Tensor, int], Tensor]
@@ -46,10 +46,10 @@ def at_bits(curve: ByBits, bits: float) -> float:
 class SamplerConfig:
     """How the prior is sampled.
 
-    With start "initial" sampling does not begin at pure noise but at the initial picture's
+    With start "initial" sampling does not begin at pure noise but at the initial image's
     latent with the noise of an intermediate time step: at the level that `start_levels` gives,
     as a fraction of all time steps, for what the link can tell of a pixel, R·log2(1 + SNR) bits.
-    The more that is, the later; at level 0 the initial picture is left as it is.
+    The more that is, the later; at level 0 the initial image is left as it is.
 
     Attributes:
         name: "ddpm" is the paper's (100 steps); the others are deterministic given the first
@@ -74,7 +74,7 @@ class SamplerConfig:
         check_by_bits("start_levels", self.start_levels)
 
     def start_level(self, bits: float) -> float:
-        """Fraction of the time steps at which a picture with so many bits per pixel begins."""
+        """Fraction of the time steps at which an image with so many bits per pixel begins."""
         if self.start == "noise":
             return 1.0
         return at_bits(self.start_levels, bits)
@@ -98,9 +98,9 @@ def signal_powers(scheduler: DDPMScheduler) -> Tensor:
 
 
 def gaussian(
-    shape: tuple[int, ...], generator: Generator, device: torch.device | str
+    shape: tuple[int, ...], generator: Generators, device: torch.device | str
 ) -> NoiseSource:
-    """N(0, 1) of shape [B, …] at every call, from one generator or one per picture.
+    """N(0, 1) of shape [B, …] at every call, from one generator or one per image.
 
     Drawn on the generator's own device, so that a CPU generator gives the same numbers anywhere.
     """
@@ -112,7 +112,7 @@ def gaussian(
     if not isinstance(generator, Sequence):
         return lambda: draw(shape, generator)
     if len(generator) != shape[0]:
-        raise ValueError(f"{len(generator)} generators for {shape[0]} pictures; give one or each")
+        raise ValueError(f"{len(generator)} generators for {shape[0]} images; give one or each")
     return lambda: torch.cat([draw((1, *shape[1:]), source) for source in generator])
 
 
@@ -149,7 +149,7 @@ def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
 
 
 def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, level: float) -> int:
-    """How many of `time_steps` a picture leaves out: those above its start level."""
+    """How many of `time_steps` an image leaves out: those above its start level."""
     steps = time_steps(config, scheduler)
     limit: float = level * scheduler.config.num_train_timesteps
     return min(sum(int(t >= limit) for t in steps), len(steps) - 1)

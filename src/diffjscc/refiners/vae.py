@@ -1,4 +1,4 @@
-"""CompactVAE: pictures ↔ latents of the bundled prior, cheap enough for two CPU cores."""
+"""CompactVAE: images ↔ latents of the bundled prior, cheap enough for two CPU cores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures [B, 3, H, W] in [-1, 1] to features [B, C, H/16, W/16]."""
+    """Images [B, 3, H, W] in [-1, 1] to features [B, C, H/16, W/16]."""
 
     analysis: Tensor
 
@@ -68,7 +68,7 @@ def _mean(x: Tensor, side: int) -> Tensor:
 
 
 def without_lattice(pixels: Tensor) -> Tensor:
-    """Pictures without what repeats every `FINEST` pixels over `LATTICE_WINDOW` such squares.
+    """Images without what repeats every `FINEST` pixels over `LATTICE_WINDOW` such squares.
 
     A layer that makes squares of 4x4 pixels at once leaves a faint lattice in flat areas. What
     pixels at one place of their squares have in common, beyond their 9x9 surroundings, is taken
@@ -85,7 +85,7 @@ def without_lattice(pixels: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Latent [B, C, h, w] to pictures [B, 3, 16h, 16w], about [-1, 1]."""
+    """Latent [B, C, h, w] to images [B, 3, 16h, 16w], about [-1, 1]."""
 
     synthesis: Tensor
 
@@ -163,13 +163,13 @@ class CompactVAE(ModelMixin, ConfigMixin):
     """A VAE of the compact codec's design: 16x16 pixels to a cell, one convolutional pass.
 
     A DCT of 16x16 blocks and a deep network are added at both ends, as in `CompactJSCC`. Latents
-    have zero mean and unit variance per channel over the training pictures, which is what the
+    have zero mean and unit variance per channel over the training images, which is what the
     prior's noise is measured against. Parts that diffusers' `AutoencoderKL` has too are named
     and called as there.
 
     Args:
         latent_channels: channels C of the latent.
-        widths: feature channels at 1/8 and 1/16 of the picture's size.
+        widths: feature channels at 1/8 and 1/16 of the image's size.
         encoder_blocks: blocks of the encoder at 1/8 and 1/16.
         decoder_blocks: blocks of the decoder at 1/16, 1/8 and 1/4.
         fine_width: feature channels of the decoder at 1/4, where textures are made.
@@ -199,7 +199,7 @@ class CompactVAE(ModelMixin, ConfigMixin):
         self.decoder = Decoder(*shape, decoder_blocks, kernel, fine_width)
 
     def decode(self, latent: Tensor, return_dict: bool = True) -> tuple[Tensor]:
-        """Latent [B, C, h, w], not scaled, to pictures [B, 3, 16h, 16w] about [-1, 1]."""
+        """Latent [B, C, h, w], not scaled, to images [B, 3, 16h, 16w] about [-1, 1]."""
         del return_dict  # always a tuple; the argument is AutoencoderKL's
         return (self.decoder(latent),)
 

@@ -1,7 +1,7 @@
 """Train a joint source-channel codec against a discriminator: `diffjscc train adversarial`.
 
 The rival that the paper calls DeepJSCC-adv: the codec reduces MSE + α·(what a patch discriminator
-holds against its pictures), the discriminator learns to tell them from photographs. By default
+holds against its images), the discriminator learns to tell them from photographs. By default
 both ends are trained, so that what is sent may change too. SNRs, noise and crops are functions of
 (seed, iteration), as in `jscc`.
 """
@@ -20,25 +20,33 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import TrainingCrops, prefetch
-from diffjscc.data.sources import PictureSource
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.build import build_codec, describe_codec
-from diffjscc.models.pretrained import load_codec, save_codec
-from diffjscc.models.storage import WeightsError
+from diffjscc.data.sources import ImageSource
+from diffjscc.metrics.fidelity import psnr
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.pretrained.build import build_codec, describe_codec
+from diffjscc.pretrained.pretrained import load_codec, save_codec
+from diffjscc.pretrained.storage import WeightsError
 from diffjscc.scheme import Scheme
-from diffjscc.settings import as_yaml
 from diffjscc.training.config import AdversarialConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.frozen import load_lpips
 from diffjscc.training.jscc import TrainingLevels, conditions, distortion, rate_shares, sent_rates
 from diffjscc.training.link import deliver
-from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at, leave
-from diffjscc.training.pictures import open_pictures
+from diffjscc.training.loop import (
+    Log,
+    Optimiser,
+    Run,
+    RunningMean,
+    learning_rate_at,
+    leave,
+    swap_weights,
+)
+from diffjscc.training.validation import open_images
 
 
-class Game(nn.Module):
+class AdversarialLosses(nn.Module):
     """Codec and discriminator, and the losses of both; what a data-parallel wrapper wraps.
 
     Args:
@@ -58,7 +66,7 @@ class Game(nn.Module):
     def forward(
         self, images: Tensor, snr_db: Tensor, rates: Tensor, seeds: Tensor, step: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses by name and the pictures' MSE [B]; "total" is what is reduced.
+        """Losses by name and the images' MSE [B]; "total" is what is reduced.
 
         The total's gradient improves the codec against the discriminator and the discriminator
         against the codec: neither part of it reaches the other's weights.
@@ -86,7 +94,7 @@ class Game(nn.Module):
         return {"total": total, **losses}, mse
 
 
-def build(config: AdversarialConfig, init: str | None) -> Game:
+def build(config: AdversarialConfig, init: str | None) -> AdversarialLosses:
     """The networks at the start of a run; `init` is described at `train`.
 
     Raises:
@@ -98,7 +106,7 @@ def build(config: AdversarialConfig, init: str | None) -> Game:
     if config.freeze_encoder:
         assert codec.encoder is not None
         codec.encoder.requires_grad_(False)
-    return Game(codec, PatchDiscriminator(config.adversary.width), config)
+    return AdversarialLosses(codec, PatchDiscriminator(config.adversary.width), config)
 
 
 def start_from(codec: JointCodec, source: str) -> None:
@@ -118,7 +126,7 @@ def start_from(codec: JointCodec, source: str) -> None:
     codec.load_state_dict(earlier.state_dict())
 
 
-def training_mode(game: Game) -> None:
+def training_mode(game: AdversarialLosses) -> None:
     """Training mode, but for an encoder that is to stay: its batch norms are not to move."""
     game.train()
     assert game.codec.encoder is not None
@@ -127,42 +135,42 @@ def training_mode(game: Game) -> None:
 
 @torch.no_grad()
 def validate(
-    game: Game,
+    game: AdversarialLosses,
     rates: Sequence[Fraction],
-    source: PictureSource,
+    source: ImageSource,
     lpips: LPIPS | None,
     log: Log,
     step: int,
 ) -> None:
-    """PSNR and LPIPS of whole pictures at `rates`, at the ends and the middle of the SNR range."""
+    """PSNR and LPIPS of whole images at `rates`, at the ends and the middle of the SNR range."""
     config, device = game.config, next(game.parameters()).device
     low, high = config.channel.snr_db
     for rate in rates:
         for snr_db in (low, (low + high) / 2, high):
             place = f"rate {rate} at {snr_db:g} dB"
             values: dict[str, list[float]] = {}
-            for number in range(min(config.data.validation_pictures, len(source))):
+            for number in range(min(config.data.validation_images, len(source))):
                 pixels = torch.from_numpy(source[number].copy()).permute(2, 0, 1)[None]
-                picture = pixels.to(device).float() / 255
+                original = pixels.to(device).float() / 255
                 noise = torch.Generator().manual_seed(number)
-                image = Scheme(game.codec, rate)(picture, config.channel.at(snr_db), noise).image
-                values.setdefault(f"psnr/{place}", []).append(psnr(image, picture).item())
+                image = Scheme(game.codec, rate)(original, config.channel.at(snr_db), noise).image
+                values.setdefault(f"psnr/{place}", []).append(psnr(image, original).item())
                 if lpips is not None:
-                    values.setdefault(f"lpips/{place}", []).append(lpips(image, picture).item())
+                    values.setdefault(f"lpips/{place}", []).append(lpips(image, original).item())
                 if number == 0:
-                    log.pictures(step, place, torch.cat((picture, image)))
+                    log.images(step, place, torch.cat((original, image)))
             log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})
 
 
-class Account:
-    """Mean losses, and PSNR by rate, of this process's training pictures since the last report."""
+class TrainingMetrics:
+    """Mean losses, and PSNR by rate, of this process's training images since the last report."""
 
     def __init__(self, rates: Sequence[Fraction]) -> None:
-        self.losses = Means()
+        self.losses = RunningMean()
         self.levels = TrainingLevels(rates)
 
     def add(self, losses: dict[str, Tensor], rates: Tensor, mse: Tensor) -> None:
-        """Count an iteration: its losses, and its pictures' rate indices [B] and MSEs [B]."""
+        """Count an iteration: its losses, and its images' rate indices [B] and MSEs [B]."""
         self.losses.add(losses)
         self.levels.add(rates, mse)
 
@@ -186,7 +194,7 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
     Raises:
         ValueError: a setting or weights that do not fit.
     """
-    training, validation = open_pictures(config.data)
+    training, validation = open_images(config.data)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
     share = accelerator.process_index, accelerator.num_processes
@@ -203,7 +211,7 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
     log = Log(output, start, as_yaml(config)) if main else None
     lpips = load_lpips(device) if main and validation else None
     trained = sent_rates(config, codec)
-    account = Account(codec.rates)
+    account = TrainingMetrics(codec.rates)
     training_mode(built)
     with Progress(disable=not main) as progress:
         task = progress.add_task("training", total=last, completed=start)
@@ -228,12 +236,12 @@ def train(config: AdversarialConfig, output: Path, init: str | None = None) -> P
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
             if validation and (done == last or done % config.run.validate_every == 0):
-                with Swapped(networks, run.averaged.state):
+                with swap_weights(networks, run.averaged.state):
                     validate(built, trained, validation, lpips, log, done)
                 training_mode(built)
     if log is not None:
         log.close()
-        with Swapped(networks, run.averaged.state):
+        with swap_weights(networks, run.averaged.state):
             save_codec(codec, output / "weights")
     leave(accelerator)
     return output / "weights"

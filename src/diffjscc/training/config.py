@@ -9,25 +9,25 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from diffjscc.channels.choice import ChannelChoice
-from diffjscc.names import SamplerName
-from diffjscc.settings import Positive, Section, check, overridden, read_yaml
+from diffjscc.choices import SamplerName
+from diffjscc.configuration import Positive, Section, check, overridden, read_yaml
+from diffjscc.schemes.channel import ChannelConfig
 
 RateShares = tuple[Annotated[float, Field(ge=0)], ...]
 SHIPPED = resources.files("diffjscc.training") / "configs"
 
 
 class DataConfig(Section):
-    """Where the pictures come from.
+    """Where the images come from.
 
     Attributes:
         train: an image folder, WebDataset shards (folder, glob or {00..11} pattern).
         crop: side of the square training crops, in pixels.
-        split: manifest (`diffjscc fetch openimages` writes one) that says which pictures of
+        split: manifest (`diffjscc fetch openimages` writes one) that says which images of
             `train` are for training and which for validation; without it all are for training.
-        validation: a folder of other pictures to validate on, if any.
-        validation_pictures: how many of them are used.
-        packed: file for a decoded copy of the pictures, made once; reading crops from it costs
+        validation: a folder of other images to validate on, if any.
+        validation_images: how many of them are used.
+        packed: file for a decoded copy of the images, made once; reading crops from it costs
             no decoding, but 3 bytes a pixel of disk.
     """
 
@@ -35,7 +35,7 @@ class DataConfig(Section):
     crop: Positive = 256
     split: Path | None = None
     validation: str | None = None
-    validation_pictures: Positive = 8
+    validation_images: Positive = 8
     packed: Path | None = None
 
 
@@ -65,13 +65,13 @@ class OptimiserConfig(Section):
     clip: Annotated[float, Field(gt=0)] | None = None
 
 
-class ChannelConfig(ChannelChoice):
-    """The channel trained over; the SNR is uniform in `snr_db`, one draw per picture."""
+class TrainingChannelConfig(ChannelConfig):
+    """The channel trained over; the SNR is uniform in `snr_db`, one draw per image."""
 
     snr_db: tuple[float, float] = (0.0, 14.0)
 
     @model_validator(mode="after")
-    def _ordered(self) -> ChannelConfig:
+    def _ordered(self) -> TrainingChannelConfig:
         if self.snr_db[0] > self.snr_db[1]:
             raise ValueError(f"snr_db is {list(self.snr_db)}; give [low, high]")
         return self
@@ -81,7 +81,7 @@ class LossConfig(Section):
     """The distortion.
 
     Attributes:
-        name: "mse", or "log-mse", mean log(MSE + floor) over pictures: a dB counts the same at
+        name: "mse", or "log-mse", mean log(MSE + floor) over images: a dB counts the same at
             every rate and SNR, so the high rates get their share.
         floor: MSE below which "log-mse" turns into plain MSE.
     """
@@ -95,9 +95,9 @@ class RunConfig(Section):
 
     Attributes:
         iterations: optimiser steps in all.
-        batch: pictures per step, over all processes.
+        batch: images per step, over all processes.
         ema: decay of the averaged weights, which are the ones exported.
-        seed: decides initial weights, pictures, crops, SNRs and noise.
+        seed: decides initial weights, images, crops, SNRs and noise.
         precision: "bf16" runs the networks under autocast.
         checkpoint_every, log_every, validate_every: in iterations.
     """
@@ -140,7 +140,7 @@ class JSCCConfig(StageConfig):
     codec: dict[str, Any]
     rate_shares: RateShares | None = None
     data: DataConfig
-    channel: ChannelConfig = ChannelConfig()
+    channel: TrainingChannelConfig = TrainingChannelConfig()
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
 
@@ -149,7 +149,7 @@ class AdversaryConfig(Section):
     """The discriminator that a codec is trained against.
 
     Attributes:
-        weight: α of MSE + α·adversarial, with the MSE of pictures in [0, 1].
+        weight: α of MSE + α·adversarial, with the MSE of images in [0, 1].
         start: iteration from which its verdict counts; it learns from the first one on.
         width: channels of its first layer.
     """
@@ -174,18 +174,18 @@ class AdversarialConfig(JSCCConfig):
 
 
 class PrecomputeConfig(Section):
-    """`diffjscc precompute`: what control training reads in place of pictures.
+    """`diffjscc precompute`: what control training reads in place of images.
 
     Attributes:
         folder: where it is kept.
-        bins: how many equal parts the SNR range is cut into. Every picture is sent once in each,
+        bins: how many equal parts the SNR range is cut into. Every image is sent once in each,
             at an SNR drawn there.
         rates: rates of these transmissions, such as "1/128", in turn; all of the codec's
             without it.
-        short_side: larger pictures are reduced to this short side first, in pixels. Those smaller
+        short_side: larger images are reduced to this short side first, in pixels. Those smaller
             than a crop are always enlarged to it.
-        captions: "blip2" describes the initial pictures, "source" takes the texts that come with
-            the training pictures.
+        captions: "blip2" describes the initial images, "source" takes the texts that come with
+            the training images.
         blip2: folder or hub id of BLIP-2; None takes the revision that the paper's results need.
     """
 
@@ -223,11 +223,11 @@ class ControlConfig(StageConfig):
         prior: folder or hub id with unet/, vae/, scheduler/ and, for priors that read text,
             text_encoder/ and tokenizer/, as diffusers has them.
         codec: weights of the codec.
-        data: `crop` is in pixels of the pictures that the latents stand for.
-        channel: what the initial pictures came over.
+        data: `crop` is in pixels of the images that the latents stand for.
+        channel: what the initial images came over.
         snr_embedding: whether the control module is told the SNR; fig 6 of the paper compares.
         snr_scale, min_snr: see `ControlModule`.
-        text_dropout: probability that a picture's caption is withheld.
+        text_dropout: probability that an image's caption is withheld.
         min_snr_gamma: see `step_weights`; None weighs all time steps alike, as the paper does.
     """
 
@@ -235,7 +235,7 @@ class ControlConfig(StageConfig):
     prior: str
     codec: str
     data: DataConfig
-    channel: ChannelConfig = ChannelConfig()
+    channel: TrainingChannelConfig = TrainingChannelConfig()
     precompute: PrecomputeConfig
     snr_embedding: bool = True
     snr_scale: float = 100.0
@@ -260,10 +260,10 @@ class VAEArchitecture(Section):
 
 
 class VAELossConfig(Section):
-    """How pictures that went through the latent are judged.
+    """How images that went through the latent are judged.
 
     Attributes:
-        l1: weight of the mean absolute error of pictures in [-1, 1].
+        l1: weight of the mean absolute error of images in [-1, 1].
         lpips: weight of LPIPS with SqueezeNet.
         adversarial: weight of the patch discriminator's verdict.
         adversarial_start: iteration from which there is a discriminator.
@@ -323,8 +323,8 @@ class PriorConfig(StageConfig):
 
     Attributes:
         vae: folder of weights with vae/, such as `train vae` writes.
-        latents: folder in which the pictures' latents are kept; they are made at the first start.
-        short_side: larger pictures are reduced to this short side first, in pixels. Those smaller
+        latents: folder in which the images' latents are kept; they are made at the first start.
+        short_side: larger images are reduced to this short side first, in pixels. Those smaller
             than a crop are always enlarged to it.
         min_snr_gamma: see `step_weights`.
     """

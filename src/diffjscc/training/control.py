@@ -4,7 +4,7 @@ Section III of the paper: the prior's encoder is copied, and the copy learns to 
 the condition latent and the SNR. The loss is the error of the noise that both predict together;
 gradients go through the prior's decoder, but none are kept for it.
 
-Pictures, crops, transmissions, time steps and noise are functions of (seed, iteration), as in
+Images, crops, transmissions, time steps and noise are functions of (seed, iteration), as in
 `jscc`: a run that was killed goes on exactly, and N processes train on the batches that one would.
 """
 
@@ -23,28 +23,28 @@ from rich.progress import Progress
 from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import prefetch
-from diffjscc.data.sources import PictureSource
-from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.networks import Network
-from diffjscc.models.pretrained import load_codec, save_codec
-from diffjscc.models.receiver import save_refiner
-from diffjscc.models.storage import WeightsError
+from diffjscc.data.sources import ImageSource
+from diffjscc.metrics.fidelity import psnr
+from diffjscc.pretrained.networks import Network
+from diffjscc.pretrained.pretrained import load_codec, save_codec
+from diffjscc.pretrained.receiver import save_refiner
+from diffjscc.pretrained.storage import WeightsError
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import SamplerConfig, signal_powers
 from diffjscc.scheme import Scheme
-from diffjscc.settings import as_yaml
 from diffjscc.training.config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import load_lpips, load_prior, take_over
 from diffjscc.training.latents import Batch, LatentBatches, LatentFolder
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at, leave
+from diffjscc.training.loop import Log, Optimiser, Run, learning_rate_at, leave, swap_weights
 from diffjscc.training.noise import NoiseError, step_weights
-from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import chosen_rates, settings
+from diffjscc.training.validation import open_images
 
 
 def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusion:
@@ -164,13 +164,13 @@ class Backward:
         return total
 
 
-class Panels:
-    """Validation: transmissions of held-out pictures, painted and measured.
+class Validator:
+    """Validation: transmissions of held-out images, painted and measured.
 
-    Picture n is sent at the n-th of evenly spread SNRs, at rates in turn.
+    Image n is sent at the n-th of evenly spread SNRs, at rates in turn.
 
     Args:
-        source: the pictures.
+        source: the images.
         config: at most how many of them, and what they are sent over.
         rates: at which they are sent.
         codec: frozen.
@@ -179,7 +179,7 @@ class Panels:
 
     def __init__(
         self,
-        source: PictureSource,
+        source: ImageSource,
         config: ControlConfig | DecoderConfig,
         rates: Sequence[Fraction],
         codec: JointCodec,
@@ -187,31 +187,29 @@ class Panels:
     ) -> None:
         self.source, self.channel, self.rates = source, config.channel, rates
         self.codec, self.refiner = codec, refiner
-        self.count = min(config.data.validation_pictures, len(source))
+        self.count = min(config.data.validation_images, len(source))
         self.lpips = load_lpips(refiner.placement.device)
 
     @torch.no_grad()
     def report(self, log: Log, step: int) -> None:
-        """Log PSNR and, where its weights are here, LPIPS of initial and final pictures."""
+        """Log PSNR and, where its weights are here, LPIPS of initial and final images."""
         low, high = self.channel.snr_db
         values: dict[str, list[float]] = {}
         for number in range(self.count):
             pixels = torch.from_numpy(self.source[number].copy()).permute(2, 0, 1)[None]
-            picture = (pixels.float() / 255).to(self.refiner.placement.device)
+            original = (pixels.float() / 255).to(self.refiner.placement.device)
             snr_db = low + (number + 0.5) / self.count * (high - low)
             rate = self.rates[number % len(self.rates)]
             scheme = Scheme(self.codec, rate, self.refiner)
             generator = torch.Generator().manual_seed(number)
-            result = scheme(picture, self.channel.at(snr_db), generator)
+            result = scheme(original, self.channel.at(snr_db), generator)
             for name, image in (("initial", result.initial), ("final", result.image)):
-                values.setdefault(f"psnr/{name}", []).append(psnr(image, picture).item())
+                values.setdefault(f"psnr/{name}", []).append(psnr(image, original).item())
                 if self.lpips is not None:
-                    distance = self.lpips(image, picture).item()
+                    distance = self.lpips(image, original).item()
                     values.setdefault(f"lpips/{name}", []).append(distance)
-            shown = torch.cat((result.initial, result.image, picture))
-            log.pictures(
-                step, f"{number}: initial, final, original; {rate}, {snr_db:.1f} dB", shown
-            )
+            shown = torch.cat((result.initial, result.image, original))
+            log.images(step, f"{number}: initial, final, original; {rate}, {snr_db:.1f} dB", shown)
         log.numbers(step, {name: float(np.mean(several)) for name, several in values.items()})
 
 
@@ -229,7 +227,7 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
     Raises:
         ValueError: a setting or weights that do not fit, or latents made with others.
     """
-    pictures, validation = open_pictures(config.data)
+    images, validation = open_images(config.data)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
     share = accelerator.process_index, accelerator.num_processes
@@ -238,7 +236,7 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
     refiner = build_refiner(config, init).to(device, torch.float32)
     check_sizes(config, refiner, accelerator.num_processes)
     control, codec = refiner.denoiser.control, load_codec(config.codec, device=device)
-    expected = settings(config, pictures, codec, refiner.vae)
+    expected = settings(config, images, codec, refiner.vae)
     batches = LatentBatches(
         LatentFolder(config.precompute.folder, expected),
         config,
@@ -251,7 +249,7 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
     backward = Backward(refiner, config, accelerator)
     log = Log(output, start, as_yaml(config)) if main else None
     panels = (
-        Panels(validation, config, chosen_rates(config, codec), codec, refiner)
+        Validator(validation, config, chosen_rates(config, codec), codec, refiner)
         if main and validation
         else None
     )
@@ -280,11 +278,11 @@ def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
             if panels and (done == last or done % config.run.validate_every == 0):
-                with Swapped(control, run.averaged.state):
+                with swap_weights(control, run.averaged.state):
                     panels.report(log, done)
     if log is not None:
         log.close()
-        with Swapped(control, run.averaged.state):
+        with swap_weights(control, run.averaged.state):
             save_codec(codec, output / "weights")
             save_refiner(refiner, output / "weights", torch.float32)
     leave(accelerator)

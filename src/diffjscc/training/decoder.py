@@ -2,10 +2,10 @@
 
 The last stage of a receiver. `train vae` shows the decoder latents of photographs; a receiver
 shows it latents that the prior painted, which are smoother. Here it learns to make photographs of
-those, beside the pictures' own latents and the initial pictures'. Encoder, prior, control module
+those, beside the images' own latents and the initial images'. Encoder, prior, control module
 and codec stay as they are, to the bit, and so everything that was made with them stays valid.
 
-Two networks judge the pictures that also judge results: LPIPS with SqueezeNet, and SqueezeNet 1.1
+Two networks judge the images that also judge results: LPIPS with SqueezeNet, and SqueezeNet 1.1
 itself, by its mean features and by their Fréchet distance. Figures measured with LPIPS
 (SqueezeNet), or as distances of SqueezeNet features, flatter receivers trained like this; read
 others too. Patch discriminators at full and half size (Wang et al., arXiv 1711.11585) are trained
@@ -28,22 +28,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import prefetch
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.models.diffjscc import DiffJSCC
-from diffjscc.models.pretrained import save_codec
-from diffjscc.models.receiver import save_refiner
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.pretrained.diffjscc import DiffJSCC
+from diffjscc.pretrained.pretrained import save_codec
+from diffjscc.pretrained.receiver import save_refiner
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.refiners.vae import VAE
-from diffjscc.settings import as_yaml
-from diffjscc.training.control import Panels
+from diffjscc.training.control import Validator
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.jscc import sent_rates
-from diffjscc.training.loop import Log, Means, Optimiser, Run, Swapped, learning_rate_at, leave
-from diffjscc.training.painted import PaintedBatches, paint
-from diffjscc.training.pictures import open_pictures
+from diffjscc.training.loop import (
+    Log,
+    Optimiser,
+    Run,
+    RunningMean,
+    learning_rate_at,
+    leave,
+    swap_weights,
+)
+from diffjscc.training.sampled import SampledBatches, paint
+from diffjscc.training.validation import open_images
 
 DEEP_TAPS = 3  # the last of LPIPS's, whose mean features are compared
 PERIODS = (4, 16)  # pixels: what the last layer makes at once, and what a latent cell stands for
@@ -83,7 +91,7 @@ def check_sizes(config: DecoderConfig, refiner: ControlledDiffusion, processes: 
 
 
 def decoding_half(vae: VAE) -> nn.ModuleDict:
-    """The layers of a frozen VAE that make pictures of latents, set free."""
+    """The layers of a frozen VAE that make images of latents, set free."""
     half = nn.ModuleDict({"decoder": vae.decoder})
     if isinstance(vae, AutoencoderKL) and vae.post_quant_conv is not None:
         half["post_quant_conv"] = vae.post_quant_conv
@@ -91,10 +99,10 @@ def decoding_half(vae: VAE) -> nn.ModuleDict:
 
 
 def features_error(features: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:
-    """Relative squared error of mean features, over pictures and taps.
+    """Relative squared error of mean features, over images and taps.
 
     Of features f and g [B, C, h, w] of one tap it is |mean f - mean g|² / |mean g|² with means
-    over positions: what textures a picture has, wherever they are.
+    over positions: what textures an image has, wherever they are.
     """
     errors = []
     for own, wanted in zip(features, references, strict=True):
@@ -117,12 +125,12 @@ def frechet(made: Tensor, wanted: Tensor) -> Tensor:
     return relative
 
 
-class Recent(nn.Module):
-    """The latest pictures' features, beside which a batch is enough for a distance of sets.
+class FeatureQueue(nn.Module):
+    """The latest images' features, beside which a batch is enough for a distance of sets.
 
     Args:
-        count: of how many pictures they are kept.
-        width: features per picture.
+        count: of how many images they are kept.
+        width: features per image.
     """
 
     made: Tensor
@@ -153,7 +161,7 @@ class Recent(nn.Module):
 
 
 def lattice(pixels: Tensor, period: int) -> Tensor:
-    """What of pictures repeats every `period` pixels: its mean over windows of about 24 px or more.
+    """What of images repeats every `period` pixels: its mean over windows of about 24 px or more.
 
     A decoder that makes squares of pixels at once leaves a lattice in flat areas that patch
     discriminators hardly see.
@@ -172,7 +180,7 @@ def lattice(pixels: Tensor, period: int) -> Tensor:
     return phases - phases.mean(dim=2, keepdim=True)
 
 
-class Game(nn.Module):
+class AdversarialLosses(nn.Module):
     """Decoder and discriminators, and the losses of both; what a data-parallel wrapper wraps.
 
     Args:
@@ -187,7 +195,7 @@ class Game(nn.Module):
         width = config.discriminators.width
         self.discriminators = nn.ModuleList(PatchDiscriminator(width) for _ in range(2))
         self.decoder = decoding_half(vae)
-        self.recent = Recent(config.recent)
+        self.recent = FeatureQueue(config.recent)
         self.trained = nn.ModuleDict(
             {
                 "decoder": self.decoder,
@@ -204,7 +212,7 @@ class Game(nn.Module):
 
         Args:
             images: float32 [B, 3, H, W] in [0, 1].
-            latents: what pictures like them are to be made of, scaled, [B, C, h, w].
+            latents: what images like them are to be made of, scaled, [B, C, h, w].
             step: number of the iteration, from 0.
         """
         (made,) = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)
@@ -253,7 +261,7 @@ class Game(nn.Module):
         return self.config.loss.adversarial * min(1.0, max(0.0, grown))
 
 
-class Descent:
+class GradientStep:
     """The step that an iteration takes, of the decoder and of the discriminators.
 
     Args:
@@ -262,7 +270,9 @@ class Descent:
         accelerator: of this process.
     """
 
-    def __init__(self, game: Game, config: DecoderConfig, accelerator: Accelerator) -> None:
+    def __init__(
+        self, game: AdversarialLosses, config: DecoderConfig, accelerator: Accelerator
+    ) -> None:
         self.accelerator, self.iterations = accelerator, config.run.iterations
         self.parts = (
             (game.decoder, config.optimiser),
@@ -293,30 +303,32 @@ def train(config: DecoderConfig, output: Path) -> Path:
         ValueError: a setting or weights that do not fit, or latents painted with others.
         MetricUnavailable: LPIPS's weights cannot be had.
     """
-    pictures, validation = open_pictures(config.data)
+    source, validation = open_images(config.data)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
     share = accelerator.process_index, accelerator.num_processes
     codec, refiner = load_receiver(config.weights, device)
     check_sizes(config, refiner, accelerator.num_processes)
     lpips = LPIPS.load("squeeze")
-    painted = paint(config, pictures, codec, refiner)
-    batches = PaintedBatches(painted, config, stride(refiner.vae))
+    painted = paint(config, source, codec, refiner)
+    batches = SampledBatches(painted, config, stride(refiner.vae))
 
     set_seed(config.run.seed)
-    built = Game(refiner.vae.to(memory_format=torch.channels_last), lpips, config).to(device)
-    networks, descent = built.trained, Descent(built, config, accelerator)
+    built = AdversarialLosses(refiner.vae.to(memory_format=torch.channels_last), lpips, config).to(
+        device
+    )
+    networks, descent = built.trained, GradientStep(built, config, accelerator)
     output.mkdir(parents=True, exist_ok=True)
     run = Run(networks, descent.optimisers[0], config, output, descent.optimisers[1])
     start, last = run.restore(), config.run.iterations
     game = accelerator.prepare(built)
     log = Log(output, start, as_yaml(config)) if main else None
     panels = (
-        Panels(validation, config, sent_rates(config, codec), codec, refiner)
+        Validator(validation, config, sent_rates(config, codec), codec, refiner)
         if main and validation
         else None
     )
-    means = Means()
+    means = RunningMean()
     networks.train()
     with Progress(disable=not main) as progress:
         task = progress.add_task("training", total=last, completed=start)
@@ -338,11 +350,11 @@ def train(config: DecoderConfig, output: Path) -> Path:
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
             if panels and (done == last or done % config.run.validate_every == 0):
-                with Swapped(networks, run.averaged.state):
+                with swap_weights(networks, run.averaged.state):
                     panels.report(log, done)
     if log is not None:
         log.close()
-        with Swapped(networks, run.averaged.state):
+        with swap_weights(networks, run.averaged.state):
             save_codec(codec, output / "weights")
             save_refiner(refiner, output / "weights", torch.float32)
     leave(accelerator)

@@ -8,38 +8,38 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from diffjscc.settings import Positive, Section
+from diffjscc.configuration import Positive, Section
 from diffjscc.training.config import (
-    ChannelConfig,
     DataConfig,
     OptimiserConfig,
     RateShares,
     StageConfig,
+    TrainingChannelConfig,
 )
 
 
-class PaintedConfig(Section):
-    """What decoder training reads in place of pictures; see `training.painted`.
+class SampledConfig(Section):
+    """What decoder training reads in place of images; see `training.painted`.
 
     Attributes:
         folder: where it is kept; what it lacks is made at the first start.
-        pictures: of how many training pictures a crop is painted; all where there are fewer.
+        images: of how many training images a crop is painted; all where there are fewer.
         level_jitter: start levels are the receiver's own for the link, ± up to this fraction of
             the time steps, so that the decoder serves receivers that begin somewhat elsewhere.
     """
 
     folder: Path
-    pictures: Positive = 3072
+    images: Positive = 3072
     level_jitter: Annotated[float, Field(ge=0, le=1)] = 0.08
 
 
 class SharesConfig(Section):
-    """Which latents of its pictures the decoder is shown: probabilities, which add up to 1.
+    """Which latents of its images the decoder is shown: probabilities, which add up to 1.
 
     Attributes:
         painted: those that the prior painted.
-        original: the pictures' own, so that what the link tells well stays sharp.
-        initial: those of the initial pictures.
+        original: the images' own, so that what the link tells well stays sharp.
+        initial: those of the initial images.
     """
 
     painted: Annotated[float, Field(ge=0)] = 0.75
@@ -55,14 +55,14 @@ class SharesConfig(Section):
 
 
 class DecoderLossConfig(Section):
-    """How pictures made of latents are judged: weights of the losses.
+    """How images made of latents are judged: weights of the losses.
 
     Attributes:
-        l1: mean absolute error of pictures in [-1, 1].
+        l1: mean absolute error of images in [-1, 1].
         lpips: LPIPS with SqueezeNet.
         features: relative squared error of mean SqueezeNet features, see `features_error`.
-        frechet: Fréchet distance of the latest pictures' mean SqueezeNet features, see `Recent`;
-            it is no sum over pictures, so several processes train otherwise than one.
+        frechet: Fréchet distance of the latest images' mean SqueezeNet features (`FeatureQueue`);
+            it is no sum over images, so several processes train otherwise than one.
         lattice: error of what repeats with the decoder's squares, see `lattice`.
         adversarial: the discriminators' verdict, once it counts in full.
     """
@@ -76,7 +76,7 @@ class DecoderLossConfig(Section):
 
 
 class DiscriminatorsConfig(Section):
-    """The discriminators of pictures at full and half size; they learn from the first iteration on.
+    """The discriminators of images at full and half size; they learn from the first iteration on.
 
     Attributes:
         start: iteration from which their verdict counts.
@@ -100,9 +100,9 @@ class DecoderConfig(StageConfig):
         shown: side of the squares that the decoder is trained on, in pixels, a multiple of the
             VAE's stride; cut out of what was painted, elsewhere each time.
         shares: which latents the decoder is shown.
-        recent: how many pictures the Fréchet distance among the losses is measured on.
+        recent: how many images the Fréchet distance among the losses is measured on.
         data: `crop` is the side of what is painted, in pixels.
-        channel: what the initial pictures came over.
+        channel: what the initial images came over.
     """
 
     stage: ClassVar[str] = "decoder"
@@ -111,8 +111,8 @@ class DecoderConfig(StageConfig):
     shown: Annotated[int, Field(ge=32)] = 208
     shares: SharesConfig = SharesConfig()
     data: DataConfig
-    channel: ChannelConfig = ChannelConfig()
-    painted: PaintedConfig
+    channel: TrainingChannelConfig = TrainingChannelConfig()
+    painted: SampledConfig
     loss: DecoderLossConfig = DecoderLossConfig()
     recent: Positive = 512
     discriminators: DiscriminatorsConfig = DiscriminatorsConfig()

@@ -1,4 +1,4 @@
-"""A patch discriminator: which parts of a picture look real."""
+"""A patch discriminator: which parts of an image look real."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Pictures [B, 3, H, W] in [-1, 1] to logits [B, 1, H/8, W/8], one per patch of 38x38 pixels.
+    """Images [B, 3, H, W] in [-1, 1] to logits [B, 1, H/8, W/8], one per patch of 38x38 pixels.
 
     Isola et al., arXiv 1611.07004, with spectral instead of batch normalisation (Miyato et al.,
-    arXiv 1802.05957), so that a picture's logits do not depend on its batch.
+    arXiv 1802.05957), so that an image's logits do not depend on its batch.
 
     Args:
         width: channels of the first layer; they double twice.
@@ -50,7 +50,7 @@ class Unchanged:
 
 
 def generator_loss(discriminator: nn.Module, fake: Tensor) -> Tensor:
-    """What the maker of pictures [B, 3, H, W] reduces; the discriminator gets no gradient."""
+    """What the maker of images [B, 3, H, W] reduces; the discriminator gets no gradient."""
     with Unchanged(discriminator):
         logits: Tensor = discriminator(fake)
         return -logits.mean()

@@ -14,13 +14,13 @@ from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metric_weights import MetricUnavailable
-from diffjscc.models.networks import Model, Network, load_network
-from diffjscc.models.pretrained import find_weights
-from diffjscc.models.quantisation import SCALE
-from diffjscc.models.sources import bundled_weights, find_folder
-from diffjscc.models.storage import WeightsError, as_float32, compare, has_hashes
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.metrics.weights import MetricUnavailable
+from diffjscc.pretrained.networks import Model, Network, load_network
+from diffjscc.pretrained.pretrained import find_weights
+from diffjscc.pretrained.quantisation import SCALE
+from diffjscc.pretrained.sources import bundled_weights, find_folder
+from diffjscc.pretrained.storage import WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE, VAES
@@ -34,7 +34,7 @@ class Prior:
     """A latent diffusion prior.
 
     Attributes:
-        vae: pictures ↔ latents.
+        vae: images ↔ latents.
         unet: predicts noise.
         scheduler: the noise that it was trained with.
         text: what its cross attention reads; None for a prior without a text encoder.
@@ -172,7 +172,7 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
 
 
 def load_lpips(device: torch.device) -> LPIPS | None:
-    """What validation also judges pictures by, where its weights can be had."""
+    """What validation also judges images by, where its weights can be had."""
     try:
         return LPIPS.load("squeeze").to(device)
     except MetricUnavailable:

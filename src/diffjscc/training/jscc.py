@@ -1,7 +1,7 @@
 """Train a joint source-channel codec: `diffjscc train jscc`.
 
 One iteration sends a batch of crops through the path that users take (encode, channel, decode)
-and reduces the distortion. Pictures, crops, SNRs and noise are functions of (seed, iteration),
+and reduces the distortion. Images, crops, SNRs and noise are functions of (seed, iteration),
 so a run that was killed goes on exactly as if it had not been, and N processes train on the
 batches that one would.
 """
@@ -21,25 +21,25 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import TrainingCrops, prefetch
-from diffjscc.data.sources import PictureSource
-from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.build import build_codec
-from diffjscc.models.pretrained import load_codec, save_codec
+from diffjscc.data.sources import ImageSource
+from diffjscc.metrics.fidelity import psnr
+from diffjscc.pretrained.build import build_codec
+from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.scheme import Scheme
-from diffjscc.settings import as_yaml
-from diffjscc.training.config import ChannelConfig, JSCCConfig, LossConfig
+from diffjscc.training.config import JSCCConfig, LossConfig, TrainingChannelConfig
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.link import deliver
 from diffjscc.training.loop import (
     Log,
     Optimiser,
     Run,
-    Swapped,
     learning_rate_at,
     leave,
+    swap_weights,
 )
-from diffjscc.training.pictures import open_pictures
+from diffjscc.training.validation import open_images
 
 
 class Transmission(nn.Module):
@@ -50,19 +50,19 @@ class Transmission(nn.Module):
         channel: what to train over.
     """
 
-    def __init__(self, codec: JointCodec, channel: ChannelConfig) -> None:
+    def __init__(self, codec: JointCodec, channel: TrainingChannelConfig) -> None:
         super().__init__()
         self.codec = codec
         self.channel = channel
 
     def forward(self, images: Tensor, snr_db: Tensor, rates: Tensor, seeds: Tensor) -> Tensor:
-        """MSE per picture [B] of images [B, 3, H, W] at SNRs, rate indices and noise seeds [B]."""
+        """MSE per image [B] of images [B, 3, H, W] at SNRs, rate indices and noise seeds [B]."""
         delivered = deliver(self.codec, self.channel, images, snr_db, rates, seeds)
         return (delivered - images).square().mean(dim=(1, 2, 3))
 
 
 def distortion(mse: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch from its pictures' MSE [B]."""
+    """The loss of a batch from its images' MSE [B]."""
     return mse.mean() if config.name == "mse" else torch.log(mse + config.floor).mean()
 
 
@@ -81,7 +81,7 @@ def rate_shares(config: JSCCConfig | DecoderConfig, rates: int) -> list[float]:
 
 
 def sent_rates(config: JSCCConfig | DecoderConfig, codec: JointCodec) -> list[Fraction]:
-    """The codec's rates that pictures are sent at, ascending."""
+    """The codec's rates that images are sent at, ascending."""
     shares = rate_shares(config, len(codec.rates))
     return [rate for rate, share in zip(codec.rates, shares, strict=True) if share > 0]
 
@@ -89,13 +89,13 @@ def sent_rates(config: JSCCConfig | DecoderConfig, codec: JointCodec) -> list[Fr
 def conditions(
     config: JSCCConfig, shares: list[float], step: int, process: int, processes: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """SNR in dB, rate index and noise seed [b] of this process's pictures in iteration `step`."""
+    """SNR in dB, rate index and noise seed [b] of this process's images in iteration `step`."""
     low, high = config.channel.snr_db
     generator = np.random.default_rng([config.run.seed, 1, step])
     snr_db = generator.uniform(low, high, config.run.batch)
     rates = generator.choice(len(shares), config.run.batch, p=shares)
     seeds = generator.integers(2**62, size=config.run.batch)
-    share = config.run.batch // processes  # as TrainingCrops shares pictures
+    share = config.run.batch // processes  # as TrainingCrops shares images
     mine = slice(process * share, (process + 1) * share)
     return (
         torch.from_numpy(snr_db[mine]).float(),
@@ -106,13 +106,13 @@ def conditions(
 
 @torch.no_grad()
 def validate(
-    codec: JointCodec, source: PictureSource, config: JSCCConfig, log: Log, step: int
+    codec: JointCodec, source: ImageSource, config: JSCCConfig, log: Log, step: int
 ) -> None:
-    """PSNR on whole pictures at every rate, at the ends and the middle of the SNR range."""
+    """PSNR on whole images at every rate, at the ends and the middle of the SNR range."""
     low, high = config.channel.snr_db
-    pictures = [
+    originals = [
         torch.from_numpy(source[i].copy()).permute(2, 0, 1)[None].float() / 255
-        for i in range(min(config.data.validation_pictures, len(source)))
+        for i in range(min(config.data.validation_images, len(source)))
     ]
     device = next(codec.parameters()).device
     for rate in codec.rates:
@@ -120,26 +120,26 @@ def validate(
         for snr_db in (low, (low + high) / 2, high):
             channel = config.channel.at(snr_db)
             values = []
-            for number, picture in enumerate(pictures):
+            for number, original in enumerate(originals):
                 generator = torch.Generator().manual_seed(number)
-                image = scheme(picture.to(device), channel, generator).image
-                values.append(psnr(image, picture.to(device)).item())
+                image = scheme(original.to(device), channel, generator).image
+                values.append(psnr(image, original.to(device)).item())
                 if number == 0 and snr_db == low:
-                    shown = torch.cat((picture.to(device), image))
-                    log.pictures(step, f"rate {rate} at {snr_db:g} dB", shown)
+                    shown = torch.cat((original.to(device), image))
+                    log.images(step, f"rate {rate} at {snr_db:g} dB", shown)
             name = f"psnr/rate {rate} at {snr_db:g} dB"
             log.numbers(step, {name: float(np.mean(values))})
 
 
 class TrainingLevels:
-    """Mean PSNR of the training pictures since the last report, by rate."""
+    """Mean PSNR of the training images since the last report, by rate."""
 
     def __init__(self, rates: Sequence[Fraction]) -> None:
         self.rates = rates
         self.totals = torch.zeros(2, len(rates))
 
     def add(self, rates: Tensor, mse: Tensor) -> None:
-        """Count pictures of these rate indices [B] and MSEs [B]."""
+        """Count images of these rate indices [B] and MSEs [B]."""
         self.totals[0].index_add_(0, rates, mse.detach().cpu())
         self.totals[1].index_add_(0, rates, torch.ones(len(rates)))
 
@@ -162,7 +162,7 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
     Returns:
         The folder of the exported, averaged weights.
     """
-    training, validation = open_pictures(config.data)
+    training, validation = open_images(config.data)
     output.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
@@ -205,11 +205,11 @@ def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
             if validation and (done == last or done % config.run.validate_every == 0):
-                with Swapped(codec, run.averaged.state):
+                with swap_weights(codec, run.averaged.state):
                     validate(codec, validation, config, log, done)
     if log is not None:
         log.close()
-        with Swapped(codec, run.averaged.state):
+        with swap_weights(codec, run.averaged.state):
             save_codec(codec, output / "weights")
     leave(accelerator)
     return output / "weights"

@@ -1,12 +1,12 @@
-"""What training on latents reads in place of pictures: precomputed and kept on disk.
+"""What training on latents reads in place of images: precomputed and kept on disk.
 
-    FOLDER/index.json               which pictures, over what link, with whose weights
-    FOLDER/part-00000.safetensors   256 pictures, the next ones in the next part
+    FOLDER/index.json               which images, over what link, with whose weights
+    FOLDER/part-00000.safetensors   256 images, the next ones in the next part
 
-Of every picture: mean and deviation of its own latent, the condition latents of its initial
-pictures (one per transmission) and how those came about. In float16 that is a few per cent of
-what the initial pictures would take, and neither codec nor VAE is run in training. Decoder
-training is shown the pictures too, and what the prior made of the initial ones.
+Of every image: mean and deviation of its own latent, the condition latents of its initial
+images (one per transmission) and how those came about. In float16 that is a few per cent of
+what the initial images would take, and neither codec nor VAE is run in training. Decoder
+training is shown the images too, and what the prior made of the initial ones.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from diffjscc.data.files import atomic_write
-from diffjscc.models.storage import read_json
+from diffjscc.pretrained.storage import read_json
 from diffjscc.training.config import ControlConfig
 
-PART = 256  # pictures; what a killed process has to do again
+PART = 256  # images; what a killed process has to do again
 INDEX = "index.json"
 
 
 @dataclass(frozen=True)
-class PictureLatents:
-    """One picture and its N transmissions.
+class ImageLatents:
+    """One image and its N transmissions.
 
     Attributes:
-        original: mean and deviation of the picture's latent, float16 [2, C, h, w].
-        initial: condition latents of the initial pictures, float16 [N, C, h, w].
+        original: mean and deviation of the image's latent, float16 [2, C, h, w].
+        initial: condition latents of the initial images, float16 [N, C, h, w].
         snr_db: effective SNR in dB, float32 [N].
         rates: numbers of the rates, among those of the codec, int64 [N].
-        captions: what the initial pictures show.
-        painted: latents that the prior painted of the initial pictures, float16 [N, C, h, w]; only
-            where training reads them, as is `picture`.
-        picture: the picture, uint8 [1, 3, H, W].
+        captions: what the initial images show.
+        painted: latents that the prior painted of the initial images, float16 [N, C, h, w]; only
+            where training reads them, as is `image`.
+        image: the image, uint8 [1, 3, H, W].
     """
 
     original: Tensor
@@ -53,38 +53,38 @@ class PictureLatents:
     rates: Tensor
     captions: list[str]
     painted: Tensor | None = None
-    picture: Tensor | None = None
+    image: Tensor | None = None
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """The file of pictures 256·number and after."""
+    """The file of images 256·number and after."""
     return folder / f"part-{number:05}.safetensors"
 
 
-def part_count(pictures: int) -> int:
-    """Files that hold so many pictures."""
-    return -(-pictures // PART)
+def part_count(images: int) -> int:
+    """Files that hold so many images."""
+    return -(-images // PART)
 
 
-def write_part(path: Path, pictures: Iterable[PictureLatents]) -> None:
-    """Write one part atomically; it may be without pictures, if none could be read."""
+def write_part(path: Path, images: Iterable[ImageLatents]) -> None:
+    """Write one part atomically; it may be without images, if none could be read."""
     tensors: dict[str, Tensor] = {}
     captions = []
-    for row, picture in enumerate(pictures):
-        tensors[f"original.{row}"] = picture.original.contiguous()
-        tensors[f"initial.{row}"] = picture.initial.contiguous()
-        tensors[f"snr_db.{row}"] = picture.snr_db
-        tensors[f"rates.{row}"] = picture.rates
-        for name, value in (("painted", picture.painted), ("picture", picture.picture)):
+    for row, image in enumerate(images):
+        tensors[f"original.{row}"] = image.original.contiguous()
+        tensors[f"initial.{row}"] = image.initial.contiguous()
+        tensors[f"snr_db.{row}"] = image.snr_db
+        tensors[f"rates.{row}"] = image.rates
+        for name, value in (("painted", image.painted), ("image", image.image)):
             if value is not None:
                 tensors[f"{name}.{row}"] = value.contiguous()
-        captions.append(picture.captions)
+        captions.append(image.captions)
     with atomic_write(path) as temporary:
         temporary.write_bytes(to_safetensors(tensors, {"captions": json.dumps(captions)}))
 
 
 class LatentFolder:
-    """The pictures of all parts, by number; reading a crop touches little but its own bytes.
+    """The images of all parts, by number; reading a crop touches little but its own bytes.
 
     Args:
         folder: what `diffjscc precompute` wrote.
@@ -104,7 +104,7 @@ class LatentFolder:
                 f"{folder} holds no latents; run `diffjscc precompute` with this config first"
             )
         check_index(folder, expected)
-        parts = part_count(expected["pictures"])
+        parts = part_count(expected["images"])
         missing = [n for n in range(parts) if not part_path(folder, n).exists()]
         if missing:
             raise ValueError(
@@ -128,16 +128,16 @@ class LatentFolder:
             self._places += [(number, row) for row in range(len(captions))]
             self._captions += captions
         if not self._places:
-            raise ValueError(f"none of the pictures of {folder} could be read; check data.train")
+            raise ValueError(f"none of the images of {folder} could be read; check data.train")
 
     def __len__(self) -> int:
         return len(self._places)
 
     def original(self, number: int, size: int, corner: tuple[float, float]) -> Tensor:
-        """A square of a picture's own latent: mean and deviation, float32 [2, C, size, size].
+        """A square of an image's own latent: mean and deviation, float32 [2, C, size, size].
 
         Args:
-            number: of the picture.
+            number: of the image.
             size: side of the square, in latent cells.
             corner: where it lies, from (0, 0), top left, to (1, 1), bottom right; 1 excluded.
         """
@@ -158,13 +158,13 @@ class LatentFolder:
         place, row = self._places[number]
         return _square(self._parts[place].get_slice(f"painted.{row}"), transmission, size, corner)
 
-    def picture(self, number: int, size: int, corner: tuple[float, float], stride: int) -> Tensor:
-        """The picture behind the same square, float32 [3, stride·size, stride·size] in [0, 1].
+    def image(self, number: int, size: int, corner: tuple[float, float], stride: int) -> Tensor:
+        """The image behind the same square, float32 [3, stride·size, stride·size] in [0, 1].
 
         `stride` is in pixels per latent cell and side.
         """
         place, row = self._places[number]
-        pixels = self._parts[place].get_slice(f"picture.{row}")
+        pixels = self._parts[place].get_slice(f"image.{row}")
         return _square(pixels, 0, size, corner, stride) / 255
 
     def snr_db(self, number: int, transmission: int) -> float:
@@ -174,7 +174,7 @@ class LatentFolder:
         return value
 
     def caption(self, number: int, transmission: int) -> str:
-        """What a transmission's initial picture shows; empty where nothing was to be said."""
+        """What a transmission's initial image shows; empty where nothing was to be said."""
         return self._captions[number][transmission]
 
 
@@ -197,23 +197,23 @@ def _square(
 
 
 class EpochOrder:
-    """Which picture fills which place of which batch: every epoch shows each once.
+    """Which image fills which place of which batch: every epoch shows each once.
 
     Args:
         seed: another seed gives another order.
-        pictures: how many there are.
-        batch: pictures per iteration.
+        images: how many there are.
+        batch: images per iteration.
     """
 
-    def __init__(self, seed: int, pictures: int, batch: int) -> None:
-        self.pictures, self.batch = pictures, batch
+    def __init__(self, seed: int, images: int, batch: int) -> None:
+        self.images, self.batch = images, batch
         self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, epoch]).permutation(pictures)
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(images)
         )
 
     def __call__(self, step: int, place: int) -> int:
-        """Number of the picture at a place of iteration `step`'s batch."""
-        epoch, position = divmod(step * self.batch + place, self.pictures)
+        """Number of the image at a place of iteration `step`'s batch."""
+        epoch, position = divmod(step * self.batch + place, self.images)
         return int(self._order(epoch)[position])
 
 
@@ -234,7 +234,7 @@ def check_index(folder: Path, expected: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """One process's part of an iteration's pictures, with all that is random about them.
+    """One process's part of an iteration's images, with all that is random about them.
 
     Attributes:
         clean: latents z_0 of the originals, drawn from their posteriors, float32 [b, C, n, n].
@@ -267,10 +267,10 @@ class Batch:
 
 
 class LatentBatches:
-    """The batch of every iteration, by number, as `TrainingCrops` has them for pictures.
+    """The batch of every iteration, by number, as `TrainingCrops` has them for images.
 
     Args:
-        latents: the pictures.
+        latents: the images.
         config: batch, seed, transmissions and text dropout.
         size: side of the crops, in latent cells.
         time_steps: of the prior, in all.

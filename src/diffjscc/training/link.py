@@ -1,4 +1,4 @@
-"""One differentiable pass of a batch over the link, every picture at a rate and SNR of its own."""
+"""One differentiable pass of a batch over the link, every image at a rate and SNR of its own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.scheme import Scheme
-from diffjscc.training.config import ChannelConfig
+from diffjscc.training.config import TrainingChannelConfig
 
 
 def deliver(
     codec: JointCodec,
-    channel: ChannelConfig,
+    channel: TrainingChannelConfig,
     images: Tensor,
     snr_db: Tensor,
     rates: Tensor,
     seeds: Tensor,
 ) -> Tensor:
-    """What the codec makes of pictures that were sent, before it is clamped to [0, 1].
+    """What the codec makes of images that were sent, before it is clamped to [0, 1].
 
     Args:
         codec: sends and receives.
@@ -26,7 +26,7 @@ def deliver(
         images: float32 [B, 3, H, W] in [0, 1].
         snr_db: Es/N0 in dB, float32 [B].
         rates: positions in `codec.rates`, int64 [B].
-        seeds: of each picture's noise and fade, int64 [B].
+        seeds: of each image's noise and fade, int64 [B].
 
     Returns:
         float32 [B, 3, H, W].

@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from diffjscc.configuration import as_yaml
 from diffjscc.data.files import atomic_write
-from diffjscc.settings import as_yaml
 from diffjscc.training.config import OptimiserConfig, StageConfig
 
 # Settings that may change when a run goes on: they alter its length, its reports or the memory
@@ -27,7 +27,7 @@ PROLONGABLE = {
     "run.validate_every",
     "data.packed",
     "data.validation",
-    "data.validation_pictures",
+    "data.validation_images",
     "discriminators.optimiser.tail",
     "memory.accumulate",
     "memory.gradient_checkpointing",
@@ -110,7 +110,7 @@ def learning_rate_at(step: int, iterations: int, config: OptimiserConfig) -> flo
     return rate * min(1.0, (iterations - step) / max(config.tail, 1))
 
 
-class Means:
+class RunningMean:
     """Mean losses of this process's iterations since the last report."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Means:
         return {name: torch.stack(column).mean().item() for name, column in columns.items()}
 
 
-class Averaged:
+class EMA:
     """Exponential moving average of a model's weights and buffers, with a short memory at first.
 
     Args:
@@ -152,7 +152,7 @@ class Averaged:
             self.state[name].copy_(current[name])
 
 
-class Swapped:
+class swap_weights:  # noqa: N801
     """Context in which a model holds other weights."""
 
     def __init__(self, model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -192,7 +192,7 @@ class Run:
     ) -> None:
         self.model, self.optimiser, self.config = model, optimiser, config
         self.opponent = opponent
-        self.averaged = Averaged(model, config.run.ema)
+        self.averaged = EMA(model, config.run.ema)
         self.path = folder / "checkpoint.pt"
 
     def save(self, step: int) -> None:
@@ -252,7 +252,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Log:
-    """Numbers of a run: `log.jsonl`, one object per report, and TensorBoard with pictures.
+    """Numbers of a run: `log.jsonl`, one object per report, and TensorBoard with images.
 
     Args:
         folder: the run's folder.
@@ -278,7 +278,7 @@ class Log:
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
 
-    def pictures(self, step: int, name: str, images: Tensor) -> None:
+    def images(self, step: int, name: str, images: Tensor) -> None:
         """Show [B, 3, H, W] in [0, 1], side by side."""
         self.board.add_images(name, images.clamp(0, 1).cpu(), step)
 

@@ -1,7 +1,7 @@
-"""Send every training picture over the channel once and for all: `diffjscc precompute`.
+"""Send every training image over the channel once and for all: `diffjscc precompute`.
 
-Every picture is sent once in each part of the SNR range; kept are the latents of the picture and
-of its initial pictures, and captions. What is drawn depends on (seed, picture, bin) alone, so
+Every image is sent once in each part of the SNR range; kept are the latents of the image and
+of its initial images, and captions. What is drawn depends on (seed, image, bin) alone, so
 that any number of processes, interrupted or not, writes the same files.
 """
 
@@ -24,11 +24,11 @@ from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.files import remove_abandoned
-from diffjscc.data.pictures import PictureError
-from diffjscc.data.sources import PictureSource
-from diffjscc.models.diffjscc import parse_rate
-from diffjscc.models.pretrained import load_codec
-from diffjscc.models.storage import write_json
+from diffjscc.data.images import ImageError
+from diffjscc.data.sources import ImageSource
+from diffjscc.pretrained.diffjscc import parse_rate
+from diffjscc.pretrained.pretrained import load_codec
+from diffjscc.pretrained.storage import write_json
 from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import encode, stride
@@ -39,19 +39,19 @@ from diffjscc.training.frozen import encoder_hash, has_text, load_vae, tensors_h
 from diffjscc.training.latents import (
     INDEX,
     PART,
-    PictureLatents,
+    ImageLatents,
     check_index,
     part_count,
     part_path,
     write_part,
 )
-from diffjscc.training.pictures import open_pictures
+from diffjscc.training.validation import open_images
 
 TILE = DiffusionConfig().tile
 
 
 def chosen_rates(config: ControlConfig, codec: JointCodec) -> list[Fraction]:
-    """The rates that pictures are sent at.
+    """The rates that images are sent at.
 
     Raises:
         ValueError: one that the codec does not offer.
@@ -65,13 +65,13 @@ def chosen_rates(config: ControlConfig, codec: JointCodec) -> list[Fraction]:
 
 
 def settings(
-    config: ControlConfig, pictures: PictureSource, codec: JointCodec, vae: VAE
+    config: ControlConfig, images: ImageSource, codec: JointCodec, vae: VAE
 ) -> dict[str, Any]:
     """What the latents depend on, for their index."""
     kept = config.precompute
     return {
-        "pictures": len(pictures),
-        "pictures_fingerprint": pictures.fingerprint,
+        "images": len(images),
+        "images_fingerprint": images.fingerprint,
         "codec": tensors_hash(codec),
         "vae": encoder_hash(vae),
         "scaling_factor": vae.config.scaling_factor,
@@ -85,11 +85,11 @@ def settings(
     }
 
 
-def fitted(picture: NDArray[np.uint8], smallest: int, largest: int | None, multiple: int) -> Tensor:
-    """A picture of a size that latents are made for.
+def fitted(image: NDArray[np.uint8], smallest: int, largest: int | None, multiple: int) -> Tensor:
+    """An image of a size that latents are made for.
 
     Args:
-        picture: uint8 [H, W, 3].
+        image: uint8 [H, W, 3].
         smallest: a shorter short side is enlarged to this, in pixels.
         largest: a longer short side is reduced to this, in pixels; None keeps it.
         multiple: right and bottom are cut to multiples of this, in pixels.
@@ -97,25 +97,25 @@ def fitted(picture: NDArray[np.uint8], smallest: int, largest: int | None, multi
     Returns:
         float32 [1, 3, H', W'] in [0, 1].
     """
-    short = min(picture.shape[:2])
+    short = min(image.shape[:2])
     target = max(short if largest is None else min(short, largest), smallest)
     if target != short:
-        height, width = (round(n * target / short) for n in picture.shape[:2])
-        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
-        picture = np.asarray(resized)
-    height, width = (n // multiple * multiple for n in picture.shape[:2])
-    pixels = torch.from_numpy(picture[:height, :width].copy())
+        height, width = (round(n * target / short) for n in image.shape[:2])
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+        image = np.asarray(resized)
+    height, width = (n // multiple * multiple for n in image.shape[:2])
+    pixels = torch.from_numpy(image[:height, :width].copy())
     return pixels.permute(2, 0, 1)[None].float() / 255
 
 
 class Precomputation:
-    """Codec, channel, VAE and captioner, all frozen, as one function of a picture.
+    """Codec, channel, VAE and captioner, all frozen, as one function of an image.
 
     Args:
         config: what to send, and how.
         codec: the codec.
         vae: the prior's VAE.
-        captioner: describes initial pictures; None takes what the source says, or nothing.
+        captioner: describes initial images; None takes what the source says, or nothing.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class Precomputation:
         self.rates = chosen_rates(config, codec)
 
     def draws(self, number: int) -> tuple[Tensor, list[Fraction], list[int]]:
-        """SNR in dB [N], rates and noise seeds of the N transmissions of picture `number`.
+        """SNR in dB [N], rates and noise seeds of the N transmissions of image `number`.
 
-        One SNR in each bin. Rates take turns from one that is drawn, so that over all pictures
+        One SNR in each bin. Rates take turns from one that is drawn, so that over all images
         every bin sees every rate alike.
         """
         bins = self.config.precompute.bins
@@ -143,10 +143,10 @@ class Precomputation:
         return torch.from_numpy(snr_db).float(), rates, rng.integers(2**62, size=bins).tolist()
 
     @torch.no_grad()
-    def __call__(self, picture: NDArray[np.uint8], number: int, text: str | None) -> PictureLatents:
+    def __call__(self, pixels: NDArray[np.uint8], number: int, text: str | None) -> ImageLatents:
         """Send uint8 [H, W, 3], number `number` of its source, with the text that it came with."""
         image = fitted(
-            picture,
+            pixels,
             self.config.data.crop,
             self.config.precompute.short_side,
             stride(self.vae),
@@ -168,7 +168,7 @@ class Precomputation:
         else:
             words = text if self.config.precompute.captions == "source" else None
             captions = [words or ""] * len(rates)
-        return PictureLatents(
+        return ImageLatents(
             original=torch.cat((posterior.mean, posterior.deviation)).half().cpu(),
             initial=encode(self.vae, initial, TILE).mean.half().cpu(),
             snr_db=effective,
@@ -206,16 +206,16 @@ def make_captioner(config: ControlConfig, device: torch.device) -> Captioner | N
 def fill(
     folder: Path,
     expected: dict[str, Any],
-    pictures: PictureSource,
-    work: Callable[[NDArray[np.uint8], int, str | None], PictureLatents],
+    images: ImageSource,
+    work: Callable[[NDArray[np.uint8], int, str | None], ImageLatents],
 ) -> None:
     """Write the parts that `folder` lacks; several processes share them.
 
     Args:
         folder: made if need be. Each part is written at once, complete or not at all.
         expected: what the latents depend on, for the index.
-        pictures: one that cannot be read is left out, with a warning.
-        work: from a picture uint8 [H, W, 3], its number and the text that it came with.
+        images: one that cannot be read is left out, with a warning.
+        work: from an image uint8 [H, W, 3], its number and the text that it came with.
 
     Raises:
         ValueError: the folder holds latents made with other settings.
@@ -228,16 +228,16 @@ def fill(
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / INDEX, expected)
     # Shared by number, not by what is left: others may be writing while this one looks.
-    mine = range(state.process_index, part_count(len(pictures)), state.num_processes)
-    numbers = {n: range(n * PART, min((n + 1) * PART, len(pictures))) for n in mine}
+    mine = range(state.process_index, part_count(len(images)), state.num_processes)
+    numbers = {n: range(n * PART, min((n + 1) * PART, len(images))) for n in mine}
     with Progress(console=Console(stderr=True), disable=not state.is_main_process) as bar:
         task = bar.add_task("precomputing", total=sum(map(len, numbers.values())))
 
-        def latents(part: range) -> Iterator[PictureLatents]:
+        def latents(part: range) -> Iterator[ImageLatents]:
             for number in part:
                 try:
-                    yield work(pictures[number], number, pictures.caption(number))
-                except PictureError as error:
+                    yield work(images[number], number, images.caption(number))
+                except ImageError as error:
                     warnings.warn(f"left out: {error}", stacklevel=2)
                 bar.advance(task)
 
@@ -263,8 +263,8 @@ def precompute(config: ControlConfig) -> Path:
         OSError: the folder cannot be written.
     """
     device = PartialState().device
-    pictures, _ = open_pictures(config.data)
+    images, _ = open_images(config.data)
     codec, vae = load_codec(config.codec, device=device), load_vae(config.prior)
     work = Precomputation(config, codec, vae.to(device), make_captioner(config, device))
-    fill(config.precompute.folder, settings(config, pictures, codec, vae), pictures, work)
+    fill(config.precompute.folder, settings(config, images, codec, vae), images, work)
     return config.precompute.folder

@@ -2,7 +2,7 @@
 
 Stable Diffusion in small: a UNet learns to predict the noise in noisy latents of photographs (Ho,
 Jain, Abbeel, arXiv 2006.11239; Rombach et al., arXiv 2112.10752). It knows nothing of channels or
-captions. The latents are computed once, by a VAE that `diffjscc train vae` made. Pictures, crops,
+captions. The latents are computed once, by a VAE that `diffjscc train vae` made. Images, crops,
 time steps and noise are functions of (seed, iteration), as in `jscc`.
 """
 
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import prefetch
-from diffjscc.data.sources import PictureSource
-from diffjscc.models.networks import Network, save_network
+from diffjscc.data.sources import ImageSource
+from diffjscc.pretrained.networks import Network, save_network
 from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.sampling import (
     SamplerConfig,
@@ -32,16 +33,15 @@ from diffjscc.refiners.sampling import (
     signal_powers,
 )
 from diffjscc.refiners.vae import VAE
-from diffjscc.settings import as_yaml
 from diffjscc.training.config import PriorConfig, UNetArchitecture
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
-from diffjscc.training.latents import EpochOrder, LatentFolder, PictureLatents
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at, leave
+from diffjscc.training.latents import EpochOrder, ImageLatents, LatentFolder
+from diffjscc.training.loop import Log, Optimiser, Run, learning_rate_at, leave, swap_weights
 from diffjscc.training.noise import NoiseError, step_weights
-from diffjscc.training.pictures import open_pictures
 from diffjscc.training.precompute import TILE, fill, fitted
+from diffjscc.training.validation import open_images
 
-SAMPLES = 4  # pictures that validation paints
+SAMPLES = 4  # images that validation paints
 
 
 def build(config: UNetArchitecture, latent_channels: int, init: str | None) -> UNet2DConditionModel:
@@ -63,7 +63,7 @@ def build(config: UNetArchitecture, latent_channels: int, init: str | None) -> U
     return unet.to(memory_format=torch.channels_last)
 
 
-class Alone(nn.Module):
+class UnconditionalDenoiser(nn.Module):
     """A prior without a control module and without text, as one function.
 
     Args:
@@ -85,7 +85,7 @@ class PriorBatches:
     """Latents, noise and time steps of every iteration, by number, as `TrainingCrops` has crops.
 
     Args:
-        latents: of the training pictures.
+        latents: of the training images.
         config: seed and batch.
         size: side of the crops, in latent cells.
         time_steps: of the prior, in all.
@@ -115,11 +115,11 @@ class PriorBatches:
         return torch.stack(clean), torch.stack(noise), torch.tensor(steps)
 
 
-def precompute(config: PriorConfig, pictures: PictureSource, vae: VAE) -> LatentFolder:
-    """The latents of all pictures; those that `config.latents` lacks are made first."""
+def precompute(config: PriorConfig, images: ImageSource, vae: VAE) -> LatentFolder:
+    """The latents of all images; those that `config.latents` lacks are made first."""
     expected: dict[str, Any] = {
-        "pictures": len(pictures),
-        "pictures_fingerprint": pictures.fingerprint,
+        "images": len(images),
+        "images_fingerprint": images.fingerprint,
         "vae": encoder_hash(vae),
         "crop": config.data.crop,
         "short_side": config.short_side,
@@ -127,15 +127,15 @@ def precompute(config: PriorConfig, pictures: PictureSource, vae: VAE) -> Latent
     cell = stride(vae)
 
     @torch.no_grad()
-    def encoded(picture: NDArray[np.uint8], number: int, text: str | None) -> PictureLatents:
+    def encoded(pixels: NDArray[np.uint8], number: int, text: str | None) -> ImageLatents:
         del number, text  # nothing is sent, nothing is described
-        image = fitted(picture, config.data.crop, config.short_side, cell).to(vae.device)
+        image = fitted(pixels, config.data.crop, config.short_side, cell).to(vae.device)
         posterior = encode(vae, image, TILE)
         original = torch.cat((posterior.mean, posterior.deviation)).half().cpu()
         nothing = torch.empty(0)
-        return PictureLatents(original, original[:0], nothing, nothing.long(), [])
+        return ImageLatents(original, original[:0], nothing, nothing.long(), [])
 
-    fill(config.latents, expected, pictures, encoded)
+    fill(config.latents, expected, images, encoded)
     return LatentFolder(config.latents, expected)
 
 
@@ -143,8 +143,8 @@ def precompute(config: PriorConfig, pictures: PictureSource, vae: VAE) -> Latent
 def validate(
     unet: UNet2DConditionModel, vae: VAE, config: PriorConfig, log: Log, step: int
 ) -> None:
-    """Paint pictures from noise alone."""
-    denoiser, size = Alone(unet), config.data.crop // stride(vae)
+    """Paint images from noise alone."""
+    denoiser, size = UnconditionalDenoiser(unet), config.data.crop // stride(vae)
     shape = (SAMPLES, unet.config.in_channels, size, size)
 
     def predict(z: Tensor, t: int) -> Tensor:
@@ -153,7 +153,7 @@ def validate(
 
     noise = gaussian(shape, torch.Generator().manual_seed(0), unet.device)
     latents = sample(predict, paper_scheduler(), SamplerConfig("dpm-solver++", 25), noise)
-    log.pictures(step, "samples", decode(vae, latents, TILE))
+    log.images(step, "samples", decode(vae, latents, TILE))
 
 
 def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
@@ -170,12 +170,12 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
     Raises:
         ValueError: a setting or weights that do not fit, or latents made with others.
     """
-    pictures, _ = open_pictures(config.data)
+    images, _ = open_images(config.data)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
     share = accelerator.process_index, accelerator.num_processes
     vae = load_vae(config.vae).to(device)
-    latents = precompute(config, pictures, vae)
+    latents = precompute(config, images, vae)
     powers = signal_powers(paper_scheduler())
     batches = PriorBatches(latents, config, config.data.crop // stride(vae), len(powers))
 
@@ -185,7 +185,7 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
     run = Run(unet, Optimiser(unet, config.optimiser), config, output)
     start, last = run.restore(), config.run.iterations
     weights = step_weights(powers, config.min_snr_gamma).to(device)
-    error = accelerator.prepare(NoiseError(Alone(unet), powers.to(device)))
+    error = accelerator.prepare(NoiseError(UnconditionalDenoiser(unet), powers.to(device)))
     log = Log(output, start, as_yaml(config)) if main else None
     losses: list[Tensor] = []
     unet.train()
@@ -214,11 +214,11 @@ def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
             if done == last or done % config.run.validate_every == 0:
-                with Swapped(unet, run.averaged.state):
+                with swap_weights(unet, run.averaged.state):
                     validate(unet, vae, config, log, done)
     if log is not None:
         log.close()
-        with Swapped(unet, run.averaged.state):
+        with swap_weights(unet, run.averaged.state):
             save_prior(unet, vae, output / "weights")
     leave(accelerator)
     return output / "weights"

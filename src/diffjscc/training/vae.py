@@ -1,6 +1,6 @@
 """Train the bundled prior's VAE: `diffjscc train vae`.
 
-An L1 distance, LPIPS and, once the pictures are plausible, a patch discriminator judge what comes
+An L1 distance, LPIPS and, once the images are plausible, a patch discriminator judge what comes
 back through the latent (Esser et al., arXiv 2012.09841). Crops, flips and the posterior's noise
 are functions of (seed, iteration), as in `jscc`.
 """
@@ -16,25 +16,25 @@ from accelerate.utils import set_seed
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import TrainingCrops, prefetch
-from diffjscc.data.sources import PictureSource
-from diffjscc.evaluation.lpips import LPIPS
-from diffjscc.evaluation.metrics import psnr
-from diffjscc.models.networks import Network, save_network
+from diffjscc.data.sources import ImageSource
+from diffjscc.metrics.fidelity import psnr
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.pretrained.networks import Network, save_network
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.vae import CompactVAE
-from diffjscc.settings import as_yaml
 from diffjscc.training.config import VAEConfig, VAELossConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.frozen import take_over
-from diffjscc.training.loop import Log, Optimiser, Run, Swapped, learning_rate_at, leave
-from diffjscc.training.pictures import open_pictures
+from diffjscc.training.loop import Log, Optimiser, Run, learning_rate_at, leave, swap_weights
+from diffjscc.training.validation import open_images
 
 TILE = DiffusionConfig().tile
 
 
-class Game(nn.Module):
+class AdversarialLosses(nn.Module):
     """VAE and discriminator, and the losses of both; what a data-parallel wrapper wraps.
 
     Args:
@@ -80,7 +80,7 @@ class Game(nn.Module):
         return {"total": total, **losses}
 
 
-def build(config: VAEConfig, init: str | None) -> Game:
+def build(config: VAEConfig, init: str | None) -> AdversarialLosses:
     """The networks at the start of a run; `init` is described at `train`."""
     vae = CompactVAE(**config.vae.model_dump())
     if init is not None:
@@ -89,26 +89,26 @@ def build(config: VAEConfig, init: str | None) -> Game:
     if config.freeze_encoder:
         vae.encoder.requires_grad_(False)
     discriminator = PatchDiscriminator(config.loss.discriminator_width)
-    return Game(vae, discriminator, LPIPS.load("squeeze"), config.loss)
+    return AdversarialLosses(vae, discriminator, LPIPS.load("squeeze"), config.loss)
 
 
 @torch.no_grad()
 def validate(
-    vae: CompactVAE, lpips: LPIPS, source: PictureSource, config: VAEConfig, log: Log, step: int
+    vae: CompactVAE, lpips: LPIPS, source: ImageSource, config: VAEConfig, log: Log, step: int
 ) -> None:
-    """PSNR and LPIPS of whole pictures through the latent's mean."""
+    """PSNR and LPIPS of whole images through the latent's mean."""
     device, cell = next(vae.parameters()).device, stride(vae)
     psnrs, distances = [], []
-    for number in range(min(config.data.validation_pictures, len(source))):
+    for number in range(min(config.data.validation_images, len(source))):
         pixels = source[number]
         height, width = (side // cell * cell for side in pixels.shape[:2])
-        picture = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None]
-        picture = picture.to(device).float() / 255
-        image = decode(vae, encode(vae, picture, TILE).mean, TILE).clamp(0, 1)
-        psnrs.append(psnr(image, picture).item())
-        distances.append(lpips(image, picture).item())
+        original = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None]
+        original = original.to(device).float() / 255
+        image = decode(vae, encode(vae, original, TILE).mean, TILE).clamp(0, 1)
+        psnrs.append(psnr(image, original).item())
+        distances.append(lpips(image, original).item())
         if number < 2:
-            log.pictures(step, f"original and decoded {number}", torch.cat((picture, image)))
+            log.images(step, f"original and decoded {number}", torch.cat((original, image)))
     log.numbers(step, {"psnr": float(np.mean(psnrs)), "lpips-squeeze": float(np.mean(distances))})
 
 
@@ -119,7 +119,7 @@ def training_mode(networks: nn.Module, vae: CompactVAE, config: VAEConfig) -> No
 
 
 def noise_seeds(seed: int, step: int, batch: int, process: int, processes: int) -> Tensor:
-    """Seeds [b] of this process's pictures in iteration `step`."""
+    """Seeds [b] of this process's images in iteration `step`."""
     seeds = np.random.default_rng([seed, 3, step]).integers(2**62, size=batch)
     share = batch // processes
     return torch.from_numpy(seeds[process * share : (process + 1) * share])
@@ -136,7 +136,7 @@ def train(config: VAEConfig, output: Path, init: str | None = None) -> Path:
     Returns:
         The folder that holds the averaged VAE as `vae/`.
     """
-    training, validation = open_pictures(config.data)
+    training, validation = open_images(config.data)
     output.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=config.run.precision)
     device, main = accelerator.device, accelerator.is_main_process
@@ -175,14 +175,14 @@ def train(config: VAEConfig, output: Path, init: str | None = None) -> Path:
             if done == last or done % config.run.checkpoint_every == 0:
                 run.save(done)
             if validation and (done == last or done % config.run.validate_every == 0):
-                with Swapped(networks, run.averaged.state):
+                with swap_weights(networks, run.averaged.state):
                     validate(vae, lpips, validation, config, log, done)
                 training_mode(networks, vae, config)
     weights = output / "weights"
     if log is not None:
         log.close()
         weights.mkdir(exist_ok=True)
-        with Swapped(networks, run.averaged.state):
+        with swap_weights(networks, run.averaged.state):
             save_network(Network("vae", vae), weights, torch.float32)
     leave(accelerator)
     return weights

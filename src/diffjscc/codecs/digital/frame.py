@@ -11,9 +11,9 @@ from torch import Tensor
 
 from diffjscc.channels.power import normalise_power
 from diffjscc.codecs.digital.crc import CRC_LENGTH
-from diffjscc.codecs.digital.framing import Framing
 from diffjscc.codecs.digital.mcs import ITERATIONS, MCS
 from diffjscc.codecs.digital.scrambling import scramble
+from diffjscc.codecs.digital.segmentation import Segmentation
 from diffjscc.scheme import InfeasibleError
 
 
@@ -46,7 +46,7 @@ class Frame:
     @classmethod
     def needed(cls, mcs: MCS, data_bytes: int) -> int:
         """The fewest channel uses that hold so many bytes."""
-        coded_bits = Framing(mcs.code, 8 * data_bytes).coded_bits
+        coded_bits = Segmentation(mcs.code, 8 * data_bytes).coded_bits
         return -(-coded_bits // mcs.modulation.bits_per_symbol)
 
     @property
@@ -55,9 +55,9 @@ class Frame:
         return self.channel_uses * self.mcs.modulation.bits_per_symbol
 
     @cached_property
-    def framing(self) -> Framing:
+    def framing(self) -> Segmentation:
         """Codewords, CRC and shortening."""
-        return Framing.filling(self.mcs.code, self.raw_bits)
+        return Segmentation.filling(self.mcs.code, self.raw_bits)
 
     @property
     def data_bytes(self) -> int:

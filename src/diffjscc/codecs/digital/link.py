@@ -1,4 +1,4 @@
-"""What digital links share: channel uses, pictures that fit, and what an outage delivers."""
+"""What digital links share: channel uses, images that fit, and what an outage delivers."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from diffjscc.codecs.digital.sources.source import SourceCodec
+from diffjscc.codecs.digital.source_codecs.source import SourceCodec
 from diffjscc.scheme import InfeasibleError, Received
 
-# The mean of ImageNet's training pictures, as is usual for networks' input. Both ends know it
-# before anything is sent, so that it costs nothing; a picture's own mean would have to be sent.
+# The mean of ImageNet's training images, as is usual for networks' input. Both ends know it
+# before anything is sent, so that it costs nothing; an image's own mean would have to be sent.
 MEAN_COLOUR = (0.485, 0.456, 0.406)
 
 
 def channel_uses(rate: Fraction, size: tuple[int, int]) -> int:
-    """K of a picture of (H, W) at R channel uses per pixel: ⌈R·H·W⌉."""
+    """K of an image of (H, W) at R channel uses per pixel: ⌈R·H·W⌉."""
     return math.ceil(rate * size[0] * size[1])
 
 
-def finest_within(source: SourceCodec, picture: Tensor, bits: int, carrier: str) -> bytes:
-    """A picture [3, H, W] at the finest quality that fits.
+def finest_within(source: SourceCodec, image: Tensor, bits: int, carrier: str) -> bytes:
+    """An image [3, H, W] at the finest quality that fits.
 
     Args:
         source: what codes it.
-        picture: in [0, 1].
+        image: in [0, 1].
         bits: that it may take.
         carrier: what has room for so many, for the error.
 
     Raises:
         InfeasibleError: even the coarsest quality takes more.
     """
-    data = source.finest(picture, bits)
+    data = source.finest(image, bits)
     if data is None:
-        coarsest = 8 * len(source.encode(picture, source.qualities[0]))
+        coarsest = 8 * len(source.encode(image, source.qualities[0]))
         raise InfeasibleError(
             f"{source.name} takes {coarsest:,} bits at its coarsest quality, but {carrier} carry "
             f"{bits:,}: raise the rate or the SNR, or send fewer pixels"
@@ -43,8 +43,8 @@ def finest_within(source: SourceCodec, picture: Tensor, bits: int, carrier: str)
     return data
 
 
-def mean_picture(size: tuple[int, int], device: torch.device) -> Tensor:
-    """What stands for a picture of (H, W) that got lost, float32 [3, H, W]."""
+def mean_image(size: tuple[int, int], device: torch.device) -> Tensor:
+    """What stands for an image of (H, W) that got lost, float32 [3, H, W]."""
     return torch.tensor(MEAN_COLOUR, device=device)[:, None, None].expand(3, *size)
 
 
@@ -53,7 +53,7 @@ def check_received(received: Received, uses: int | None) -> None:
     if uses is not None and received.channel_uses != uses:
         height, width = received.image_size
         raise ValueError(
-            f"{received.channel_uses} symbols received, but a {width}x{height} picture at rate "
+            f"{received.channel_uses} symbols received, but a {width}x{height} image at rate "
             f"{received.nominal_rate} is {uses}"
         )
     if not bool(torch.isfinite(torch.view_as_real(received.equalised)).all()):

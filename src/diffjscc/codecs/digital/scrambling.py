@@ -1,7 +1,7 @@
 """The scrambler of IEEE 802.11 (x^7 + x^4 + 1): payloads of any kind look random on the air.
 
 Without it a run of equal bits, such as the zeros that fill a payload up, would be symbols of equal
-energy, and a picture's mean power another than the constellation's.
+energy, and an image's mean power another than the constellation's.
 """
 
 from __future__ import annotations

@@ -13,17 +13,17 @@ from diffjscc.codecs.digital.link import (
     channel_uses,
     check_received,
     finest_within,
-    mean_picture,
+    mean_image,
 )
 from diffjscc.codecs.digital.mcs import MCS, most_efficient, thresholds_db
-from diffjscc.codecs.digital.sources.source import SourceCodec, SourceError
+from diffjscc.codecs.digital.source_codecs.source import SourceCodec, SourceError
 from diffjscc.codecs.joint import check_images
 from diffjscc.scheme import InfeasibleError, Received, Symbols
 
 
 @dataclass(frozen=True)
 class SeparateCodec:
-    """Sends the bits of a picture file: source codec, CRC, LDPC of IEEE 802.11n, BPSK to 256-QAM.
+    """Sends the bits of an image file: source codec, CRC, LDPC of IEEE 802.11n, BPSK to 256-QAM.
 
     With neither `mcs` nor `quality` the link adapts. The SNR that the transmitter assumes, which
     the receiver knows as well, gives the MCS (see `mcs`), that and K the number of bits, and these
@@ -34,7 +34,7 @@ class SeparateCodec:
     the transmitter knows that a fade is too deep, it sends nothing of use, which is an outage too.
 
     Attributes:
-        source: picture ↔ bytes.
+        source: image ↔ bytes.
         rates: nominal rates that it is asked for, in cpp, ascending; any will do.
         mcs: the only one; None takes what the SNR allows.
         quality: of the source codec. K is what that takes, and the nominal rate the most that it
@@ -52,9 +52,9 @@ class SeparateCodec:
         """See `Codec.encode`.
 
         Raises:
-            InfeasibleError: no MCS works at the SNR, or a picture does not fit. Not where the
+            InfeasibleError: no MCS works at the SNR, or an image does not fit. Not where the
                 transmitter knows the fade: that is an outage.
-            ValueError: no pictures, or of a fixed quality several that take different numbers of
+            ValueError: no images, or of a fixed quality several that take different numbers of
                 channel uses.
         """
         check_images(images)
@@ -62,9 +62,9 @@ class SeparateCodec:
         most = channel_uses(rate, (height, width))
         values: list[Tensor] = []
         kinds: list[dict[str, int]] = []
-        for picture, level in zip(images, snr_db.tolist(), strict=True):
+        for image, level in zip(images, snr_db.tolist(), strict=True):
             try:
-                frame, data = self._compose(picture, level, most)
+                frame, data = self._compose(image, level, most)
                 values.append(frame.modulate(data))
                 kinds.append(frame.uses_by_kind)
             except InfeasibleError:
@@ -75,7 +75,7 @@ class SeparateCodec:
         lengths = sorted({len(part) for part in values})
         if len(lengths) > 1:
             raise ValueError(
-                f"at quality {self.quality} these pictures take {lengths[0]} to {lengths[-1]} "
+                f"at quality {self.quality} these images take {lengths[0]} to {lengths[-1]} "
                 "channel uses; send them one at a time"
             )
         spent = kinds[0] if all(kind == kinds[0] for kind in kinds) else {}
@@ -96,22 +96,22 @@ class SeparateCodec:
         check_received(received, uses if self.quality is None else None)
         noise_power = received.state.noise_power[:, None] / received.state.gain.abs().square()
         assumed = received.state.assumed_snr_db.tolist()
-        pictures, outage = [], []
+        images, outage = [], []
         for values, power, level in zip(received.equalised, noise_power, assumed, strict=True):
-            picture = self._receive(values, power, level, received.image_size)
-            outage.append(picture is None)
-            missing = mean_picture(received.image_size, values.device)
-            pictures.append(missing if picture is None else picture.to(values.device))
-        return torch.stack(pictures), torch.tensor(outage, device=received.values.device)
+            image = self._receive(values, power, level, received.image_size)
+            outage.append(image is None)
+            missing = mean_image(received.image_size, values.device)
+            images.append(missing if image is None else image.to(values.device))
+        return torch.stack(images), torch.tensor(outage, device=received.values.device)
 
-    def _compose(self, picture: Tensor, snr_db: float, most: int) -> tuple[Frame, bytes]:
-        """What is sent of a picture [3, H, W], and in which frame of at most so many uses."""
+    def _compose(self, image: Tensor, snr_db: float, most: int) -> tuple[Frame, bytes]:
+        """What is sent of an image [3, H, W], and in which frame of at most so many uses."""
         mcs = self._mcs_at(snr_db)
         if self.quality is None:
             frame = Frame(mcs, most)
             carrier = f"{most:,} channel uses of {mcs.name}"
-            return frame, finest_within(self.source, picture, 8 * frame.data_bytes, carrier)
-        data = self.source.encode(picture, self.quality)
+            return frame, finest_within(self.source, image, 8 * frame.data_bytes, carrier)
+        data = self.source.encode(image, self.quality)
         uses = Frame.needed(mcs, len(data))
         if uses > most:
             raise InfeasibleError(
@@ -123,7 +123,7 @@ class SeparateCodec:
     def _receive(
         self, values: Tensor, noise_power: Tensor, snr_db: float, size: tuple[int, int]
     ) -> Tensor | None:
-        """The picture in equalised values [K], or None where it got lost."""
+        """The image in equalised values [K], or None where it got lost."""
         try:
             frame = Frame(self._mcs_at(snr_db), len(values))
         except InfeasibleError:

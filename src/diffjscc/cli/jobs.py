@@ -1,0 +1,187 @@
+"""Image files in, image files and figures out: what `diffjscc transmit` does."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+
+from diffjscc.data.files import atomic_write
+from diffjscc.data.images import save_image
+from diffjscc.evaluation.records import Record
+from diffjscc.evaluation.transmission import Link, SourceImage, sampling_refiner
+from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.metrics.evaluator import Metrics
+from diffjscc.report.panels import side_by_side
+from diffjscc.report.uncertainty import map_label, uncertainty_image
+
+Line_co = TypeVar("Line_co", covariant=True)
+
+
+class Sending(Protocol[Line_co]):
+    """A way to send files."""
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """What each file is sent over."""
+        ...
+
+    @property
+    def repeats(self) -> int:
+        """Transmissions of each file over each link."""
+        ...
+
+    @property
+    def output(self) -> Path:
+        """Folder of what is written."""
+        ...
+
+    def files(self, stem: str) -> list[Path]:
+        """All that it writes of a file of this stem."""
+        ...
+
+    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> Sequence[Line_co]:
+        """Transmit one file, and tell of each transmission; `sent` is called after every one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Files to send by one scheme.
+
+    Attributes:
+        link: how.
+        repeats: transmissions per image.
+        output: folder of the images.
+        samples: images to paint from each transmission, at least 2, for a map of where they
+            disagree; None goes without.
+
+    Raises:
+        ValueError: samples are asked for, but nothing paints them.
+    """
+
+    link: Link
+    repeats: int
+    output: Path
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples is not None and sampling_refiner(self.link.scheme) is None:
+            raise ValueError(
+                "--uncertainty compares images that a diffusion receiver paints, but "
+                f"{self.link.weights} goes without one; leave the option out, or --refiner none, "
+                "or take weights that have one (compact)"
+            )
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The only one."""
+        return (self.link,)
+
+    def files(self, stem: str) -> list[Path]:
+        """STEM.png (STEM-2.png, …), …-initial.png, …-uncertainty.png, STEM-side-by-side.png."""
+        kinds = [""]
+        if self.link.scheme.refiner is not None:
+            kinds.append("-initial")
+        if self.samples is not None:
+            kinds.append("-uncertainty")
+        stems = [self._name(stem, repeat) for repeat in range(self.repeats)]
+        names = [f"{name}{kind}" for kind in kinds for name in stems]
+        return [self.output / f"{name}.png" for name in (*names, f"{stem}-side-by-side")]
+
+    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> list[Record]:
+        """Transmit one file; `sent` is called after every transmission."""
+        source = SourceImage.read(path)
+        rows = []
+        # One by one: a batch's rounding may differ in the last bit, and then figures would too.
+        for repeat in range(self.repeats):
+            (delivery,) = self.link.transmit([source], [repeat])
+            rows.append(delivery.row)
+            images = {"": delivery.final}
+            if delivery.initial is not None:
+                images = {"-initial": delivery.initial, "": delivery.final}
+            panels, words = [source.pixels, *images.values()], labels(delivery.row)
+            if self.samples is not None:
+                spread = disagreement(self.link.samples(source, repeat, self.samples))
+                images["-uncertainty"] = uncertainty_image(spread)
+                painted = not torch.equal(images["-initial"], delivery.final)
+                panels.append(colours(spread))
+                words.append(map_label(spread, self.samples, painted))
+            for kind, image in images.items():
+                save_image(image, self.output / f"{self._name(stem, repeat)}{kind}.png")
+            if repeat == 0:
+                sheet = side_by_side(panels, words)
+                save_image(sheet, self.output / f"{stem}-side-by-side.png")
+            sent()
+        return rows
+
+    @staticmethod
+    def _name(stem: str, repeat: int) -> str:
+        return stem if repeat == 0 else f"{stem}-{repeat + 1}"
+
+
+def labels(row: Record) -> list[str]:
+    """What stands under the original, the initial image, if there is one, and the final one."""
+    original = f"original, {row.width}x{row.height}"
+    link = f"{row.channel_uses} symbols (R = {row.nominal_rate}) at {row.snr_db:.1f} dB"
+    if row.initial is None:
+        return [original, f"{link}, {metrics_text(row.final)}"]
+    painting = "" if row.sampler is None else f", {row.sampler} in {row.steps} steps"
+    caption = "" if row.caption is None else f', told "{row.caption}"'
+    return [
+        original,
+        f"initial reconstruction: {link}, {metrics_text(row.initial)}",
+        f"final image{painting}{caption}: {metrics_text(row.final)}",
+    ]
+
+
+def metrics_text(figures: Metrics) -> str:
+    """Those that there are, such as "PSNR 21.50 dB, LPIPS 0.431"."""
+    parts = [f"PSNR {figures.psnr:.2f} dB"]
+    if figures.ms_ssim is not None:
+        parts.append(f"MS-SSIM {figures.ms_ssim:.3f}")
+    if figures.lpips is not None:
+        parts.append(f"LPIPS {figures.lpips:.3f}")
+    return ", ".join(parts)
+
+
+def transmit_files(
+    job: Sending[Line_co], paths: Sequence[Path], stems: Sequence[str], sent: Callable[[], None]
+) -> Iterator[tuple[Path, Sequence[Line_co] | ValueError | OSError | MemoryError]]:
+    """Send every file; one that fails yields its error and does not stop the others.
+
+    Raises:
+        ValueError: two files' results, or a result and one of `paths`, would be one file.
+    """
+    written = Counter(file.resolve() for stem in stems for file in job.files(stem))
+    written.update(path.resolve() for path in paths)
+    for file, times in written.items():
+        if times > 1:
+            raise ValueError(
+                f"{file} would be overwritten; choose another folder to write to, rename images, "
+                "or send them one at a time"
+            )
+    for path, stem in zip(paths, stems, strict=True):
+        try:
+            yield path, job.send(path, stem, sent)
+        except (ValueError, OSError) as error:
+            yield path, error
+        except torch.OutOfMemoryError:
+            problem = f"does not fit into the memory of {job.links[0].device}"
+            yield path, MemoryError(f"{problem}; try --offload or --device cpu")
+
+
+def write_rows(rows: Sequence[Record], path: Path) -> None:
+    """A JSON array, one object a line; without the brackets if the name ends in .jsonl."""
+    lines = [json.dumps(row.as_dict()) for row in rows]
+    if path.suffix == ".jsonl":
+        text = "".join(f"{line}\n" for line in lines)
+    else:
+        text = "[\n" + ",\n".join(lines) + "\n]\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,1 +1,0 @@
-"""Source codecs: a picture to as few bytes as a quality allows, and back."""

@@ -1,0 +1,327 @@
+"""Images from files to tensors and back, and the files that a user's arguments name."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+
+from diffjscc.data.files import atomic_write
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+# Beyond this, Pillow itself refuses by default; 8k is 33 million.
+MAX_PIXELS = 178_956_970
+
+# EPS, PDF and the like are left out: to read them, Pillow would run another program.
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """An image, or a place where images should be, that cannot be used.
+
+    Attributes:
+        path: what the user named.
+        problem: what is wrong with it.
+        remedy: what the user can do.
+    """
+
+    def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
+        super().__init__(path, problem, remedy)
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; {self.remedy}"
+
+
+@functools.cache
+def _readable_formats() -> dict[str, str]:
+    """Suffix (lower case) to format, of what this Pillow can read."""
+    extensions = Image.registered_extensions()
+    return {suffix: name for suffix, name in extensions.items() if name in _FORMATS}
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name has an image's suffix and is not hidden."""
+    return not name.startswith(".") and Path(name).suffix.lower() in _readable_formats()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF, in any of many ways, spoils no pixel
+        return 1
+
+
+def _scaled_grey(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
+    """16-bit, 32-bit and float grey [H, W] to [0, 1]; integers count as 16 bit."""
+    values = np.asarray(image).astype(np.float32)
+    white = 1.0 if image.mode == "F" else 65535.0
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= white):  # false for NaN too
+        raise ImageError(
+            path,
+            f"its values run from {low:g} to {high:g}, where 0 is black and {white:g} is white",
+            "scale them to that range, or export it with 8 or 16 bits",
+        )
+    return values / np.float32(white)
+
+
+def _to_rgb(image: Image.Image, path: str | Path) -> Pixels:
+    image.load()  # first: TIFF turns itself while it loads
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = _scaled_grey(image, path)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def decode(file: IO[bytes], path: str | Path) -> Pixels:
+    """Decode an open image file as RGB.
+
+    Turned as its EXIF data says; transparency is composited on white; of an animation the first
+    frame is taken; colour profiles are not applied.
+
+    Args:
+        file: positioned at its beginning.
+        path: what errors call it.
+
+    Returns:
+        uint8 [H, W, 3], or float32 [H, W, 3] in [0, 1] where grey has more than 8 bits. (Colours
+        of 16 bits come with their upper 8: Pillow has no such mode.)
+
+    Raises:
+        ImageError: the bytes cannot be decoded, or would be more than `MAX_PIXELS`.
+    """
+    too_big = f"has more than {MAX_PIXELS / 1e6:.0f} million pixels"
+    shrink = "make it smaller or cut it up"
+    try:
+        formats = sorted(set(_readable_formats().values()))
+        with Image.open(file, formats=formats) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(path, too_big, shrink)
+            return _to_rgb(image, path)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        kinds = ", ".join(formats)
+        raise ImageError(
+            path, "is not an image that can be read", f"convert it to one of {kinds}"
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(path, too_big, shrink) from None
+    except MemoryError:
+        raise ImageError(path, "does not fit in memory", shrink) from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        raise ImageError(
+            path,
+            f"cannot be decoded ({error})",
+            "it is damaged, cut short or of an unusual kind: fetch or export it again",
+        ) from error
+
+
+def read_pixels(path: Path) -> Pixels:
+    """`decode` of the file at `path`; whatever is wrong with it, an ImageError says so."""
+    try:
+        if path.is_dir():
+            raise ImageError(path, "is a folder, not an image", "name a file in it")
+        if path.exists() and not path.is_file():
+            raise ImageError(path, "is not a regular file", "copy it into one")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ImageError(path, "is empty", "fetch or export it again")
+            file.seek(0)
+            return decode(file, path)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(path, "does not exist", "check the path") from None
+    except PermissionError:
+        raise ImageError(path, "may not be read", "change its or its folder's permissions") from (
+            None
+        )
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        raise ImageError(path, f"cannot be read ({error})", "check the path") from error
+
+
+def to_bytes(pixels: Pixels) -> NDArray[np.uint8]:
+    """What `decode` returned, as uint8 [H, W, 3]; deeper values are rounded."""
+    if pixels.dtype == np.float32:
+        pixels = np.rint(pixels * np.float32(255))
+    return pixels.astype(np.uint8, copy=False)
+
+
+def load_image(path: str | Path) -> Tensor:
+    """Read an image file.
+
+    Args:
+        path: PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, PPM or JPEG 2000, of any size up to
+            `MAX_PIXELS`. See `decode` for what becomes of transparency, rotation and depth.
+
+    Returns:
+        float32 [3, H, W] in [0, 1], RGB.
+
+    Raises:
+        ImageError: whatever is wrong, with the path, the problem and the remedy.
+    """
+    pixels = read_pixels(Path(path))
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float()
+    return image / 255 if pixels.dtype == np.uint8 else image
+
+
+def quantise(image: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round to 8-bit levels k/255: what a file will hold.
+
+    Metrics are to be taken of this, so that they agree with those of the saved image.
+
+    Args:
+        image: float, any shape.
+
+    Returns:
+        float32, same shape.
+    """
+    return image.float().clamp(0, 1).mul(255).round() / 255
+
+
+def to_pillow(image: Tensor) -> Image.Image:
+    """An 8-bit RGB Pillow image; values are rounded, as by `quantise`.
+
+    Args:
+        image: float [3, H, W] in [0, 1], on any device; values outside are clamped.
+
+    Raises:
+        ValueError: `image` has another shape or type, or holds NaN or infinite values.
+    """
+    if image.ndim != 3 or len(image) != 3 or 0 in image.shape or not image.is_floating_point():
+        raise ValueError(
+            f"the image is {image.dtype} {tuple(image.shape)}; give floats of shape [3, H, W]"
+        )
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError("the image holds NaN or infinite values; it cannot be shown or written")
+    levels = quantise(image.detach()).mul(255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def save_image(image: Tensor, path: str | Path) -> None:
+    """Write an image as 8-bit RGB PNG, atomically; values are rounded, as by `quantise`.
+
+    Args:
+        image: float [3, H, W] in [0, 1]; values outside are clamped.
+        path: ends in .png; its folder must exist.
+
+    Raises:
+        ImageError: `path` does not end in .png.
+        ValueError: see `to_pillow`.
+        OSError: the file cannot be written; the text says why.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ImageError(path, "would not be lossless", "images are written as .png")
+    pillow = to_pillow(image)
+    with atomic_write(path) as temporary:
+        pillow.save(temporary, format="PNG")
+
+
+def natural_key(text: str) -> tuple[list[str | int], str]:
+    """Sort key that puts kodim2 before kodim10."""
+    parts = re.split(r"(\d+)", text.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
+
+
+def _expand(argument: Path) -> Iterator[Path]:
+    """The image files that one argument names."""
+    if argument.is_dir():
+        inside = [p for p in argument.iterdir() if is_image_name(p.name) and p.is_file()]
+        if not inside:
+            raise ImageError(
+                argument, "this folder holds no images", "subfolders are not searched; name one"
+            )
+        yield from inside
+    elif argument.exists():
+        yield argument
+    elif any(character in str(argument) for character in "*?["):
+        root = Path(argument.anchor)
+        try:
+            matches = list(root.glob(str(argument.relative_to(argument.anchor))))
+        except ValueError as error:
+            raise ImageError(argument, f"is no pattern ({error})", "correct it") from error
+        found = [p for p in matches if is_image_name(p.name) and p.is_file()]
+        if not found:
+            raise ImageError(argument, "this pattern matches no image", "check it")
+        yield from found
+    else:
+        raise ImageError(argument, "does not exist", "check the path")
+
+
+def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
+    """The image files that files, folders and glob patterns name.
+
+    A folder stands for the images directly in it; `folder/**/*.png` goes deeper. Files are taken
+    whatever their suffix; folders and patterns give image suffixes only, and no hidden files.
+
+    Returns:
+        In natural order (2 before 10), each file once however often it is named.
+
+    Raises:
+        ImageError: an argument names nothing, or cannot be read.
+    """
+    if isinstance(arguments, str | Path):
+        arguments = [arguments]
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        try:
+            for path in _expand(Path(argument).expanduser()):
+                found.setdefault(path.resolve(), path)
+        except OSError as error:
+            raise ImageError(
+                argument, f"cannot be read ({error.strerror})", "check the path and permissions"
+            ) from error
+    return sorted(found.values(), key=lambda path: natural_key(str(path)))
+
+
+def unique_stems(paths: Sequence[Path]) -> list[str]:
+    """A name for what is made of each file: its stem, with suffix and folders where stems clash.
+
+    Names that differ in case only count as the same, since some file systems see them so.
+
+    Raises:
+        ImageError: a file is listed twice.
+    """
+    labels = [path.stem for path in paths]
+    parts = [path.resolve().parts[1:] for path in paths]
+    for depth in range(1 + max(map(len, parts), default=0)):
+        folded = [label.casefold() for label in labels]
+        clashes = {label for label, times in Counter(folded).items() if times > 1}
+        if not clashes:
+            return labels
+        for index, path in enumerate(paths):
+            if folded[index] in clashes:
+                folders = parts[index][-1 - depth : -1]
+                labels[index] = "_".join((*folders, path.stem, path.suffix[1:]))
+    twice = next(path for path, label in zip(paths, folded, strict=True) if label in clashes)
+    raise ImageError(twice, "is listed twice", "list every file once")

@@ -1,0 +1,1 @@
+"""Layers that codecs and refiners share."""

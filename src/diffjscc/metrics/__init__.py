@@ -1,0 +1,1 @@
+"""Image quality metrics, distances between sets of images, and their networks' weights."""

@@ -1,0 +1,172 @@
+"""Features of image patches, whose distributions `distribution` compares.
+
+A distance on Inception features is a FID or a KID. One on SqueezeNet features is neither: it
+orders receivers, but its numbers compare with no published ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffjscc.choices import FeatureName
+from diffjscc.metrics.fidelity import check_images
+from diffjscc.metrics.lpips import BACKBONES, load_features, squeezenet
+from diffjscc.metrics.weights import (
+    MetricUnavailable,
+    WeightFile,
+    check_hash,
+    find_weights,
+)
+
+# Patches that go through a network together, for bounded memory.
+BATCH = 32
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# The network of the FID's authors (Heusel et al., 2017), as TorchScript.
+INCEPTION = WeightFile(
+    ("inception-2015-12-05.pt",),
+    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
+    "inception-2015-12-05.pt",
+    "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+)
+
+
+def patches(images: Tensor, side: int = 256) -> Tensor:
+    """Square patches that overlap by half, on a grid from the top left corner.
+
+    The step is side/2 both ways; what does not fill a patch at the right and bottom is left out.
+
+    Args:
+        images: [B, 3, H, W].
+        side: of a patch, in pixels; even.
+
+    Returns:
+        [B·N, 3, side, side], image by image and row by row, with
+        N = (1 + ⌊(H - side)/(side/2)⌋) (1 + ⌊(W - side)/(side/2)⌋): 15 of 768x512 pixels.
+
+    Raises:
+        ValueError: an image is smaller than a patch, `side` is odd or less than 2, or `images` are
+            no batch of images.
+    """
+    if side < 2 or side % 2 != 0:
+        raise ValueError(f"side is {side}; patches overlap by half, so give an even side of 2 up")
+    if images.ndim != 4:
+        raise ValueError(f"images have shape {tuple(images.shape)}; give [B, 3, H, W]")
+    height, width = images.shape[-2:]
+    if min(height, width) < side:
+        raise ValueError(
+            f"an image of {width}x{height} pixels holds no patch of {side}x{side}; both sides "
+            f"must be at least {side} (leave this image out, or take smaller patches)"
+        )
+    step = side // 2
+    grid = images.unfold(2, side, step).unfold(3, side, step)
+    return grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], side, side)
+
+
+class FeatureNet(Protocol):
+    """Patches to features.
+
+    Attributes:
+        name: "squeezenet" or "inception".
+        width: features per patch.
+    """
+
+    name: FeatureName
+    width: int
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """Float [N, 3, h, w] in [0, 1] to float32 [N, width]."""
+        ...
+
+
+class SqueezeNetFeatures(nn.Module):
+    """Mean over positions of the last features of SqueezeNet 1.1 (Iandola et al., 2016)."""
+
+    name: FeatureName = "squeezenet"
+    width = 512
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = squeezenet()
+        shift, scale = torch.tensor([IMAGENET_MEAN, IMAGENET_STD])
+        self.register_buffer("shift", shift[:, None, None], persistent=False)
+        self.register_buffer("scale", scale[:, None, None], persistent=False)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> SqueezeNetFeatures:
+        """With torchvision's ImageNet weights, which `find_weights` looks for.
+
+        Raises:
+            MetricUnavailable: the file is missing and cannot be fetched, or is damaged.
+        """
+        net = cls()
+        (path,) = find_weights(
+            "Fréchet distance (SqueezeNet)", (BACKBONES["squeeze"].weights,), folder
+        )
+        load_features(net.features, path)
+        return net
+
+    @torch.no_grad()
+    def forward(self, patches: Tensor) -> Tensor:
+        """Float [N, 3, h, w] in [0, 1], at least 17 px a side, to float32 [N, 512].
+
+        Raises:
+            ValueError: `patches` are no such images.
+        """
+        check_images(patches, "patches")
+        inputs = (
+            (batch.float() - self.shift) / self.scale for batch in torch.split(patches, BATCH)
+        )
+        return torch.cat([self.features(batch).mean(dim=(2, 3)) for batch in inputs])
+
+
+class InceptionFeatures(nn.Module):
+    """The pooled features of the Inception-v3 that FID is defined with; resizes to 299x299."""
+
+    name: FeatureName = "inception"
+    width = 2048
+
+    def __init__(self, network: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.network = network
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> InceptionFeatures:
+        """The published network, checked before it is loaded, since TorchScript is code.
+
+        Args:
+            path: the file; None for wherever `find_weights` finds `INCEPTION` (96 MB).
+
+        Raises:
+            MetricUnavailable: the file is missing and cannot be fetched, or is not that file.
+        """
+        if path is None:
+            (path,) = find_weights("FID", (INCEPTION,))
+        elif not path.is_file():
+            raise MetricUnavailable(
+                f"{path} is no file; correct the path, or fetch {INCEPTION.url}"
+            )
+        check_hash(path, INCEPTION)
+        network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        return cls(network.eval())
+
+    @torch.no_grad()
+    def forward(self, patches: Tensor) -> Tensor:
+        """Float [N, 3, h, w] in [0, 1], rounded here to 8 bits, to float32 [N, 2048].
+
+        Raises:
+            ValueError: `patches` are no such images.
+        """
+        check_images(patches, "patches")
+        levels = patches.float().mul(255).round().to(torch.uint8)
+        features = [
+            self.network(batch, return_features=True) for batch in torch.split(levels, BATCH)
+        ]
+        return torch.cat(features).float()

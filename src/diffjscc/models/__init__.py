@@ -1,1 +1,0 @@
-"""Weights: what is saved, found and loaded."""

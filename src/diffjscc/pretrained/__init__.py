@@ -1,0 +1,1 @@
+"""Loading, saving, quantisation and the bundled weights."""

@@ -1,0 +1,80 @@
+"""From plain data to checked configs, and to codecs: the one table of what those can be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from diffjscc.codecs.compact import CompactConfig, CompactJSCC
+from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
+from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
+from diffjscc.configuration import closest
+
+Config = TypeVar("Config")
+
+CODECS: dict[str, tuple[type[Any], type[Any]]] = {
+    "CompactJSCC": (CompactJSCC, CompactConfig),
+    "DeepJSCC": (DeepJSCC, DeepJSCCConfig),
+    "SwinJSCC": (SwinJSCC, SwinJSCCConfig),
+}
+
+
+def build_config(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
+    """A config dataclass from plain data.
+
+    Args:
+        kind: the dataclass; configs within it are plain data too.
+        values: settings by name; those that are missing keep their defaults.
+        name: of the whole, for errors.
+
+    Raises:
+        ValueError: an unknown key or a value that cannot be; it is named.
+    """
+    _check_keys(kind, values, name)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join((name, *map(str, first["loc"])))
+        if first["type"] == "missing":
+            raise ValueError(f"{where} is missing") from error
+        message = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+        raise ValueError(f"{where}{value}: {message}") from error
+
+
+def _check_keys(kind: type[Any], values: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError if a key, here or in a config within, is not a setting."""
+    settings = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in settings:
+            raise ValueError(f"{name} has no setting {key!r}; {closest(key, list(settings))}")
+        if dataclasses.is_dataclass(settings[key]) and isinstance(value, Mapping):
+            _check_keys(settings[key], value, f"{name}.{key}")
+
+
+def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointCodec:
+    """Build an untrained codec from `{"class": NAME, **architecture}`.
+
+    Raises:
+        ValueError: an unknown class, an unknown key or a value of the wrong type; it is named.
+    """
+    values = dict(description)
+    name = values.pop("class", None)
+    if name not in CODECS:
+        raise ValueError(f"codec class {name!r} is unknown; {closest(str(name), list(CODECS))}")
+    codec_class, config_class = CODECS[name]
+    codec: JointCodec = codec_class(build_config(config_class, values, name), parts)
+    return codec
+
+
+def describe_codec(codec: JointCodec) -> dict[str, Any]:
+    """`{"class": NAME, **architecture}`, from which `build_codec` builds the same codec."""
+    for name, (codec_class, _) in CODECS.items():
+        if type(codec) is codec_class:
+            return {"class": name, **dataclasses.asdict(codec.config)}
+    raise TypeError(f"{type(codec).__name__} is not one of {', '.join(CODECS)}")

@@ -1,0 +1,84 @@
+"""The codec of a set of weights on disk.
+
+    WEIGHTS/codec/config.json          {"class": …, architecture, "files": {part: name}}
+    WEIGHTS/codec/encoder-<hash>.safetensors
+    WEIGHTS/codec/decoder-<hash>.safetensors
+
+Encoder and decoder are files of their own: a transmitter carries no receiver.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.pretrained.build import build_codec, describe_codec
+from diffjscc.pretrained.storage import (
+    WeightsError,
+    read_json,
+    read_tensors,
+    remove_stale,
+    write_json,
+    write_tensors,
+)
+
+PARTS: dict[Parts, tuple[str, ...]] = {
+    "both": ("encoder", "decoder"),
+    "transmitter": ("encoder",),
+    "receiver": ("decoder",),
+}
+
+
+def read_codec(
+    folder: Path, parts: Parts = "both", device: torch.device | str = "cpu"
+) -> JointCodec:
+    """Load the codec of a folder of weights, ready for inference, as float32.
+
+    Args:
+        folder: the weights.
+        parts: "transmitter" or "receiver" reads and keeps that end only.
+        device: where to put it.
+
+    Raises:
+        WeightsError: missing or damaged files, or tensors that do not fit the architecture.
+    """
+    target = folder / "codec"
+    config = read_json(target / "config.json")
+    files = config.pop("files", {})
+    try:
+        codec = build_codec(config, parts)
+    except ValueError as error:
+        raise WeightsError(f"{target / 'config.json'}: {error}") from error
+    for part in PARTS[parts]:
+        if part not in files:
+            raise WeightsError(f"{target / 'config.json'} names no file for the {part}")
+        path = target / Path(str(files[part])).name
+        state = read_tensors(path)
+        try:
+            getattr(codec, part).load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsError(f"{path} does not fit its config: {error}") from error
+    return codec.to(device).eval().requires_grad_(False)
+
+
+def save_codec(
+    codec: JointCodec, folder: Path, dtype: torch.dtype = torch.float32
+) -> dict[str, str]:
+    """Write `folder`/codec; floating-point tensors are stored as `dtype`, see `storage`.
+
+    Returns:
+        File name of each part.
+    """
+    target = folder / "codec"
+    target.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for part in PARTS["both"]:
+        module = getattr(codec, part)
+        if module is None:
+            raise ValueError(f"the codec was loaded without its {part}; load both to save")
+        files[part] = write_tensors(module.state_dict(), target, part, dtype)
+    write_json(target / "config.json", {**describe_codec(codec), "files": files})
+    remove_stale(target, files.values())
+    return files

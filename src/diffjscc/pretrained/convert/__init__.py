@@ -1,0 +1,1 @@
+"""Conversion of the checkpoints that the paper's authors released."""

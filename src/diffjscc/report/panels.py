@@ -1,0 +1,73 @@
+"""Images next to each other, with labels under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from diffjscc.data.images import to_pillow
+
+LARGEST_SIDE = 2048  # larger panels are scaled down: the reconstructions are written apart anyway
+SMALLEST_WIDTH = 320  # smaller ones are scaled up by a whole number, so that pixels stay pixels
+MARGIN = 12
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    longest = max(image.size)
+    if longest > LARGEST_SIDE:
+        size = [max(1, round(side * LARGEST_SIDE / longest)) for side in image.size]
+        return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    factor = min(-(-SMALLEST_WIDTH // image.width), max(1, LARGEST_SIDE // longest))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > width and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def side_by_side(
+    images: Sequence[Tensor], labels: Sequence[str], columns: int | None = None
+) -> Tensor:
+    """One labelled image from several.
+
+    Args:
+        images: [3, H, W] in [0, 1], of any sizes.
+        labels: what stands under each.
+        columns: images beside each other before the next row begins; None: all of them.
+
+    Returns:
+        [3, h, w] in [0, 1].
+    """
+    panels = [_fit(to_pillow(image)) for image in images]
+    across = columns or len(panels)
+    size = max(14, min(28, max(panel.width for panel in panels) // 40))
+    font = ImageFont.load_default(size)
+    widths = [max(panel.width, SMALLEST_WIDTH) for panel in panels]
+    cells = [max(widths[place::across]) for place in range(across)]
+    texts = [_wrap(label, font, cells[i % across]) for i, label in enumerate(labels)]
+    rows = [range(len(panels))[first : first + across] for first in range(0, len(panels), across)]
+    heights = [max(panels[i].height for i in row) for row in rows]
+    text_heights = [round(1.5 * size) * max(texts[i].count("\n") + 1 for i in row) for row in rows]
+    total = sum(heights) + sum(text_heights) + MARGIN * (2 * len(rows) + 1)
+    sheet = Image.new("RGB", (sum(cells) + MARGIN * (across + 1), total), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = MARGIN
+    for row, height, text_height in zip(rows, heights, text_heights, strict=True):
+        left = MARGIN
+        for i, cell in zip(row, cells, strict=False):
+            sheet.paste(panels[i], (left, top))
+            draw.multiline_text((left, top + height + MARGIN), texts[i], fill="black", font=font)
+            left += cell + MARGIN
+        top += height + text_height + 2 * MARGIN
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).float() / 255

@@ -1,0 +1,325 @@
+"""Panels of curves or points, one per figure of merit, as PNG and SVG."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from diffjscc.data.files import atomic_write
+from diffjscc.evaluation.statistics import (
+    MERITS,
+    OUTAGE,
+    Summary,
+    frechet_label,
+    kernel_label,
+)
+
+# Okabe and Ito's colours, but for yellow, which is too pale for a line: readable by the
+# colour-blind. With as many markers a curve is told by either; past seven the line style differs.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.")
+INITIAL_DASH: Any = (0, (1, 1.2))
+
+COLUMNS = 3
+PANEL = (2.4, 1.9)  # inches: three columns are as wide as a page of a journal
+LETTER = 0.06  # inches, of text in 8 points
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Fonts and lines while a figure is made or written; afterwards all is as it was."""
+    return matplotlib.rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 8,
+            "axes.labelsize": 8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.6,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E4E4E4",
+            "grid.linewidth": 0.5,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "xtick.major.width": 0.6,
+            "ytick.major.width": 0.6,
+            "legend.fontsize": 7.5,
+            "legend.frameon": False,
+            "lines.linewidth": 1.3,
+            "lines.markersize": 4.2,
+            "svg.hashsalt": "diffjscc",  # the same results give the same file
+            "svg.fonttype": "path",
+            "text.parse_math": False,  # schemes have their names from users
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is held fixed in a figure; None for what it runs over."""
+
+    channel: str
+    rate: str | None
+    snr_db: float | None
+
+    def title(self) -> str:
+        """For a figure's head."""
+        channel = "AWGN" if self.channel == "awgn" else self.channel[:1].upper() + self.channel[1:]
+        rate = "" if self.rate is None else f", R = {self.rate}"
+        snr = "" if self.snr_db is None else f", SNR {self.snr_db:g} dB"
+        return f"{channel}{rate}{snr}"
+
+    def suffix(self, others: Collection[Condition]) -> str:
+        """What tells it from the others, as part of a file's name."""
+        parts = [self.channel] if len({other.channel for other in others}) > 1 else []
+        if self.rate is not None and len({other.rate for other in others}) > 1:
+            parts.append(self.rate)
+        if self.snr_db is not None and len({other.snr_db for other in others}) > 1:
+            parts.append(f"{self.snr_db:g}dB")
+        return "".join("-" + re.sub(r"[^\w.-]+", "-", part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure of merit.
+
+    Attributes:
+        label: with its unit, if it has one.
+        higher: higher is better; otherwise lower is.
+        name: a key of `Summary.estimates`, or "frechet" or "kernel".
+        features: that the distance is taken on; None for an estimate.
+    """
+
+    label: str
+    higher: bool
+    name: str
+    features: str | None = None
+
+    def value(self, summary: Summary, initial: bool) -> tuple[float, float, float] | None:
+        """Mean and both ends of its interval (a distance has none); None without a figure."""
+        if self.features is not None:
+            cell = None if initial else summary.distances.get(self.features)
+            if cell is None:
+                return None
+            distance = cell.frechet if self.name == "frechet" else cell.kernel
+            return distance, distance, distance
+        found = summary.estimates.get(f"{self.name}_initial" if initial else self.name)
+        return None if found is None else (found.mean, found.low, found.high)
+
+
+def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[Panel]:
+    """A panel for each figure of merit that some cell has; of outages, if there was one."""
+    present = {name for summary in summaries for name in summary.estimates}
+    found = [
+        Panel(merit.label, merit.higher, name)
+        for name, merit in MERITS.items()
+        if name in present and name != "seconds"
+    ]
+    for features in dict.fromkeys(key for summary in summaries for key in summary.distances):
+        found.append(Panel(frechet_label(features), False, "frechet", features))
+        found.append(Panel(kernel_label(features), False, "kernel", features))
+    if any(cell.estimates["outage"].mean for cell in summaries if "outage" in cell.estimates):
+        found.append(Panel(OUTAGE.label, OUTAGE.higher, "outage"))
+    if with_seconds:
+        found.append(Panel(MERITS["seconds"].label, MERITS["seconds"].higher, "seconds"))
+    return found
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Cells that belong together.
+
+    Attributes:
+        label: for the legend.
+        style: its number, which decides colour and marker.
+        points: (x, cell), by x.
+        initial: figures are those of the initial images.
+        level: one cell that x means nothing to, drawn from end to end to compare with.
+    """
+
+    label: str
+    style: int
+    points: tuple[tuple[float, Summary], ...]
+    initial: bool = False
+    level: bool = False
+
+    def look(self) -> dict[str, Any]:
+        """How it is drawn, as keywords of `Axes.plot`."""
+        number = self.style % len(COLOURS)
+        dash = DASHES[self.style // len(COLOURS) % len(DASHES)]
+        return {
+            "color": COLOURS[number],
+            "marker": "none" if self.level else MARKERS[number],
+            "linestyle": INITIAL_DASH if self.initial else "--" if self.level else dash,
+            "markerfacecolor": "white" if self.initial else COLOURS[number],
+        }
+
+
+@dataclass(frozen=True)
+class XAxis:
+    """What curves run over.
+
+    Attributes:
+        label: with its unit.
+        scale: "linear", or "log" with base 2.
+        ticks: values and what stands under them; all of them are in sight.
+    """
+
+    label: str
+    scale: Literal["linear", "log"]
+    ticks: tuple[tuple[float, str], ...]
+
+
+def curves_figure(
+    curves: Sequence[Curve], panels: Sequence[Panel], axis: XAxis, title: str
+) -> Figure:
+    """A panel per figure of merit with a curve each, and bands of 95 % confidence."""
+    with house_style():
+        figure, axes = _grid(len(panels), PANEL[1])
+        for panel, ax in zip(panels, axes, strict=True):
+            for curve in curves:
+                _draw_curve(ax, curve, panel)
+            if axis.scale == "log":
+                ax.set_xscale("log", base=2)
+            ax.xaxis.set_major_locator(FixedLocator([value for value, _ in axis.ticks]))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_xticklabels([text for _, text in axis.ticks])
+            ax.update_datalim([(value, ax.dataLim.y0) for value, _ in axis.ticks])
+            ax.autoscale_view()
+            ax.set_xlabel(axis.label)
+            ax.set_ylabel(_in_lines(panel.label))
+            _say_direction(ax, panel, "↑" if panel.higher else "↓")
+        _head(figure, title, "bands", curves, panels)
+        _legend(figure, axes)
+    return figure
+
+
+def points_figure(curves: Sequence[Curve], panels: Sequence[Panel], title: str) -> Figure:
+    """A panel per figure of merit with a line of text, a point and an interval per curve."""
+    with house_style():
+        figure, axes = _grid(len(panels), 0.85 + 0.24 * len(curves), sharey=True)
+        for number, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
+            for place, curve in enumerate(curves):
+                found = panel.value(curve.points[0][1], curve.initial)
+                if found is None:
+                    continue
+                mean, low, high = found
+                spread = [[mean - low], [high - mean]] if high > low else None
+                ax.errorbar(
+                    [mean], [place], xerr=spread, label=curve.label, capsize=2.5, **curve.look()
+                )
+            ax.set_ylim(len(curves) - 0.4, -0.6)
+            ax.yaxis.set_major_locator(FixedLocator(range(len(curves))))
+            ax.set_yticklabels([textwrap.fill(curve.label, 32) for curve in curves])
+            ax.tick_params(axis="y", length=0, labelleft=number % COLUMNS == 0, labelsize=8)
+            ax.grid(visible=False, axis="y")
+            ax.set_xlabel(_in_lines(panel.label))
+            ax.margins(x=0.12)
+            _say_direction(ax, panel, "→" if panel.higher else "←")
+        _head(figure, title, "bars", curves, panels)
+    return figure
+
+
+def save(
+    figure: Figure,
+    output: Path,
+    name: str,
+    formats: Sequence[str] = ("png", "svg"),
+    dpi: int = 200,
+) -> list[Path]:
+    """Write NAME.png and NAME.svg, atomically; the latter is the same for the same results."""
+    written = []
+    # Neither names the version that drew it, nor the day.
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    for suffix in formats:
+        path = output / f"{name}.{suffix}"
+        with house_style(), atomic_write(path) as temporary:
+            figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata[suffix])
+        written.append(path)
+    return written
+
+
+def _grid(count: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, at most `COLUMNS` beside each other."""
+    columns = min(count, COLUMNS)
+    rows = math.ceil(count / columns)
+    # A single panel is wider, so that the legend below it has room.
+    width = max(PANEL[0] * columns, 1.5 * PANEL[0])
+    figure = Figure(figsize=(width, height * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return figure, list(axes.flat[:count])
+
+
+def _draw_curve(ax: Axes, curve: Curve, panel: Panel) -> None:
+    found = [(x, panel.value(summary, curve.initial)) for x, summary in curve.points]
+    drawn = [(x, *value) for x, value in found if value is not None]
+    if not drawn:
+        return
+    x, mean, low, high = (list(values) for values in zip(*drawn, strict=True))
+    look = curve.look()
+    ax.plot(x, mean, label=curve.label, **look)
+    if low != high:
+        if len(x) == 1:
+            ax.vlines(x, low, high, color=look["color"])
+        else:
+            alpha = 0.07 if curve.level else 0.15
+            ax.fill_between(x, low, high, color=look["color"], alpha=alpha, linewidth=0)
+
+
+def _in_lines(label: str) -> str:
+    """What is in brackets on a line of its own: panels are narrow."""
+    return label.replace(" (", "\n(")
+
+
+def _say_direction(ax: Axes, panel: Panel, arrow: str) -> None:
+    word = "higher" if panel.higher else "lower"
+    ax.set_title(f"{arrow} {word} is better", loc="right", fontsize=6.5, color="#666666", pad=3)
+
+
+def _head(
+    figure: Figure, title: str, shape: str, curves: Sequence[Curve], panels: Sequence[Panel]
+) -> None:
+    """The title, and what `shape` shows if there is any."""
+    found = [
+        panel.value(cell, curve.initial)
+        for curve in curves
+        for _, cell in curve.points
+        for panel in panels
+    ]
+    spread = any(value is not None and value[2] > value[1] for value in found)
+    words = f"{title} ({shape}: 95 % confidence)" if spread else title
+    figure.suptitle(textwrap.fill(words, int(figure.get_figwidth() / LETTER)), fontsize=8)
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One for all panels, below them, as wide as the figure has room for."""
+    entries = {
+        label: handle
+        for ax in axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    width, line = figure.get_figwidth(), 0.6  # inches: what stands before each label
+    labels = [textwrap.fill(label, int((width - line) / LETTER)) for label in entries]
+    most = max(1, int(width / (line + LETTER * max(map(len, labels)))))
+    rows = math.ceil(len(entries) / most)
+    figure.set_figheight(figure.get_figheight() + 0.16 * rows)
+    figure.legend(
+        entries.values(),
+        labels,
+        loc="outside lower center",
+        ncols=math.ceil(len(entries) / rows),
+    )

@@ -1,0 +1,1 @@
+"""The one way from a name, or an import string, to a Scheme."""

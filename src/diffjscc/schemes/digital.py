@@ -1,0 +1,112 @@
+"""Digital links as users name them: a source codec and what carries its bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pydantic import field_validator
+
+from diffjscc.choices import DigitalKind
+from diffjscc.codecs.digital.capacity import CapacityCodec
+from diffjscc.codecs.digital.mcs import MCS
+from diffjscc.codecs.digital.separate import SeparateCodec
+from diffjscc.codecs.digital.source_codecs.bpg import BPGPrograms
+from diffjscc.codecs.digital.source_codecs.downsampled import Downsampled, DownsamplingLadder
+from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
+from diffjscc.codecs.digital.source_codecs.pillow import AVIF, JPEG, JPEG2000, WebP
+from diffjscc.codecs.digital.source_codecs.source import FileCodec, SourceCodec, check_quality
+from diffjscc.configuration import Section
+from diffjscc.scheme import Scheme
+
+# What stands before "-ldpc" and "-capacity" in a `DigitalKind`.
+SOURCES: dict[str, Callable[[], FileCodec]] = {
+    "bpg": HEVCIntra,
+    "bpg-420": lambda: HEVCIntra("4:2:0"),
+    "bpgenc": BPGPrograms,
+    "jpeg": JPEG,
+    "jpeg2000": JPEG2000,
+    "webp": WebP,
+    "avif": AVIF,
+}
+# By which images are made smaller where that helps. By 8 all of Kodak fits at R = 1/128 and 1 dB.
+FACTORS = (8, 4, 2)
+
+
+class DigitalOptions(Section):
+    """How a digital link is to differ from one that adapts to the SNR; see `SeparateCodec`.
+
+    Attributes:
+        mcs: the modulation and code rate, such as "bpsk 2/3"; LDPC only.
+        quality: of the source codec, LDPC only: the rate follows, up to the nominal one. Of BPG it
+            is 51 - QP.
+        downsample: also try a half, a quarter and an eighth of the width and height, and send what
+            comes closest to the image. A byte says which.
+    """
+
+    mcs: str | None = None
+    quality: int | None = None
+    downsample: bool = False
+
+    @field_validator("mcs")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else MCS.named(name).name
+
+
+@dataclass(frozen=True)
+class DigitalScheme(Scheme):
+    """A digital link.
+
+    Attributes:
+        weights: in the place of weights, what else decides the images.
+    """
+
+    weights: str = ""
+
+
+def source_name(kind: DigitalKind) -> str:
+    """The key in `SOURCES` of a link's source codec."""
+    return kind.rpartition("-")[0]
+
+
+def digital_scheme(
+    kind: DigitalKind,
+    rate: Fraction,
+    options: DigitalOptions | None = None,
+    source: SourceCodec | None = None,
+) -> DigitalScheme:
+    """A digital link at any rate.
+
+    Args:
+        kind: source codec and channel code.
+        rate: nominal, in channel uses per pixel.
+        options: how it differs from one that adapts.
+        source: the kind's source codec, where one is there already; None makes it.
+
+    Raises:
+        SourceUnavailable: this installation lacks the source codec.
+        ValueError: the source codec has no such quality, or it is a capacity link, to which
+            neither MCS nor quality means anything.
+    """
+    how = options or DigitalOptions()
+    name = source_name(kind)
+    source = SOURCES[name]() if source is None else source
+    if how.downsample:
+        source = DownsamplingLadder([*(Downsampled(source, factor) for factor in FACTORS), source])
+    if how.quality is not None:
+        check_quality(source, how.quality)
+    rates = (rate,)
+    if kind.endswith("-ldpc"):
+        mcs = None if how.mcs is None else MCS.named(how.mcs)
+        quality = "" if how.quality is None else f" at quality {how.quality}"
+        told = f"{source.name}{quality}, {how.mcs or 'MCS by SNR'}"
+        return DigitalScheme(SeparateCodec(source, rates, mcs, how.quality), rate, weights=told)
+    for option, value in (("mcs", how.mcs), ("quality", how.quality)):
+        if value is not None:
+            raise ValueError(
+                f"{option} is {value}, but {kind} has an ideal code at the rate that the SNR "
+                f"allows; leave it out, or take {name}-ldpc"
+            )
+    return DigitalScheme(CapacityCodec(source, rates), rate, weights=f"{source.name}, capacity")

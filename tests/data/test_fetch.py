@@ -1,0 +1,222 @@
+"""Fetching Kodak and OpenImages from a server on this machine, which is not always good."""
+
+import base64
+import hashlib
+import io
+import json
+import socket
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjscc.data.download import DownloadError
+from diffjscc.data.fetch import choose_images, fetch_kodak, fetch_openimages, pixel_hash
+from diffjscc.data.folders import FolderSource
+from diffjscc.data.manifest import read_manifest
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """Serves a folder; gives its address and the list of paths asked for."""
+    servers = []
+
+    def start(folder):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        server.asked = []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}", server.asked
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def nowhere():
+    """An address where nothing answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def jpeg(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+IDS = [f"{index:016x}" for index in range(40)]
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """What the public addresses hold: an image list and the images."""
+    root = tmp_path / "bucket"
+    (root / "train").mkdir(parents=True)
+    rows = ["ImageID,Subset,OriginalURL,Title,OriginalMD5,Rotation"]
+    for index, name in enumerate(IDS):
+        (root / "train" / f"{name}.jpg").write_bytes(jpeg(index))
+        md5 = base64.b64encode(hashlib.md5(b"the original").digest()).decode()
+        rows.append(f'{name},train,https://x/{index},"a, title",{md5},0.0')
+    (root / "list.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+# Kodak
+
+
+def test_kodak(shared, serve, tmp_path):
+    url, asked = serve(shared / "data" / "kodak")
+    paths = fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
+    assert [path.name for path in paths] == [f"kodim{number:02d}.png" for number in range(1, 25)]
+    assert sorted(p.name for p in (tmp_path / "kodak").iterdir()) == [p.name for p in paths]
+    width, height, _ = pixel_hash(paths[3])
+    assert (width, height) == (512, 768)
+    assert len(asked) == 24
+
+    paths[4].write_bytes(paths[4].read_bytes()[:1000])  # damaged
+    Image.open(paths[5]).save(paths[5], compress_level=0)  # the same pixels in another file
+    paths[6].unlink()
+    fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
+    assert asked[24:] == ["/kodim05.png", "/kodim07.png"]
+
+
+def test_another_image_is_not_taken_for_kodak(serve, tmp_path):
+    (tmp_path / "served").mkdir()
+    Image.new("RGB", (768, 512)).save(tmp_path / "served" / "kodim01.png")
+    url, _ = serve(tmp_path / "served")
+    with pytest.raises(DownloadError, match="not this Kodak image"):
+        fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
+    assert not (tmp_path / "kodak" / "kodim01.png").exists()
+    (tmp_path / "served" / "kodim01.png").write_text("<html>please log in</html>")
+    with pytest.raises(DownloadError, match=r"kodim01\.png.* is not an image"):
+        fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
+
+
+def test_kodak_offline_is_one_error(nowhere, tmp_path):
+    with pytest.raises(DownloadError, match=r"kodim01\.png.*no connection"):
+        fetch_kodak(tmp_path, base_url=nowhere, attempts=1, progress=False)
+
+
+# OpenImages
+
+
+def fetch(tmp_path, url, count=12, **options):
+    arguments = {"list_url": f"{url}/list.csv", "base_url": url, "threads": 4, "attempts": 1}
+    return fetch_openimages(
+        tmp_path / "openimages", "train", count, progress=False, **(arguments | options)
+    )
+
+
+def test_openimages(bucket, serve, tmp_path):
+    url, asked = serve(bucket)
+    fetched = fetch(tmp_path, url, validation_fraction=0.3)
+    assert fetched.failed == {}
+    chosen = sorted(sorted(IDS, key=lambda n: hashlib.sha256(n.encode()).hexdigest())[:12])
+    assert sorted(p.name for p in fetched.folder.iterdir()) == [f"{name}.jpg" for name in chosen]
+    assert sorted(asked) == sorted(["/list.csv", *(f"/train/{name}.jpg" for name in chosen)])
+
+    manifest = read_manifest(fetched.manifest)
+    source = FolderSource(fetched.folder)
+    assert [entry.name for entry in manifest.entries] == list(source.names)
+    for entry in manifest.entries:
+        content = (bucket / "train" / entry.name).read_bytes()
+        assert entry.sha256 == hashlib.sha256(content).hexdigest()
+    assert len(manifest.select(source, "train")) + len(manifest.select(source, "validation")) == 12
+
+
+def test_a_second_run_fetches_what_is_missing(bucket, serve, tmp_path):
+    url, asked = serve(bucket)
+    fetched = fetch(tmp_path, url)
+    gone = sorted(fetched.folder.iterdir())[3]
+    gone.unlink()
+    asked.clear()
+    fetch(tmp_path, url)
+    assert asked == [f"/train/{gone.name}"]
+    asked.clear()
+    more = fetch(tmp_path, url, count=15)
+    assert len(asked) == 3
+    assert len(list(more.folder.iterdir())) == 15
+
+
+def test_some_bad_files_stop_nothing_and_are_reported(bucket, serve, tmp_path):
+    chosen = choose_images(bucket / "list.csv", 12)
+    (bucket / "train" / f"{chosen[0]}.jpg").unlink()
+    (bucket / "train" / f"{chosen[1]}.jpg").write_text("<html>try later</html>")
+    cut = bucket / "train" / f"{chosen[2]}.jpg"
+    cut.write_bytes(cut.read_bytes()[:700])
+    url, _ = serve(bucket)
+    for _ in range(2):  # again, with nothing but bad ones to fetch
+        fetched = fetch(tmp_path, url, threads=2)
+        assert set(fetched.failed) == set(chosen[:3])
+        assert "404" in fetched.failed[chosen[0]]
+        assert "is not an image" in fetched.failed[chosen[1]]
+        assert "cannot be decoded" in fetched.failed[chosen[2]]
+        assert len(read_manifest(fetched.manifest).entries) == 9
+        assert sorted(p.stem for p in fetched.folder.glob("*.jpg")) == sorted(chosen[3:])
+    cut.write_bytes(jpeg(99))
+    assert set(fetch(tmp_path, url).failed) == set(chosen[:2])
+
+
+def test_offline_is_one_error_at_once(bucket, serve, nowhere, tmp_path):
+    with pytest.raises(DownloadError, match=r"list\.csv.*no connection"):
+        fetch(tmp_path, nowhere)
+    url, _ = serve(bucket)
+    with pytest.raises(DownloadError, match="4 failures in a row; run again"):
+        fetch(tmp_path, url, count=40, base_url=nowhere)
+    with pytest.raises(DownloadError, match="all of 2 images failed"):
+        fetch(tmp_path, url, count=2, base_url=nowhere)
+    assert len(fetch(tmp_path, url).folder.name) > 0  # back online, the same call goes on
+
+
+def test_the_choice_depends_on_the_ids_alone(bucket, tmp_path):
+    chosen = choose_images(bucket / "list.csv", 20)
+    head, *rows = (bucket / "list.csv").read_text().splitlines()
+    (tmp_path / "shuffled.csv").write_text("\n".join([head, *reversed(rows), rows[0]]))
+    assert choose_images(tmp_path / "shuffled.csv", 20) == chosen
+    assert choose_images(bucket / "list.csv", 7) == chosen[:7]
+    assert len(set(chosen)) == 20
+    assert chosen != sorted(chosen)
+
+
+def test_wrong_lists(bucket, tmp_path):
+    with pytest.raises(ValueError, match="lists 40 images"):
+        choose_images(bucket / "list.csv", 41)
+    with pytest.raises(ValueError, match="count is 0"):
+        choose_images(bucket / "list.csv", 0)
+    for text, problem in (
+        ("<html>log in</html>\n", "no column ImageID"),
+        ("", "no column ImageID"),
+        ("ImageID,Subset\n../../secret,train\n", "strange ImageID"),
+    ):
+        (tmp_path / "wrong.csv").write_text(text)
+        with pytest.raises(ValueError, match=problem):
+            choose_images(tmp_path / "wrong.csv", 1)
+
+
+def test_the_kodak_table_is_complete():
+    from importlib import resources  # noqa: PLC0415
+
+    table = json.loads(resources.files("diffjscc.data").joinpath("kodak.json").read_text())
+    assert len({entry["sha256"] for entry in table.values()}) == 24
+    assert {(entry["width"], entry["height"]) for entry in table.values()} == {
+        (768, 512),
+        (512, 768),
+    }

@@ -1,0 +1,6 @@
+"""Folders that several test files read from."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"

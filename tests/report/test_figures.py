@@ -1,0 +1,310 @@
+"""Figures show what the results hold: the data of their lines, not their pixels, are looked at."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from typer.testing import CliRunner
+
+from diffjscc.cli import app
+from diffjscc.evaluation.records import Record
+from diffjscc.evaluation.results import Results, read_results
+from diffjscc.evaluation.statistics import summarise
+from diffjscc.report.figures import draw, make_plots
+from diffjscc.report.sheets import caption_sheets
+from toy_results import IMAGES, SNRS_DB, toy_results, toy_row, toy_rows
+
+
+def toy(
+    folder: Path, rows: list[Record] | None = None, figure: str | None = None
+) -> tuple[Results, dict[str, Figure]]:
+    results = read_results(toy_results(folder, rows, figure))
+    return results, dict(make_plots(summarise([results]), figure))
+
+
+def panel(figure: Figure, label: str) -> Axes:
+    """The one with this figure of merit."""
+    (found,) = [
+        ax
+        for ax in figure.axes
+        if label in (ax.get_ylabel().replace("\n", " "), ax.get_xlabel().replace("\n", " "))
+    ]
+    return found
+
+
+def lines(ax: Axes) -> dict[str, list[tuple[float, float]]]:
+    return {
+        str(line.get_label()): list(zip(*map(list, line.get_data()), strict=True))
+        for line in ax.get_lines()
+    }
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_over_the_rate_at_each_snr_and_over_the_snr_at_each_rate(tmp_path: Path) -> None:
+    _, plots = toy(tmp_path)
+    expected = ["over-rate-1dB", "over-rate-4dB", "over-rate-7dB"]
+    assert list(plots) == [*expected, "over-snr-1-128", "over-snr-1-64"]
+    at_4db = lines(panel(plots["over-rate-4dB"], "PSNR / dB"))
+    # 20 dB, and 0.5 for the SNR, 0.1 for the second image and 0.05 for the draws.
+    assert at_4db == {
+        "deepjscc": [(1 / 128, pytest.approx(21.65)), (1 / 64, pytest.approx(22.65))],
+        "diffjscc": [(1 / 128, pytest.approx(20.65)), (1 / 64, pytest.approx(21.65))],
+    }
+    over_snr = lines(panel(plots["over-snr-1-64"], "LPIPS"))
+    expected_lpips = [0.37, 0.32, 0.27]
+    assert [x for x, _ in over_snr["diffjscc"]] == list(SNRS_DB)
+    assert [y for _, y in over_snr["diffjscc"]] == pytest.approx(expected_lpips)
+
+
+def test_bands_are_the_intervals(tmp_path: Path) -> None:
+    results, plots = toy(tmp_path)
+    ax = panel(plots["over-snr-1-128"], "PSNR / dB")
+    cells = {one.cell: one for one in summarise([results])}
+    for band, scheme in zip(ax.collections, ("deepjscc", "diffjscc"), strict=True):
+        corners = {(round(x, 6), round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
+        for snr_db in SNRS_DB:
+            psnr = cells[scheme, "awgn", "1/128", snr_db].estimates["psnr"]
+            assert {(snr_db, round(psnr.low, 6)), (snr_db, round(psnr.high, 6))} <= corners
+
+
+def test_schemes_that_cannot_send_take_no_colour(tmp_path: Path) -> None:
+    summaries = summarise([read_results(toy_results(tmp_path))])
+    unsent = [
+        replace(summary, absent=1) if summary.scheme == "deepjscc" else summary
+        for summary in summaries
+    ]
+    colours = {}
+    for name, cells in (("all", summaries), ("fewer", unsent)):
+        ax = panel(dict(make_plots(cells, None))["over-rate-4dB"], "PSNR / dB")
+        colours[name] = {str(line.get_label()): line.get_color() for line in ax.get_lines()}
+    assert colours["fewer"]["diffjscc"] == colours["all"]["deepjscc"]
+
+
+def test_axes_say_what_they_show(tmp_path: Path) -> None:
+    _, plots = toy(tmp_path)
+    figure = plots["over-rate-1dB"]
+    labels = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes]
+    assert labels == [
+        "PSNR / dB",
+        "MS-SSIM",
+        "LPIPS",
+        "NIQE",
+        "Fréchet distance (SqueezeNet)",
+        "kernel distance (SqueezeNet)",
+    ]
+    directions = [ax.get_title(loc="right") for ax in figure.axes]
+    assert directions == ["↑ higher is better"] * 2 + ["↓ lower is better"] * 4
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert ticks == ["1/128", "1/64"]
+    assert figure.axes[0].get_xscale() == "log"
+    assert legend(figure) == ["deepjscc", "diffjscc"]
+    assert "SNR 1 dB" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("name", ["over-rate", "schemes"])
+@pytest.mark.parametrize("panels", [1, 6])
+def test_nothing_is_cut_off_or_overlaps(panels: int, name: str, tmp_path: Path) -> None:
+    """Names as long as a sentence would be; text stays in the figure, panels apart."""
+    long = "diffjscc, trained on photographs without the SNR, sampled by DPM-Solver++ in 20 steps"
+    rows = [replace(row, channel="rician, K = 4, transmitter CSI") for row in toy_rows()]
+    rows = [row for row in rows if row.nominal_snr_db == 1]
+    rows += [replace(row, scheme=long) for row in rows if row.scheme == "diffjscc"]
+    if name == "schemes":
+        rows = [row for row in rows if row.nominal_rate == "1/64"]
+    results = read_results(toy_results(tmp_path, rows))
+    if panels == 1:
+        rows = [replace(row, ms_ssim=None, lpips=None, niqe=None) for row in rows]
+        results = replace(results, rows=tuple(rows), cells=())
+    figure = dict(make_plots(summarise([results]), None))[name]
+    figure.draw_without_rendering()
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    found = [box for box in boxes if box is not None]
+    assert len(found) == panels + len(figure.legends) + len(figure.texts)
+    for number, box in enumerate(found):
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+        assert not any(box.overlaps(other) for other in found[:number])
+
+
+def test_a_figure_of_the_paper_keeps_to_its_axis(tmp_path: Path) -> None:
+    _, plots = toy(tmp_path, figure="fig4")
+    assert list(plots) == ["fig4-1-128", "fig4-1-64"]
+    _, plots = toy(tmp_path / "one", [row for row in toy_rows() if row.nominal_rate == "1/64"])
+    assert list(plots) == ["over-snr"]
+
+
+def test_initial_images_are_shown_where_no_scheme_shows_them(tmp_path: Path) -> None:
+    painted = [row for row in toy_rows() if row.scheme == "diffjscc"]
+    other = [replace(row, scheme="other", psnr=row.psnr - 1) for row in painted]
+    _, plots = toy(tmp_path, painted + other)
+    found = lines(panel(plots["over-snr-1-128"], "PSNR / dB"))
+    # One line for both schemes, since they were given the same images.
+    assert list(found) == ["diffjscc", "other", "initial image"]
+    assert found["initial image"][0] == (1.0, pytest.approx(20.65))
+    assert "initial image" not in lines(
+        panel(plots["over-snr-1-128"], "Fréchet distance (SqueezeNet)")
+    )
+
+
+def stepped(alone: bool) -> list[Record]:
+    """2, 10 and 50 steps of two samplers at two SNRs; fewer steps have a better PSNR."""
+    rows = [
+        replace(
+            toy_row(f"{name}, {steps} steps", image, snr_db=snr_db, steps=steps),
+            psnr=20 + snr_db - steps / 100,
+            psnr_initial=20.5 + snr_db,
+            seconds=steps / 10,
+        )
+        for name in ("diffjscc", "diffjscc, DDPM")
+        for steps in (50, 2, 10)
+        for snr_db in (1.0, 7.0)
+        for image in IMAGES
+    ]
+    return rows + [toy_row("deepjscc", image, psnr=23) for image in IMAGES if alone]
+
+
+def test_over_steps(tmp_path: Path) -> None:
+    _, plots = toy(tmp_path, stepped(alone=True), "fig7")
+    assert list(plots) == ["fig7"]
+    found = lines(panel(plots["fig7"], "PSNR / dB"))
+    assert set(found) == {
+        f"{name}, {snr_db} dB" for name in ("diffjscc", "diffjscc, DDPM") for snr_db in (1, 7)
+    } | {"deepjscc, 1 dB"}
+    # The scheme without steps is a level line.
+    assert found["deepjscc, 1 dB"] == [(2, 23), (50, 23)]
+    assert found["diffjscc, 7 dB"] == [
+        (2, pytest.approx(26.98)),
+        (10, pytest.approx(26.9)),
+        (50, pytest.approx(26.5)),
+    ]
+    seconds = lines(panel(plots["fig7"], "time / s"))
+    assert seconds["diffjscc, 1 dB"] == [(n, pytest.approx(n / 10)) for n in (2, 10, 50)]
+
+
+def test_over_steps_with_the_initial_image(tmp_path: Path) -> None:
+    _, plots = toy(tmp_path, stepped(alone=False), "fig7")
+    found = lines(panel(plots["fig7"], "PSNR / dB"))
+    assert found["initial image, 7 dB"] == [(2, 27.5), (50, 27.5)]
+    assert len(found) == 6
+
+
+def test_a_point_per_scheme_where_nothing_varies(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows() if row.cell[2:] == ("1/64", 7.0)]
+    results, plots = toy(tmp_path, rows)
+    assert list(plots) == ["schemes"]
+    ax = panel(plots["schemes"], "PSNR / dB")
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["deepjscc", "diffjscc"]
+    for number, one in enumerate(summarise([results])):
+        bar = ax.containers[number]
+        point, _, (interval,) = bar.lines
+        psnr = one.estimates["psnr"]
+        assert point.get_data()[0][0] == psnr.mean
+        ends = interval.get_segments()[0][:, 0]
+        assert ends.tolist() == pytest.approx([psnr.low, psnr.high])
+
+
+def test_files_are_the_same_again_and_parse(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows() if row.nominal_snr_db == 1.0]
+    results, _ = toy(tmp_path / "in", rows, "fig3")
+    first, second = (draw([results], tmp_path / name) for name in ("one", "two"))
+    assert [path.name for path in first] == ["fig3.png", "fig3.svg"]
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    assert ElementTree.parse(first[1]).getroot().tag.endswith("svg")
+    assert b"<dc:date>" not in first[1].read_bytes()
+    assert Image.open(first[0]).width == 1440
+
+
+def test_a_sheet_of_kept_images(tmp_path: Path) -> None:
+    """Original and deepjscc, then diffjscc's initial and final image, from left to right."""
+    results, _ = toy(tmp_path / "in", figure="fig5")
+    (path,) = draw([results], tmp_path / "out")
+    assert path.name == "fig5.png"
+    sheet = np.asarray(Image.open(path).convert("RGB"), dtype=float)
+    (kept,) = [one for one in results.shown if one.scheme == "diffjscc"]
+    columns = np.split(sheet, 4, axis=1)
+    for column, file in zip(columns, (kept.original, None, kept.initial, kept.final), strict=True):
+        if file is not None:
+            seen = column.reshape(-1, 3)
+            image = np.asarray(Image.open(results.folder / file), dtype=float)
+            # The image's mean colour, without the paper's white and the letters' black.
+            inked = seen[(seen.max(axis=1) < 250) & (seen.min(axis=1) > 5)]
+            assert inked.mean(axis=0) == pytest.approx(image.mean(axis=(0, 1)), abs=12)
+
+
+def test_an_initial_image_is_not_shown_twice(tmp_path: Path) -> None:
+    """Where it is another scheme's final one, there are three columns and not four."""
+    results, _ = toy(tmp_path / "in", figure="fig1")
+    alone, painted = results.shown
+    same = replace(results, shown=(alone, replace(painted, initial=alone.final)))
+    (four,) = draw([results], tmp_path / "four")
+    (three,) = draw([same], tmp_path / "three")
+    # The same width for fewer columns: larger images.
+    assert Image.open(three).height > Image.open(four).height
+
+
+def test_tables_of_captions(tmp_path: Path) -> None:
+    words = "a red door with a rusty lock and a white knob, in the sun"
+    told = [
+        replace(toy_row("told", image), caption=f"{words} {n}")
+        for n, image in enumerate([f"kodim{n:02}" for n in range(1, 41)])
+    ]
+    blind = [toy_row("blind", row.image) for row in told]
+    results, _ = toy(tmp_path / "in", told + blind, "fig8")
+    written = [path.name for path in draw([results], tmp_path / "out")]
+    assert written[:4] == ["fig8.png", "fig8.svg", "fig8-captions.png", "fig8-captions.svg"]
+    assert written[4:] == ["fig8-captions-2.png", "fig8-captions-2.svg"]
+    assert caption_sheets([read_results(toy_results(tmp_path / "b"))], tmp_path, "none") == []
+
+
+def test_refusals(tmp_path: Path) -> None:
+    results, _ = toy(tmp_path / "in", figure="fig5")
+    with pytest.raises(ValueError, match="kept no images"):
+        draw([replace(results, shown=())], tmp_path / "out")
+    with pytest.raises(ValueError, match="no rows"):
+        draw([replace(results, rows=())], tmp_path / "out")
+    with pytest.raises(ValueError, match="no results"):
+        draw([], tmp_path / "out")
+
+
+def test_plot_from_the_command_line(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows() if row.cell[2:] == ("1/64", 7.0)]
+    folder = toy_results(tmp_path / "in", rows)
+    result = CliRunner().invoke(app, ["plot", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert (folder / "figures" / "schemes.svg").exists()
+    result = CliRunner().invoke(app, ["plot", str(folder), "-o", str(tmp_path / "out")])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "schemes.png",
+        "schemes.svg",
+    ]
+
+
+def test_plot_of_no_results(tmp_path: Path) -> None:
+    def refused(words: str) -> None:
+        result = CliRunner().invoke(app, ["plot", str(tmp_path / "in")])
+        assert result.exit_code == 2
+        assert words in " ".join(result.output.split())
+        assert "Traceback" not in result.output
+
+    refused("holds no results")
+    folder = toy_results(tmp_path / "in")
+    setup = json.loads((folder / "setup.json").read_text())
+    (folder / "setup.json").write_text(json.dumps(setup | {"format": 99}))
+    refused("format 99")
+    (folder / "setup.json").write_text(json.dumps(setup))
+    (folder / "rows.jsonl").unlink()
+    refused("not finished")
+    (folder / "rows.jsonl").write_text('{"psnr": 3}\n')
+    refused("a row lacks")

@@ -1,0 +1,263 @@
+"""Adversarial training: two networks against each other, exactly resumable, for every codec."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from PIL import Image
+from torch import Tensor
+
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.pretrained.build import build_codec
+from diffjscc.pretrained.pretrained import load_codec, save_codec
+from diffjscc.training.adversarial import AdversarialLosses, build, train
+from diffjscc.training.config import AdversarialConfig, load_config, shipped_configs
+from diffjscc.training.jscc import Transmission, conditions
+
+COMPACT = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
+COMPACT |= {"decoder_blocks": [1, 1]}
+CODECS = {
+    "compact": COMPACT,
+    "deepjscc": {"class": "DeepJSCC", "base_width": 8, "encoder_blocks": 1, "channels": 8},
+    "swin": {"class": "SwinJSCC", "window": 2, "trained_size": [32, 32]}
+    | {f"{end}_widths": [8] * 4 for end in ("encoder", "decoder")}
+    | {f"{end}_depths": [1] * 4 for end in ("encoder", "decoder")}
+    | {f"{end}_heads": [2] * 4 for end in ("encoder", "decoder")},
+}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> None:
+    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Colour gradients under a fine grain, which no codec of this rate can send."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        corners = rng.uniform(40, 215, (2, 2, 3)).astype(np.uint8)
+        smooth = Image.fromarray(corners).resize((80, 64), Image.Resampling.BILINEAR)
+        grain = rng.choice([-20.0, 20.0], (64, 80, 1))
+        Image.fromarray(np.uint8(np.asarray(smooth) + grain)).save(folder / f"{number}.png")
+    return folder
+
+
+def toy(images: Path, folder: Path, codec: str = "compact", **run: object) -> Path:
+    """A config file."""
+    config = {
+        "codec": CODECS[codec],
+        "data": {"train": str(images), "crop": 32},
+        "channel": {"snr_db": [0, 12]},
+        "adversary": {"weight": 1e-2, "width": 8},
+        "optimiser": {"learning_rate": 2e-3, "clip": 1.0},
+        "run": {"iterations": 12, "batch": 4, "checkpoint_every": 4, "log_every": 2, "ema": 0.9}
+        | run,
+    }
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def command(config: Path, output: Path, *more: str) -> list[str]:
+    words = ["train", "adversarial", "--config", str(config), "-o", str(output), *more]
+    return [sys.executable, "-m", "diffjscc", *words]
+
+
+def rows(output: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def checkpoint(output: Path) -> dict[str, dict[str, Tensor]]:
+    state: dict[str, dict[str, Tensor]] = torch.load(output / "checkpoint.pt", weights_only=True)
+    return state
+
+
+def batch(config: AdversarialConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images and what befalls them, as a game takes them."""
+    images = torch.rand(config.run.batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return (images, *conditions(config, [0.5, 0.5, 0, 0], 0, 0, 1))
+
+
+def gradients(game: AdversarialLosses, network: str) -> list[Tensor]:
+    return [p.grad.clone() for p in game.trained[network].parameters() if p.grad is not None]
+
+
+def test_each_side_follows_its_own_loss(images: Path, tmp_path: Path) -> None:
+    path = str(toy(images, tmp_path))
+    by_weight = {}
+    for weight in (0.0, 0.1, 0.2):
+        config = load_config(AdversarialConfig, path, [f"adversary.weight={weight}"])
+        torch.manual_seed(0)
+        game = build(config, None).eval()  # so that all three see one spectral norm
+        losses, mse = game(*batch(config), step=0)
+        losses["total"].backward()
+        by_weight[weight] = game, losses
+        torch.testing.assert_close(losses["distortion"], mse.mean())
+    (alone, _), (once, losses), (twice, _) = by_weight.values()
+
+    link = Transmission(alone.codec, config.channel).eval()
+    alone.zero_grad()
+    link(*batch(config)).mean().backward()
+    distortion = gradients(alone, "codec")
+    sides = zip(distortion, gradients(once, "codec"), gradients(twice, "codec"), strict=True)
+    told = [(a - d, b - d) for d, a, b in sides]
+    assert max(float(a.abs().max()) for a, _ in told) > 1e-4
+    for single, double in told:  # the verdict reaches the codec in proportion to α, and no more
+        torch.testing.assert_close(double, 2 * single, atol=1e-6, rtol=1e-3)
+
+    own = gradients(once, "discriminator")
+    for ours, theirs in zip(own, gradients(twice, "discriminator"), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert max(float(gradient.abs().max()) for gradient in own) > 0
+    assert losses["total"].item() == pytest.approx(
+        (losses["distortion"] + 0.1 * losses["adversarial"] + losses["discriminator"]).item()
+    )
+
+
+def test_a_run_learns_and_leaves_what_it_says(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LPIPS, "load", LPIPS)
+    settings = ["rate_shares=[0.5, 0.5, 0, 0]", "adversary.start=50"]
+    settings += [f"data.validation={images}", "data.validation_images=2"]
+    path = str(toy(images, tmp_path, iterations=150, log_every=10, validate_every=75))
+    told = {}
+    for weight in (0, 0.02):
+        config = load_config(AdversarialConfig, path, [*settings, f"adversary.weight={weight}"])
+        weights = train(config, tmp_path / f"{weight}")
+        told[weight] = [row for row in rows(tmp_path / f"{weight}") if "total" in row]
+    assert told[0][:5] == told[0.02][:5]  # as long as the verdict does not count
+    assert told[0][-1]["distortion"] < 0.7 * told[0][0]["distortion"]
+    assert told[0][-1]["discriminator"] < 0.5  # smooth images are easily told from grainy ones
+    assert told[0.02][-1]["discriminator"] > 0.8
+    assert told[0.02][-1]["distortion"] > told[0][-1]["distortion"]  # what that costs
+    for row in told[0.02]:
+        alone = row["distortion"] + row["discriminator"]
+        verdict = 0.02 * row["adversarial"] if row["step"] > 50 else 0
+        assert row["total"] == pytest.approx(alone + verdict, abs=1e-5)
+
+    assert {"learning rate", "training psnr/rate 1/128"} <= told[0][0].keys()
+    validated = {name for row in rows(tmp_path / "0.02") for name in row if " at " in name}
+    assert {"psnr/rate 1/128 at 6 dB", "lpips/rate 1/64 at 12 dB"} <= validated
+    assert not any("1/32" in name for name in validated)
+    assert list((tmp_path / "0.02" / "tensorboard").glob("events*"))
+    averaged = checkpoint(tmp_path / "0.02")["averaged"]
+    for name, value in load_codec(weights).state_dict().items():
+        assert torch.equal(averaged[f"codec.{name}"], value), name
+
+
+def test_resume_after_kill_is_bit_exact(images: Path, tmp_path: Path) -> None:
+    config = toy(images, tmp_path, iterations=60)
+    subprocess.run(
+        command(config, tmp_path / "whole"), check=True, env=ENVIRONMENT, capture_output=True
+    )
+    killed = subprocess.Popen(
+        command(config, tmp_path / "killed"),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    path = tmp_path / "killed" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not path.exists() and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "weights").exists(), "killed too late to mean anything"
+    assert torch.load(path, weights_only=True)["step"] < 60
+    subprocess.run(
+        command(config, tmp_path / "killed"), check=True, env=ENVIRONMENT, capture_output=True
+    )
+    whole, resumed = (checkpoint(tmp_path / name) for name in ("whole", "killed"))
+    for part in ("model", "averaged"):
+        for name, value in whole[part].items():
+            assert torch.equal(resumed[part][name], value), name
+    logs = [(tmp_path / n / "log.jsonl").read_text() for n in ("whole", "killed")]
+    assert logs[0] == logs[1]
+
+
+def test_two_processes_train_like_one(images: Path, tmp_path: Path) -> None:
+    config = toy(images, tmp_path, iterations=8)
+    # `accelerate launch --cpu` starts a single process, whatever number is asked for.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc-per-node", "2", "-m"]
+    for words in (
+        launch + command(config, tmp_path / "two")[2:],
+        command(config, tmp_path / "one"),
+    ):
+        subprocess.run(words, check=True, env=ENVIRONMENT, capture_output=True)
+    one, two = (checkpoint(tmp_path / name)["averaged"] for name in ("one", "two"))
+    for name, value in one.items():  # the sums of gradients are rounded in another order
+        torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_with_a_frozen_encoder_or_without(
+    codec: str, images: Path, tmp_path: Path
+) -> None:
+    path = str(toy(images, tmp_path, codec, iterations=3))
+    torch.manual_seed(5)
+    save_codec(build_codec(CODECS[codec]), tmp_path / "start")
+    before = load_codec(tmp_path / "start").state_dict()
+    changed = {}
+    for frozen in (False, True):
+        config = load_config(AdversarialConfig, path, [f"freeze_encoder={frozen}"])
+        weights = train(config, tmp_path / f"{frozen}", init=str(tmp_path / "start"))
+        after = load_codec(weights).state_dict()
+        moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+        changed[frozen] = {name.partition(".")[0] for name in moved}
+    assert changed == {False: {"encoder", "decoder"}, True: {"decoder"}}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("adversary.wieght=1", "unknown key 'adversary.wieght'; did you mean 'weight'"),
+        ("adversary.weight=-1", "adversary.weight = -1"),
+        ("adversary.start=soon", "adversary.start = 'soon'"),
+        ("rate_shares=[1, 0]", r"rate_shares are \[1.0, 0.0\]; give 4 numbers that add up to 1"),
+        ("codec.class=JPEG", "codec class 'JPEG' is unknown"),
+        ("codec={class: DeepJSCC}", "has class CompactJSCC, the config DeepJSCC; set codec.class"),
+        ("codec.widths=[16, 32]", r"has widths \(16, 24\), the config \(16, 32\); set"),
+    ],
+)
+def test_bad_settings_are_named(override: str, message: str, images: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_codec(build_codec(COMPACT), tmp_path / "start")
+    with pytest.raises(ValueError, match=message):
+        train(
+            load_config(AdversarialConfig, str(toy(images, tmp_path)), [override]),
+            tmp_path / "run",
+            init=str(tmp_path / "start"),
+        )
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_another_weight_does_not_continue_a_run(images: Path, tmp_path: Path) -> None:
+    path = str(toy(images, tmp_path, iterations=2))
+    train(load_config(AdversarialConfig, path), tmp_path / "run")
+    other = load_config(AdversarialConfig, path, ["adversary.weight=0.5"])
+    with pytest.raises(ValueError, match=r"adversary.weight: 0.01 then, 0.5 now"):
+        train(other, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", shipped_configs(AdversarialConfig))
+def test_shipped_configs_fit_the_weights_they_are_for(name: str) -> None:
+    config = load_config(AdversarialConfig, name)
+    assert config.adversary.weight > 0
+    game = build(config, "compact")
+    for key, value in load_codec("compact").state_dict().items():
+        assert torch.equal(game.codec.state_dict()[key], value), key
