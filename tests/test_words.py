@@ -78,12 +78,13 @@ def offences(source: str, file: str) -> list[Offence]:
     """All offences in a module's source, by line."""
     tree = ast.parse(source)
     found = set()
-    for line, text in docstrings(tree):
+    documented = list(docstrings(tree))
+    for line, text in documented:
         summary = text.partition("\n")[0]
         if opening := CLAUSE.match(summary):
             rule = f'opens with "{opening[0]}"; start with a noun phrase or a verb'
             found.add(Offence(file, line, summary, rule))
-    for line, text in (*docstrings(tree), *messages(tree)):
+    for line, text in (*documented, *messages(tree)):
         if ANY.search(text) is None:
             continue
         for number, part in enumerate(text.splitlines()):
