@@ -19,7 +19,7 @@ from locations import ROOT
 RESULTS = ROOT / "results" / "compact-kodak"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
-TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training-log.md").read_text(encoding="utf-8")
 RATES = ("1/128", "1/64", "1/32", "1/16")
 IMAGES = 24
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/*/setup.json"))
