@@ -135,7 +135,7 @@ def time_case(case: str) -> dict[str, str | int | float]:
             "parameters": sum(p.numel() for module in modules for p in module.parameters()),
             "dtype": str(refiner.denoiser.unet.dtype).removeprefix("torch."),
             "sampler": refiner.config.sampler.name,
-            "steps": refiner.config.sampler.steps,
+            "steps": refiner.config.sampler.num_inference_steps,
             "start": refiner.config.sampler.start,
         }
     return result

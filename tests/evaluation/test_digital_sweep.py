@@ -235,7 +235,7 @@ def test_results_of_earlier_versions_are_read(images: Path, tmp_path: Path) -> N
 
 def test_schemes_are_checked() -> None:
     for values, told in [
-        ({"kind": "bpg-ldpc", "painting": {"steps": 3}}, "--steps tell a receiver"),
+        ({"kind": "bpg-ldpc", "painting": {"num_inference_steps": 3}}, "--steps tell a receiver"),
         ({"kind": "deepjscc", "link": {"mcs": "bpsk 1/2"}}, "link is for digital schemes"),
         ({"kind": "bpg-ldpc", "link": {"msc": "bpsk 1/2"}}, "did you mean 'mcs'"),
         ({"kind": "bpg-ldpc", "link": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is no modulation"),

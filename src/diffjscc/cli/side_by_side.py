@@ -22,7 +22,7 @@ from diffjscc.report.panels import side_by_side
 from diffjscc.scheme import InfeasibleError
 from diffjscc.schemes.config import DDNM_OPTIONS, SchemeConfig, is_digital
 from diffjscc.schemes.digital import DigitalOptions
-from diffjscc.schemes.options import RefinerOptions
+from diffjscc.schemes.options import RefinerOptions, option_name
 
 MOST_BESIDE = 4
 BLANK = 0.92  # a grey where there is no image
@@ -163,7 +163,7 @@ def _painting_for(kind: SchemeKind, painting: RefinerOptions) -> RefinerOptions:
     own = painting.given if kind == "diffjscc" else DDNM_OPTIONS.intersection(painting.given)
     names = [field.name for field in fields(painting)]
     return RefinerOptions(
-        **{name: getattr(painting, name) for name in names if f"--{name.replace('_', '-')}" in own}
+        **{name: getattr(painting, name) for name in names if option_name(name) in own}
     )
 
 
