@@ -169,7 +169,7 @@ class Link:
         initial = self.scheme.codec.decode(received)
         samples = torch.empty(number, *image.pixels.shape)
         for sample in samples:
-            sample.copy_(quantise(sampler.draw(initial, received, 1, generators).image[0]))
+            sample.copy_(quantise(sampler.sample(initial, received, 1, generators).image[0]))
         return samples
 
     def _row(
@@ -212,7 +212,7 @@ class Link:
             niqe_initial=None if initial is None else initial.niqe,
             caption=caption,
             sampler=None if sampler is None else sampler.name,
-            steps=None if sampler is None else sampler.steps,
+            steps=None if sampler is None else sampler.num_inference_steps,
             seconds=seconds,
             versions=library_versions(),
             outage=outage,
