@@ -53,14 +53,14 @@ class Recording:
 
     @property
     def state(self) -> ChannelState:
-        noise_power = torch.pow(10, -self.tensors["snr_db"][:, 0] / 10)
-        return ChannelState(self.as_complex("h"), noise_power)
+        snr_db = self.tensors["snr_db"][:, 0]
+        return ChannelState(self.as_complex("h"), snr_db, transmitter_csi=True)
 
     def receive(self) -> Received:
         """What arrives when our encoder's symbols meet the recorded fade and noise."""
-        symbols = self.codec.encode(self.images, self.state.snr_db, RATE, self.state.gain)
+        symbols = self.codec.encode(self.images, self.state, RATE)
         values = self.state.gain * symbols.values + self.as_complex("noise")
-        return Received(values, symbols.image_size, symbols.nominal_rate, self.state)
+        return symbols.received(values, self.state)
 
 
 def empty_codec(name: str, settings: dict) -> JointCodec:
@@ -263,7 +263,7 @@ def test_training_reaches_every_parameter_through_the_channel(kind):
     codec = tiny(kind).train()
     images = torch.rand(3, 3, 48, 80, generator=torch.Generator().manual_seed(1))
     channel = Rayleigh(10.0, transmitter_csi=True)
-    state = channel.draw(3, torch.Generator().manual_seed(2))
+    state = channel.sample_state(3, torch.Generator().manual_seed(2))
     symbols = codec.encode(images, state.snr_db, RATE, state.gain)
     received = channel(symbols, torch.Generator().manual_seed(3), state)
     (codec.reconstruct(received) - images).square().mean().backward()
@@ -292,9 +292,9 @@ def test_in_a_fade_awgn_weights_are_told_the_effective_snr():
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     symbols = codec.encode(images, torch.tensor([10.0]), RATE)
     gain = torch.tensor([[0.3 + 0.4j]])  # |h|² is 1/4, -6.02 dB
-    faded = Received(symbols.values * gain, (32, 32), RATE, ChannelState(gain, torch.tensor([0.1])))
+    faded = Received(symbols.values * gain, (32, 32), RATE, ChannelState(gain, torch.tensor([10.0])))
     plain = Received(
-        symbols.values, (32, 32), RATE, ChannelState(torch.ones_like(gain), torch.tensor([0.4]))
+        symbols.values, (32, 32), RATE, ChannelState(torch.ones_like(gain), torch.tensor([3.9794001]))
     )
     close(faded.snr_db, torch.tensor([3.9794]))
     torch.testing.assert_close(codec.decode(faded), codec.decode(plain), rtol=0, atol=1e-6)

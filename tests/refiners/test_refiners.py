@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.data.images import load_image
-from diffjscc.refiners import captions, colour, sampling, tiling
+from diffjscc.layers import blended_tiles as tiling
+from diffjscc.refiners import captions, colour, sampling
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
