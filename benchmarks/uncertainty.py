@@ -31,8 +31,8 @@ from diffjscc.evaluation.uncertainty import disagreement
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.pretrained.pretrained import open_weights, weights_hash
 from diffjscc.schemes.channel import ChannelConfig
-from diffjscc.schemes.options import RefinerOptions
 from diffjscc.schemes.loader import load_scheme
+from diffjscc.schemes.options import RefinerOptions
 
 SNR_DB = 1.0
 SAMPLES = 8

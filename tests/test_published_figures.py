@@ -170,7 +170,10 @@ def test_results_are_of_the_bundled_weights(folder: Path) -> None:
         assert published.setup.weights[choice.name] == expected, choice.name
         if choice.kind == "diffjscc":
             painting = choice.painting
-            sampler = (painting.sampler or default["name"], painting.steps or default["steps"])
+            sampler = (
+                painting.sampler or default["name"],
+                painting.num_inference_steps or default["num_inference_steps"],
+            )
             rows = [row for row in published.rows if row.scheme == choice.name]
             assert {(row.sampler, row.steps) for row in rows} == {sampler}, choice.name
     drawn = {

@@ -19,7 +19,7 @@ from diffjscc.refiners.text import TextFeatures
 from diffjscc.scheme import ChannelState, Received
 
 TEXT_WIDTH = 8
-QUICK = SamplerConfig("ddpm", steps=3)
+QUICK = SamplerConfig("ddpm", num_inference_steps=3)
 
 
 def make_unet(text: bool = False) -> UNet2DConditionModel:

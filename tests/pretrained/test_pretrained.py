@@ -9,8 +9,8 @@ import torch
 from diffjscc import AWGN, DiffJSCC
 from diffjscc.pretrained.build import build_codec, describe_codec
 from diffjscc.pretrained.diffjscc import choose_device
-from diffjscc.rate import parse_rate
 from diffjscc.pretrained.pretrained import WeightsError, load_codec, save_codec, weights_hash
+from diffjscc.rate import parse_rate
 
 SMALL = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 DESCRIPTIONS = {

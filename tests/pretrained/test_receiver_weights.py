@@ -30,9 +30,9 @@ from toy_refiner import generators, make_refiner, make_unet, networks, receive
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 PAINTING = DiffusionConfig(
     sampler=SamplerConfig("unipc", 4, "initial", ((0.05, 0.9), (0.2, 0.5), (1.0, 0.2))),
-    guidance=GuidanceConfig(30.0, 900, 100, 2, "sample"),
+    latent_guidance=GuidanceConfig(30.0, 900, 100, 2, "sample"),
     colour_fix="adain",
-    strength=0.75,
+    control_scale=0.75,
     geometry="released",
     tile=64,
 )
@@ -118,8 +118,10 @@ def test_how_to_paint_is_remembered(tmp_path: Path) -> None:
     # What is not said is the paper's.
     description = read_json(tmp_path / "refiner.json")
     facts = {k: v for k, v in description.items() if k not in DiffusionConfig.__dataclass_fields__}
-    write_json(tmp_path / "refiner.json", facts | {"sampler": {"steps": 7}})
-    assert load_refiner(tmp_path).config == DiffusionConfig(sampler=SamplerConfig(steps=7))
+    write_json(tmp_path / "refiner.json", facts | {"sampler": {"num_inference_steps": 7}})
+    assert load_refiner(tmp_path).config == DiffusionConfig(
+        sampler=SamplerConfig(num_inference_steps=7)
+    )
 
 
 def test_half_precision_storage_keeps_the_image(
@@ -294,8 +296,12 @@ def test_tensors_of_another_architecture_are_listed(weights: Path) -> None:
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predict noise"),
         ("refiner.json", {"colour": "none"}, "no setting 'colour'; did you mean 'colour_fix'"),
         ("refiner.json", {"colour_fix": "sepia"}, r"colour_fix = 'sepia'"),
-        ("refiner.json", {"sampler": {"name": "ddpm", "step": 5}}, "did you mean 'steps'"),
-        ("refiner.json", {"sampler": {"steps": 0}}, "sampler steps is 0"),
+        (
+            "refiner.json",
+            {"sampler": {"name": "ddpm", "num_inference_step": 5}},
+            "did you mean 'num_inference_steps'",
+        ),
+        ("refiner.json", {"sampler": {"num_inference_steps": 0}}, "num_inference_steps is 0"),
         ("refiner.json", {"sampler": "ddpm"}, "sampler = 'ddpm'"),
         ("refiner.json", {"tile": 1}, "tile is 1"),
         ("refiner.json", {"snr_range_db": [3, "x"]}, "snr_range_db.1 = 'x'"),

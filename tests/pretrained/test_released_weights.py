@@ -42,7 +42,9 @@ def test_a_released_folder_is_converted_once(
 ) -> None:
     source = shutil.copytree(checkpoint, tmp_path / "mini")
     found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(open_weights(source).folder)) for _ in "two"]
+    threads = [
+        threading.Thread(target=lambda: found.append(open_weights(source).folder)) for _ in "two"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

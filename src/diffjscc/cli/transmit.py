@@ -94,17 +94,17 @@ def transmit(
         CaptionerName | None, _receiver("Tells a prior that reads text what images show.")
     ] = None,
     caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
-    guidance: Annotated[
-        float | None, _receiver("Pull towards the initial image; 0: none, more: fidelity.")
+    latent_guidance_scale: Annotated[
+        float | None, _receiver("Latent guidance scale Λ; 0 disables it.")
     ] = None,
     colour_fix: Annotated[
         ColourFix | None, _receiver("How the initial image's colours are kept.")
     ] = None,
-    strength: Annotated[
-        float | None, _receiver("Of the control module; 0: the prior alone.")
+    control_scale: Annotated[
+        float | None, _receiver("Factor on the control module's residuals; 0 disables it.")
     ] = None,
-    control_guidance: Annotated[
-        float | None, _receiver("Away from the prior alone; 1: none, more: closer to the link.")
+    control_guidance_scale: Annotated[
+        float | None, _receiver("Guidance scale of the control module; 1 disables it.")
     ] = None,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
     offload: Annotated[bool, _receiver("Networks wait on the CPU until they are needed.")] = False,
@@ -135,14 +135,14 @@ def transmit(
 
         painting = RefinerOptions(
             sampler=sampler,
-            steps=steps,
+            num_inference_steps=steps,
             start=start,
             captioner=captioner,
             caption=caption,
-            guidance=guidance,
+            latent_guidance_scale=latent_guidance_scale,
             colour_fix=colour_fix,
-            strength=strength,
-            control_guidance=control_guidance,
+            control_scale=control_scale,
+            control_guidance_scale=control_guidance_scale,
             dtype=dtype,
             offload=offload,
         )

@@ -168,7 +168,7 @@ def _schemes(
     wordless = _why_without_captions(weights)
     match figure:
         case "fig4":
-            painting = RefinerOptions(steps=STEPS[1] if request.quick else DDNM_STEPS)
+            painting = RefinerOptions(num_inference_steps=STEPS[1] if request.quick else DDNM_STEPS)
             ddnm = SchemeConfig(kind="ddnm", weights=weights, refiner=painting)
             rivals, lacking = _adversarial(figure, request)
             return [_codec(weights), _painter(weights, ""), *rivals, ddnm], lacking
@@ -274,7 +274,9 @@ def _painter(
     start: Start | None = None,
     captioner: CaptionerName | None = None,
 ) -> SchemeConfig:
-    painting = RefinerOptions(sampler=sampler, steps=steps, start=start, captioner=captioner)
+    painting = RefinerOptions(
+        sampler=sampler, num_inference_steps=steps, start=start, captioner=captioner
+    )
     return SchemeConfig(kind="diffjscc", label=label, weights=weights, refiner=painting)
 
 

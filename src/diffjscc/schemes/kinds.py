@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, get_args
 
 from diffjscc.choices import DigitalKind, SchemeKind
+from diffjscc.schemes.options import RefinerOptions, option_name
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -15,21 +16,7 @@ if TYPE_CHECKING:
     from diffjscc.schemes.config import SchemeConfig
     from diffjscc.schemes.loader import SchemeLoader
 
-ALL_REFINER_OPTIONS = frozenset(
-    {
-        "--sampler",
-        "--steps",
-        "--start",
-        "--captioner",
-        "--caption",
-        "--latent-guidance-scale",
-        "--colour-fix",
-        "--control-scale",
-        "--control-guidance-scale",
-        "--dtype",
-        "--offload",
-    }
-)
+ALL_REFINER_OPTIONS = frozenset(option_name(field.name) for field in fields(RefinerOptions))
 DDNM_OPTIONS = frozenset({"--sampler", "--steps", "--start", "--dtype", "--offload"})
 
 

@@ -23,16 +23,22 @@ DTYPES: dict[DTypeName, torch.dtype | None] = {
 }
 
 
+def option_name(field: str) -> str:
+    """Spelling of a field of `RefinerOptions` on the command line."""
+    return "--steps" if field == "num_inference_steps" else f"--{field.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class RefinerOptions:
     """How to paint, where that is to differ from what the weights say of themselves.
 
     Attributes:
-        sampler, steps, start: see `SamplerConfig`; None, here and below, leaves the weights' own.
+        sampler, num_inference_steps, start: see `SamplerConfig`; None, here and below, leaves the
+            weights' own.
         captioner: "blip2" says what images show, "none" nothing.
         caption: the user's own words, in place of a captioner.
-        guidance: Λ of `GuidanceConfig`.
-        colour_fix, strength, control_guidance: see `DiffusionConfig`.
+        latent_guidance_scale: Λ of `GuidanceConfig`.
+        colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
         dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere.
         offload: keep networks on the CPU while others compute.
 
@@ -41,14 +47,14 @@ class RefinerOptions:
     """
 
     sampler: SamplerName | None = None
-    steps: int | None = None
+    num_inference_steps: int | None = None
     start: Start | None = None
     captioner: CaptionerName | None = None
     caption: str | None = None
-    guidance: float | None = None
+    latent_guidance_scale: float | None = None
     colour_fix: ColourFix | None = None
-    strength: float | None = None
-    control_guidance: float | None = None
+    control_scale: float | None = None
+    control_guidance_scale: float | None = None
     dtype: DTypeName = "auto"
     offload: bool = False
 
@@ -58,17 +64,18 @@ class RefinerOptions:
                 f"--caption {self.caption!r} and --captioner {self.captioner} exclude each other; "
                 "give one of them"
             )
-        for name in ("guidance", "strength", "control_guidance"):
+        for name in ("latent_guidance_scale", "control_scale", "control_guidance_scale"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} is {value}; it must be a finite number of at least 0")
+                raise ValueError(
+                    f"{option_name(name)} is {value}; it must be a finite number of at least 0"
+                )
 
     @property
     def given(self) -> list[str]:
         """The options, as the command line spells them, that are not at their defaults."""
         return [
-            f"--{field.name.replace('_', '-')}"
+            option_name(field.name)
             for field in fields(self)
             if getattr(self, field.name) != field.default
         ]
@@ -79,7 +86,7 @@ class RefinerOptions:
             **{
                 field.name: getattr(self, field.name)
                 for field in fields(self)
-                if f"--{field.name.replace('_', '-')}" in options
+                if option_name(field.name) in options
             }
         )
 
@@ -89,17 +96,21 @@ class RefinerOptions:
         Raises:
             ValueError: a value out of range.
         """
-        sampler = {"name": self.sampler, "steps": self.steps, "start": self.start}
+        sampler = {
+            "name": self.sampler,
+            "num_inference_steps": self.num_inference_steps,
+            "start": self.start,
+        }
         painting = {
             "colour_fix": self.colour_fix,
-            "strength": self.strength,
-            "control_guidance": self.control_guidance,
+            "control_scale": self.control_scale,
+            "control_guidance_scale": self.control_guidance_scale,
         }
-        guidance = {"scale": self.guidance}
+        guidance = {"scale": self.latent_guidance_scale}
         return replace(
             own,
             sampler=replace(own.sampler, **_said(sampler)),
-            guidance=replace(own.guidance, **_said(guidance)),
+            latent_guidance=replace(own.latent_guidance, **_said(guidance)),
             **_said(painting),
         )
 

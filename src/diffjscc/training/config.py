@@ -213,7 +213,7 @@ class SamplingConfig(Section):
     """How validation paints, and how the weights are set to paint; see `SamplerConfig`."""
 
     name: SamplerName = "ddpm"
-    steps: Annotated[int, Field(ge=1, le=1000)] = 100
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class ControlConfig(StageConfig):

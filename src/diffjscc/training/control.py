@@ -77,7 +77,9 @@ def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusio
         control,
         scheduler=prior.scheduler,
         text=prior.text,
-        config=DiffusionConfig(sampler=SamplerConfig(config.sampler.name, config.sampler.steps)),
+        config=DiffusionConfig(
+            sampler=SamplerConfig(config.sampler.name, config.sampler.num_inference_steps)
+        ),
     )
 
 

@@ -36,7 +36,7 @@ PROLONGABLE = {
     "precompute.blip2",
     "precompute.folder",
     "sampler.name",
-    "sampler.steps",
+    "sampler.num_inference_steps",
 }
 
 

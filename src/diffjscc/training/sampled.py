@@ -74,7 +74,7 @@ class LatentSampler:
             posterior,
         )
         sampler, level = refiner.config.sampler, self.level(received, jitter)
-        painted = refiner.sample(
+        painted = refiner.sample_latents(
             conditions,
             gaussian(tuple(posterior.mean.shape), drawing, image.device),
             decode_noise=refiner.decode_noise(received),
@@ -121,9 +121,9 @@ def settings(
         "prior": tensors_hash(refiner.denoiser.unet),
         "control": tensors_hash(refiner.denoiser.control),
         **asdict(painting.sampler),
-        "guidance": asdict(painting.guidance),
-        "strength": painting.strength,
-        "control_guidance": painting.control_guidance,
+        "latent_guidance": asdict(painting.latent_guidance),
+        "control_scale": painting.control_scale,
+        "control_guidance_scale": painting.control_guidance_scale,
         "decode_noise": painting.decode_noise,
         "channel": config.channel.model_dump(mode="json"),
         "rate_shares": rate_shares(config, len(codec.rates)),

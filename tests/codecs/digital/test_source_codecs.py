@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffjscc.codecs.digital.capacity import capacity_bits
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.codecs.digital.source_codecs.downsampled import Downsampled, DownsamplingLadder
 from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
 from diffjscc.codecs.digital.source_codecs.pillow import AVIF, JPEG, JPEG2000, WebP
-from diffjscc.codecs.digital.capacity import capacity_bits
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec, SourceError
 from diffjscc.codecs.digital.source_codecs.ycbcr import double, halve, to_rgb, to_ycbcr
 from diffjscc.data.images import load_image, quantise
