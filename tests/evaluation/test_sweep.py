@@ -17,13 +17,13 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from diffjscc.evaluation.distances import Distances
 from PIL import Image
 from torch import Tensor
 
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.distances import Distances
 from diffjscc.evaluation.journal import Journal
 from diffjscc.evaluation.plan import make_points, make_units
 from diffjscc.evaluation.results import (

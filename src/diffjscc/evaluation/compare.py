@@ -90,9 +90,7 @@ def compare(
     limits = default_tolerances([before, after]) if tolerances is None else tolerances
     for name, tolerance in limits.items():
         if name not in known and name != FRECHET:
-            raise ValueError(
-                f"{name} is nothing to compare: {closest(name, (*known, FRECHET))}"
-            )
+            raise ValueError(f"{name} is nothing to compare: {closest(name, (*known, FRECHET))}")
         if not tolerance >= 0:
             raise ValueError(f"the tolerance of {name} is {tolerance:g}; give at least 0")
     old, new = _side(before), _side(after)

@@ -39,21 +39,15 @@ def finish(
             for name in names[: config.shown]
             if (point.point, name) not in missing
         ]
-        write_lines(
-            layout.absent,
-            sorted(missing.values(), key=lambda one: (place[one.point], order[one.image])),
+        files = [layout.point_distances(point.index) for point in points]
+        absent = sorted(missing.values(), key=lambda one: (place[one.point], order[one.image]))
+        sent = sorted(
+            records.values(), key=lambda one: (place[one.point], order[one.image], one.repeat)
         )
+        write_lines(layout.absent, absent)
         write_lines(layout.kept, kept)
-        write_lines(
-            layout.distances,
-            [one for point in points for one in read_distances(layout.point_distances(point.index))],
-        )
-        write_lines(
-            layout.records,
-            sorted(
-                records.values(), key=lambda one: (place[one.point], order[one.image], one.repeat)
-            ),
-        )
+        write_lines(layout.distances, [one for file in files for one in read_distances(file)])
+        write_lines(layout.records, sent)
     shutil.rmtree(layout.unfinished)
 
 

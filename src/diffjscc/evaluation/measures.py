@@ -73,7 +73,7 @@ class Measures:
                 labels = frechet_info(name).label, kernel_info(name).label
                 unavailable[" and ".join(labels)] = error
         if warn:
-            for error in unavailable.values():
-                warnings.warn(str(error), stacklevel=2)
+            for reason in unavailable.values():
+                warnings.warn(str(reason), stacklevel=2)
         left_out = [f"{label}: the weights are not on this machine" for label in unavailable]
         return cls(evaluator, tuple(nets), tuple(left_out))

@@ -131,7 +131,7 @@ class Record(AtPoint):
         return asdict(self)
 
     def as_flat_dict(self) -> dict[str, Any]:
-        """Plain values, a metric a key: "psnr", "psnr_initial" and so on, "uses_image"; a table row."""
+        """Plain values, one key per column of a table: "psnr", "psnr_initial" and so on."""
         values = self.as_dict()
         uses, metrics = values.pop("uses_by_kind"), values.pop("metrics")
         initial = values.pop("initial_metrics") or {}

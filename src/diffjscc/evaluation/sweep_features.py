@@ -34,7 +34,9 @@ class SweepFeatures:
         self.nets, self.folder, self.seed, self.device = nets, folder, seed, device
         self._latest: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def add(self, point: PlannedPoint, index: int, repeat: int, final: Tensor, original: Tensor) -> None:
+    def add(
+        self, point: PlannedPoint, index: int, repeat: int, final: Tensor, original: Tensor
+    ) -> None:
         """Store a transmission's final image [3, H, W], and the original unless it is there."""
         for net in self.nets:
             originals = self._features(net)

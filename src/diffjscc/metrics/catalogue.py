@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from diffjscc.choices import LPIPSNet
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.niqe import Pristine, niqe
+
+Value = TypeVar("Value", str, bool, int, float)
 
 
 class Metric(Protocol):
@@ -99,7 +101,12 @@ class LoadedMetric:
 
 def _load_niqe(_: torch.device) -> Metric:
     pristine = Pristine.load()
-    return lambda images, references: niqe(images, pristine)
+
+    def without_reference(images: Tensor, references: Tensor) -> Tensor:
+        del references
+        return niqe(images, pristine)
+
+    return without_reference
 
 
 def _lpips_entry(name: str, label: str, net: LPIPSNet, below_images: bool) -> CatalogueEntry:
@@ -122,13 +129,13 @@ _ENTRIES = (
             bounds=(0, 80),
             below_images=True,
         ),
-        lambda device: psnr,
+        lambda _: psnr,
     ),
     CatalogueEntry(
         MetricInfo(
             "ms_ssim", "MS-SSIM", higher_is_better=True, digits=4, tolerance=0.002, bounds=(0, 1)
         ),
-        lambda device: ms_ssim,
+        lambda _: ms_ssim,
     ),
     _lpips_entry("lpips", "LPIPS", "squeeze", below_images=True),
     _lpips_entry("lpips_alex", "LPIPS (AlexNet)", "alex", below_images=False),
@@ -185,11 +192,11 @@ def custom_metric(function: Metric, name: str = "") -> LoadedMetric:
         name: its key in records; the function's own name if empty.
 
     Raises:
-        ValueError: it is not callable, its name is taken or no identifier, or an attribute is of
-            the wrong type.
+        TypeError: it is not callable, or an attribute is of the wrong type.
+        ValueError: its name is taken or no identifier.
     """
     if not callable(function):
-        raise ValueError(
+        raise TypeError(
             f"metric {function!r} is not callable; give a function of (images, references)"
         )
     key = name or str(getattr(function, "__name__", type(function).__name__))
@@ -198,18 +205,22 @@ def custom_metric(function: Metric, name: str = "") -> LoadedMetric:
     if key in METRICS or key in (SECONDS.name, OUTAGE.name, "frechet", "kernel"):
         raise ValueError(f"a metric of the package is called {key}; give yours another name")
 
-    def attribute(field: str, kind: type | tuple[type, ...], default: Any) -> Any:
-        value = getattr(function, field, default)
-        if not isinstance(value, kind):
-            raise ValueError(f"metric {key}: {field} is {value!r}; give {default!r} or the like")
-        return value
-
     info = MetricInfo(
         name=key,
-        label=attribute("label", str, key),
-        higher_is_better=attribute("higher_is_better", bool, True),
-        digits=attribute("digits", int, 4),
-        tolerance=float(attribute("tolerance", (int, float), 0.0)),
-        unit=attribute("unit", str, ""),
+        label=_attribute(function, "label", key),
+        higher_is_better=_attribute(function, "higher_is_better", True),
+        digits=_attribute(function, "digits", 4),
+        tolerance=_attribute(function, "tolerance", 0.0),
+        unit=_attribute(function, "unit", ""),
     )
     return LoadedMetric(info, function)
+
+
+def _attribute(function: Metric, field: str, default: Value) -> Value:
+    """An attribute of a user's metric, of the default's type."""
+    value = getattr(function, field, default)
+    if not isinstance(value, type(default)):
+        raise TypeError(
+            f"{field} of metric {function!r} is {value!r}; it must be {type(default).__name__}"
+        )
+    return value

@@ -43,7 +43,8 @@ def frechet_of_moments(
     Args:
         mean: float64 [width].
         covariance: float64 [width, width].
-        other_mean, other_covariance: of the other distribution, the same shapes.
+        other_mean: of the other distribution, float64 [width].
+        other_covariance: likewise, float64 [width, width].
 
     Returns:
         At least 0.
@@ -73,7 +74,7 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Unbiased squared maximum mean discrepancy with the kernel (x·y/width + 1)³.
 
-    Bińkowski et al., 2018 (arXiv 1801.01401). Averaged over pairs of random subsets, sampled without
+    Bińkowski et al., 2018 (arXiv 1801.01401). Averaged over pairs of random subsets without
     replacement. A set of at most `size` patches is taken whole; if both are, there is one pair.
 
     Args:

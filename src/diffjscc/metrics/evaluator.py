@@ -90,6 +90,7 @@ class MetricEvaluator:
         Images that equal the one before them, as those of digital links do, are measured once.
 
         Raises:
+            TypeError: a metric returns no tensor.
             ValueError: a metric returns anything but [B] numbers that are finite or NaN.
         """
         fresh = [
@@ -112,11 +113,11 @@ class MetricEvaluator:
 
 
 def _checked(metric: LoadedMetric, images: Tensor, references: Tensor) -> list[float]:
-    """The metric's values, one per image; raises ValueError unless they are finite or NaN."""
+    """The metric's values, one per image; raises unless they are finite or NaN."""
     values = metric.compute(images, references)
     name = metric.info.name
     if not isinstance(values, Tensor):
-        raise ValueError(f"metric {name} returned a {type(values).__name__}; return a tensor [B]")
+        raise TypeError(f"metric {name} returned a {type(values).__name__}; return a tensor [B]")
     if values.shape != (len(images),):
         raise ValueError(
             f"metric {name} returned shape {tuple(values.shape)} for {len(images)} images; return "

@@ -45,9 +45,9 @@ MOST_TICKS = 7
 def write_figures(results: Sequence[Results], output: Path) -> list[Path]:
     """Write the plots of some folders of results, each as PNG and SVG.
 
-    Folders for the same figure of the paper are plotted together: fig3 over the rate, fig4, fig6 and
-    fig8 over the SNR, the latter with tables of captions, fig7 over sampling steps, fig1 and fig5
-    as sheets of images (PNG only). Without a figure, and where its axis does not vary: over each
+    Folders for the same figure of the paper are plotted together: fig3 over the rate, fig4, fig6
+    and fig8 over the SNR, the latter with tables of captions, fig7 over sampling steps, fig1 and
+    fig5 as sheets of images (PNG only). Without a figure, and where its axis does not vary: over each
     of rate, SNR and steps that varies, otherwise a point per scheme. There is a file for each value
     of the conditions held fixed.
 
@@ -115,7 +115,7 @@ def _varying(summaries: Sequence[Summary]) -> list[AxisName]:
 
 
 def _families(summaries: Sequence[Summary]) -> list[str]:
-    """The schemes' names without steps, and with the sampler where that alone distinguishes them."""
+    """The schemes' names without steps, but with the sampler where that alone differs."""
     names = [
         re.sub(r"\s*[,:(]?\s*\b\d+ steps?\b\)?", "", summary.scheme) or summary.scheme
         for summary in summaries
@@ -142,7 +142,11 @@ def _plots_over(
     labels = _labels(axis, summaries)
     shown = dict.fromkeys(labels[summary.point] for summary in summaries if not summary.absent)
     styles = {label: number for number, label in enumerate(shown)}
-    places = [_place(axis, summary) for summary in summaries if axis != "steps" or summary.num_inference_steps]
+    places = [
+        _place(axis, summary)
+        for summary in summaries
+        if axis != "steps" or summary.num_inference_steps
+    ]
     ends = min(places), max(places)
     for condition, found in conditions.items():
         whole = [summary for summary in found if not summary.absent]
@@ -248,7 +252,11 @@ def _x_axis(axis: AxisName, summaries: Sequence[Summary]) -> XAxis:
         rates = {summary.nominal_rate for summary in summaries}
         ticks = _ticks({float(Fraction(rate)): rate for rate in rates}, log2)
         return XAxis("rate / channel uses per pixel", "log", ticks)
-    steps = {summary.num_inference_steps for summary in summaries if summary.num_inference_steps is not None}
+    steps = {
+        summary.num_inference_steps
+        for summary in summaries
+        if summary.num_inference_steps is not None
+    }
     return XAxis("sampling steps", "log", _ticks({step: str(step) for step in steps}, log2))
 
 

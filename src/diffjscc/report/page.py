@@ -284,8 +284,8 @@ def _sentence(records: Sequence[Record]) -> str:
         f"{len(records):,} transmission{'s' if len(records) > 1 else ''} of "
         f"{images} image{'s' if images > 1 else ''} by "
         f"{_listed(dict.fromkeys(record.scheme for record in records))} over "
-        f"{_listed(dict.fromkeys(record.channel for record in records))}, at {rates} channel uses per "
-        f"pixel and an SNR of {snrs} dB."
+        f"{_listed(dict.fromkeys(record.channel for record in records))}, at {rates} channel uses "
+        f"per pixel and an SNR of {snrs} dB."
     )
 
 

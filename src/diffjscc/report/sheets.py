@@ -128,7 +128,9 @@ def _image_sheet(columns: dict[str, Entries], title: str) -> Figure:
     return figure
 
 
-def _place(figure: Figure, box: tuple[float, float, float, float], image: Tensor, text: str) -> None:
+def _place(
+    figure: Figure, box: tuple[float, float, float, float], image: Tensor, text: str
+) -> None:
     """Place an image at left, bottom, width and height in inches, and its text below it."""
     page_width, page_height = figure.get_size_inches()
     left, bottom, width, height = box
