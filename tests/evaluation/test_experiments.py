@@ -151,13 +151,13 @@ def test_a_quick_run_writes_rows_figures_and_a_report(
     assert first.exit_code == 0, first.output
     results = read_results(tmp_path / "out" / "fig3")
     # At 1/128 no BPG image fits, as the paper says.
-    assert len(results.rows) == 2 * 2 + 2
+    assert len(results.records) == 2 * 2 + 2
     assert {(absent.scheme, absent.nominal_rate) for absent in results.absent} == {
         ("bpg-ldpc, bpsk 2/3", "1/128"),
         ("bpg-capacity", "1/128"),
     }
-    assert not any(row.outage for row in results.rows)
-    assert {cell.features for cell in results.cells} == {"squeezenet"}
+    assert not any(row.outage for row in results.records)
+    assert {cell.features for cell in results.distances} == {"squeezenet"}
     assert results.setup.figure == "fig3"
     assert any("FID" in reason for reason in results.setup.left_out)
     assert Image.open(tmp_path / "out" / "fig3" / "figures" / "fig3.png").width > 600
