@@ -226,8 +226,11 @@ def test_patches_of_some_images_are_no_set(tmp_path: Path, shared: Path) -> None
 
 def test_schemes_are_checked() -> None:
     for values, told in [
-        ({"kind": "bpg-ldpc", "refiner": {"num_inference_steps": 3}}, "--steps tell a receiver"),
-        ({"kind": "deepjscc", "digital": {"mcs": "bpsk 1/2"}}, "link is for digital schemes"),
+        (
+            {"kind": "bpg-ldpc", "refiner": {"num_inference_steps": 3}},
+            "--steps: no effect on bpg-ldpc",
+        ),
+        ({"kind": "deepjscc", "digital": {"mcs": "bpsk 1/2"}}, "digital is for digital links"),
         ({"kind": "bpg-ldpc", "digital": {"msc": "bpsk 1/2"}}, "did you mean 'mcs'"),
         ({"kind": "bpg-ldpc", "digital": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is no modulation"),
     ]:

@@ -47,9 +47,9 @@ def write_figures(results: Sequence[Results], output: Path) -> list[Path]:
 
     Folders for the same figure of the paper are plotted together: fig3 over the rate, fig4, fig6
     and fig8 over the SNR, the latter with tables of captions, fig7 over sampling steps, fig1 and
-    fig5 as sheets of images (PNG only). Without a figure, and where its axis does not vary: over each
-    of rate, SNR and steps that varies, otherwise a point per scheme. There is a file for each value
-    of the conditions held fixed.
+    fig5 as sheets of images (PNG only). Without a figure, and where its axis does not vary: over
+    each of rate, SNR and steps that varies, otherwise a point per scheme. There is a file for each
+    value of the conditions held fixed.
 
     Args:
         results: of the same schemes, or of others.
