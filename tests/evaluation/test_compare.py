@@ -48,11 +48,11 @@ def planted(change: float, figure: str = "psnr") -> list[Record]:
     return changed(toy_records(), by, figure)
 
 
-def verdicts(found: Sequence[Difference], verdict: str) -> list[tuple[object, ...]]:
+def outcomes(found: Sequence[Difference], outcome: str) -> list[tuple[object, ...]]:
     return [
         (one.scheme, one.channel, one.nominal_rate, one.nominal_snr_db, one.quantity)
         for one in found
-        if one.verdict == verdict
+        if one.outcome == outcome
     ]
 
 
@@ -64,7 +64,7 @@ def run(*arguments: object) -> Result:
 
 def test_the_same_results_are_the_same(tmp_path: Path) -> None:
     found = compare(results(tmp_path / "a"), results(tmp_path / "b"))
-    assert {one.verdict for one in found} == {"same"}
+    assert {one.outcome for one in found} == {"same"}
     # Six cells of each scheme, four figures and a distance; diffjscc has four initial ones more.
     assert len(found) == 6 * 5 + 6 * 9
     assert remarks(results(tmp_path / "a"), results(tmp_path / "b")) == []
@@ -79,11 +79,11 @@ def test_a_planted_regression_is_found_and_nothing_else(
 ) -> None:
     before = results(tmp_path / "a")
     found = compare(before, results(tmp_path / "worse", planted(change, figure)))
-    assert verdicts(found, "worse") == [(*PLANTED, figure)]
-    assert verdicts(found, "better") == []
+    assert outcomes(found, "worse") == [(*PLANTED, figure)]
+    assert outcomes(found, "better") == []
     found = compare(before, results(tmp_path / "better", planted(-change, figure)))
-    assert verdicts(found, "better") == [(*PLANTED, figure)]
-    assert verdicts(found, "worse") == []
+    assert outcomes(found, "better") == [(*PLANTED, figure)]
+    assert outcomes(found, "worse") == []
 
 
 def test_more_outages_are_a_regression(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_more_outages_are_a_regression(tmp_path: Path) -> None:
     before = results(tmp_path / "a", link(1))
     found = compare(before, results(tmp_path / "b", link(2)), {"outage": 0.005})
     (one,) = found
-    assert (one.before, one.after, one.verdict) == (0.02, 0.04, "worse")
-    assert verdicts(compare(before, results(tmp_path / "c", link(1))), "worse") == []
+    assert (one.before, one.after, one.outcome) == (0.02, 0.04, "worse")
+    assert outcomes(compare(before, results(tmp_path / "c", link(1))), "worse") == []
     told = run("compare", tmp_path / "a", tmp_path / "b")
     assert told.exit_code == 1
     assert "outage rate" in told.output
@@ -107,10 +107,10 @@ def test_noise_is_no_regression(tmp_path: Path) -> None:
     noisy = changed(toy_records(), lambda row: float(rng.normal(0, 0.5)))
     small = changed(toy_records(), lambda row: -0.04)
     before = results(tmp_path / "a")
-    assert verdicts(compare(before, results(tmp_path / "b", noisy)), "worse") == []
-    assert verdicts(compare(before, results(tmp_path / "c", small)), "worse") == []
+    assert outcomes(compare(before, results(tmp_path / "b", noisy)), "worse") == []
+    assert outcomes(compare(before, results(tmp_path / "c", small)), "worse") == []
     strict = compare(before, results(tmp_path / "c", small), {"psnr": 0.03})
-    assert len(verdicts(strict, "worse")) == 12
+    assert len(outcomes(strict, "worse")) == 12
     assert {one.quantity for one in strict} == {"psnr"}
 
 
@@ -132,32 +132,32 @@ def test_pairs_cancel_what_images_differ_by(tmp_path: Path) -> None:
     low, high = stats.t.interval(0.95, 23, means.mean(), stats.sem(means))
     assert (one.change.low, one.change.high) == pytest.approx((low, high))
     assert one.after - one.before == pytest.approx(one.change.mean)
-    assert one.verdict == "worse"
+    assert one.outcome == "worse"
 
 
 def test_one_image_is_judged_by_its_mean(tmp_path: Path) -> None:
     before = results(tmp_path / "a", [toy_record(psnr=20)])
-    for psnr, verdict in ((19.94, "worse"), (19.96, "same"), (20.06, "better")):
+    for psnr, outcome in ((19.94, "worse"), (19.96, "same"), (20.06, "better")):
         found = compare(
-            before, results(tmp_path / verdict, [toy_record(psnr=psnr)]), {"psnr": 0.05}
+            before, results(tmp_path / outcome, [toy_record(psnr=psnr)]), {"psnr": 0.05}
         )
-        assert [(one.verdict, one.change.half_width) for one in found] == [(verdict, None)]
+        assert [(one.outcome, one.change.half_width) for one in found] == [(outcome, None)]
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.03, "worse"), (1.01, "same"), (0.9, "better")])
-def test_distances_are_judged_by_their_ratio(factor: float, verdict: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("factor", "outcome"), [(1.03, "worse"), (1.01, "same"), (0.9, "better")])
+def test_distances_are_judged_by_their_ratio(factor: float, outcome: str, tmp_path: Path) -> None:
     before = results(tmp_path / "a")
     moved = tuple(replace(one, frechet=one.frechet * factor) for one in before.distances)
     found = compare(before, replace(before, distances=moved))
-    assert {one.verdict for one in found if one.quantity == "frechet"} == {verdict}
-    assert {one.verdict for one in found if one.quantity != "frechet"} == {"same"}
+    assert {one.outcome for one in found if one.quantity == "frechet"} == {outcome}
+    assert {one.outcome for one in found if one.quantity != "frechet"} == {"same"}
 
 
 def test_seconds_only_if_asked_for(tmp_path: Path) -> None:
     before = results(tmp_path / "a")
     slow = results(tmp_path / "b", changed(toy_records(), lambda row: 1.0, "seconds"))
-    assert verdicts(compare(before, slow), "worse") == []
-    assert len(verdicts(compare(before, slow, {"seconds": 0.5}), "worse")) == 12
+    assert outcomes(compare(before, slow), "worse") == []
+    assert len(outcomes(compare(before, slow, {"seconds": 0.5}), "worse")) == 12
 
 
 def test_what_only_one_has_is_said(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_exit_codes_and_json(tmp_path: Path) -> None:
     assert "1 worse" in found.output
     assert "PSNR" in found.output
     values = json.loads(written.read_text())
-    (one,) = [one for one in values["differences"] if one["verdict"] == "worse"]
+    (one,) = [one for one in values["differences"] if one["outcome"] == "worse"]
     assert (one["scheme"], one["nominal_rate"], one["nominal_snr_db"]) == ("diffjscc", "1/64", 4.0)
     assert one["change"]["mean"] == pytest.approx(-0.3, abs=0.03)
     assert run("compare", worse, before).exit_code == 0

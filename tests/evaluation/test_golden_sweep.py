@@ -82,4 +82,4 @@ def test_distances_are_the_golden_ones(results: tuple[Results, Results]) -> None
 
 
 def test_compare_finds_no_regression(results: tuple[Results, Results]) -> None:
-    assert not [difference for difference in compare(*results) if difference.verdict == "worse"]
+    assert not [difference for difference in compare(*results) if difference.outcome == "worse"]

@@ -96,7 +96,7 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments and plot their figures; run again to go on.
 
-    Each figure's results are a folder of their own in the output, with its figures; report.html
+    Each figure's results are a folder of their own in the output, with its plots; report.html
     shows all of them. On several GPUs: accelerate launch -m diffjscc reproduce …
     """
     with report_errors():

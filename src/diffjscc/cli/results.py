@@ -72,10 +72,10 @@ def compare(
                 temporary.write_text(f"{text}\n", encoding="utf-8")
         for sentence in remarks:
             stderr.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
-        changed = [change for change in found if change.verdict != "same"]
+        changed = [change for change in found if change.outcome != "same"]
         if changed:
             stdout.print(_table(changed))
-        counts = {name: sum(change.verdict == name for change in found) for name in COLOURS}
+        counts = {name: sum(change.outcome == name for change in found) for name in COLOURS}
         stdout.print(", ".join(f"{count} {name}" for name, count in counts.items()))
     if counts["worse"]:
         raise typer.Exit(1)
@@ -120,6 +120,6 @@ def _table(differences: Sequence[Difference]) -> Table:
             f"{one.before:.{digits}f}",
             f"{one.after:.{digits}f}",
             f"{one.change.mean:+.{digits}f}{spread}",
-            f"[{COLOURS[one.verdict]}]{one.verdict}[/]",
+            f"[{COLOURS[one.outcome]}]{one.outcome}[/]",
         )
     return table

@@ -1,4 +1,4 @@
-"""What every command says, and how."""
+"""Messages that all commands share: errors, warnings, progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _say_warning(
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn what a user can cause into one line and exit code 2, warnings into one line each."""
+    """Turn a user's errors into one line and exit code 2, warnings into one line each."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("once", UserWarning)

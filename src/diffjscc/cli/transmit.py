@@ -70,7 +70,7 @@ def transmit(
         bool, typer.Option(help="Also map where samples of the diffusion receiver disagree.")
     ] = False,
     samples: Annotated[
-        int | None, typer.Option(min=2, help="Images painted for that map; 8 by default.")
+        int | None, typer.Option(min=2, help="Samples for that map; 8 by default.")
     ] = None,
     scheme: Annotated[
         list[str] | None,
@@ -83,7 +83,8 @@ def transmit(
         str | None, typer.Option(help="--scheme adv: weights that `train adversarial` made.")
     ] = None,
     refiner: Annotated[
-        RefinerName | None, _receiver("What paints the final image; none: the codec alone.")
+        RefinerName | None,
+        _receiver("diffusion: needs weights with a receiver; none: the codec alone."),
     ] = None,
     sampler: Annotated[SamplerName | None, _receiver("ddpm is the paper's.")] = None,
     steps: Annotated[int | None, _receiver("Steps from pure noise.")] = None,
@@ -91,7 +92,7 @@ def transmit(
         Start | None, _receiver("Where sampling begins; initial: the initial image, noised.")
     ] = None,
     captioner: Annotated[
-        CaptionerName | None, _receiver("Tells a prior that reads text what images show.")
+        CaptionerName | None, _receiver("Captions for a prior with a text encoder.")
     ] = None,
     caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
     latent_guidance_scale: Annotated[
@@ -133,7 +134,7 @@ def transmit(
         from diffjscc.schemes.loader import load_scheme  # noqa: PLC0415
         from diffjscc.schemes.options import RefinerOptions  # noqa: PLC0415
 
-        painting = RefinerOptions(
+        receiver = RefinerOptions(
             sampler=sampler,
             num_inference_steps=steps,
             start=start,
@@ -176,7 +177,7 @@ def transmit(
                 )
             options = check(DigitalOptions, digital, "--scheme")
             schemes = SchemeLoader(str(computing))
-            choices = choose(scheme, weights, adversarial, painting, options)
+            choices = choose(scheme, weights, adversarial, receiver, options)
             ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
             links = [link(name, loaded) for name, loaded in ready]
             job = Comparison(links, snr, repeats, output)
@@ -191,7 +192,7 @@ def transmit(
                     f"--adversarial {adversarial} is for --scheme adv; add that, or give the "
                     "folder as --weights"
                 )
-            own = load_scheme(weights, rate, refiner, painting, device)
+            own = load_scheme(weights, rate, refiner, receiver, device)
             single = link("deepjscc" if own.refiner is None else "diffjscc", own)
             job = Job(single, repeats, output, (samples or SAMPLES) if uncertainty else None)
         sent, failed = _run(job, paths, json_file)

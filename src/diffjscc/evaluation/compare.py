@@ -20,7 +20,7 @@ from diffjscc.evaluation.statistics import (
 )
 from diffjscc.metrics.catalogue import SECONDS, frechet_info
 
-Verdict = Literal["better", "worse", "same"]
+Outcome = Literal["better", "worse", "same"]
 Repeat = tuple[str, int]  # image and number
 
 FRECHET = "frechet"
@@ -53,7 +53,7 @@ class Difference:
         before, after: means over the transmissions that both have, or the distances.
         change: after - before; paired, with an interval, but of a distance only the difference.
         tolerance: in the quantity's own unit.
-        verdict: "worse" if the whole interval (the mean where there is none) lies beyond the
+        outcome: "worse" if the whole interval (the mean where there is none) lies beyond the
             tolerance on the worse side, "better" likewise, otherwise "same".
     """
 
@@ -68,7 +68,7 @@ class Difference:
     after: float
     change: Estimate
     tolerance: float
-    verdict: Verdict
+    outcome: Outcome
 
 
 def compare(
@@ -212,7 +212,7 @@ def _of_records(
             after=estimate((image, after) for image, _, after in present).mean,
             change=change,
             tolerance=tolerance,
-            verdict=_verdict(change, quantity.info.higher_is_better, tolerance),
+            outcome=_outcome(change, quantity.info.higher_is_better, tolerance),
         )
     ]
 
@@ -243,13 +243,13 @@ def _of_distances(
                     after=after,
                     change=change,
                     tolerance=fraction * before,
-                    verdict=_verdict(change, info.higher_is_better, fraction * before),
+                    outcome=_outcome(change, info.higher_is_better, fraction * before),
                 )
             )
     return found
 
 
-def _verdict(change: Estimate, higher_is_better: bool, tolerance: float) -> Verdict:
+def _outcome(change: Estimate, higher_is_better: bool, tolerance: float) -> Outcome:
     gain = (change.low, change.high) if higher_is_better else (-change.high, -change.low)
     if gain[1] < -tolerance:
         return "worse"
@@ -257,7 +257,7 @@ def _verdict(change: Estimate, higher_is_better: bool, tolerance: float) -> Verd
 
 
 def _same_set(old: _Side, new: _Side, point: OperatingPoint, features: str) -> bool:
-    """Whether both have this distance, on the same transmissions."""
+    """Return whether both have this distance, on the same transmissions."""
     one, other = old.distances.get((point, features)), new.distances.get((point, features))
     if one is None or other is None or one.patches != other.patches:
         return False

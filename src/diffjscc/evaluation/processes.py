@@ -45,7 +45,7 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes messages and common files."""
+        """Return whether this is the process that writes messages and common files."""
         return bool(self._state.is_main_process)
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:

@@ -39,7 +39,7 @@ class OperatingPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class AtPoint:
-    """Whatever belongs to one operating point.
+    """Base of all that belongs to one operating point.
 
     Attributes:
         scheme, channel, nominal_rate, nominal_snr_db: see `OperatingPoint`.

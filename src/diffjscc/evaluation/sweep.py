@@ -148,7 +148,7 @@ class SweepRun:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes messages."""
+        """Return whether this is the process that writes messages."""
         return self.processes.leads
 
     def run(self, progress: Callable[[int], None]) -> Results:

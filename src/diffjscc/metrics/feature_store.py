@@ -63,7 +63,7 @@ class FeatureFolder:
         self._shapes[name] = (features.shape[0], features.shape[1])
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a block of that name."""
+        """Return whether there is a block of that name."""
         return self._file(name).exists()
 
     def names(self) -> list[str]:

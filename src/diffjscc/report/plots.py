@@ -33,7 +33,7 @@ LETTER = 0.06  # inches, of text in 8 points
 
 
 def house_style() -> AbstractContextManager[None]:
-    """Fonts and lines while a figure is made or written; afterwards all is as it was."""
+    """Set fonts and lines while a plot is made or written; afterwards all is as it was."""
     return matplotlib.rc_context(
         {
             "font.family": "DejaVu Sans",
@@ -241,7 +241,7 @@ def save(
 
 
 def _grid(count: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, at most `COLUMNS` beside each other."""
+    """A plot of `count` panels, at most `COLUMNS` beside each other."""
     columns = min(count, COLUMNS)
     rows = math.ceil(count / columns)
     # A single panel is wider, so that the legend below it has room.
@@ -295,7 +295,7 @@ def _head(
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, below them, as wide as the figure has room for."""
+    """One for all panels, below them, as wide as the plot has room for."""
     entries = {
         label: handle
         for ax in axes

@@ -93,7 +93,7 @@ def _columns(sent: dict[tuple[str, int], list[tuple[Results, KeptImages]]]) -> d
 
 
 def _metrics_text(metrics: Metrics, infos: Sequence[MetricInfo]) -> str:
-    """Those for which there is room; a unit speaks for its metric."""
+    """List the metrics for which there is room; a unit stands for its metric."""
     values = [(info, metrics.get(info.name)) for info in infos if info.below_images]
     return ", ".join(
         info.text(value).removeprefix(f"{info.label} " if info.unit else "")

@@ -88,9 +88,9 @@ function startGallery() {
     const maps = scene.views.filter((view) => view.kind === "uncertainty");
     find("uncertainty").replaceChildren(...maps.map((view) => {
       const { source, width, height } = data.images[view.image];
-      const caption = `${view.label}: bright where samples that the generative receiver paints ` +
-        "from the same received signal disagree. What is seen there was invented, not received. " +
-        "Dark is not always right: what all samples got wrong alike does not show.";
+      const caption = `${view.label}: bright where samples of the generative receiver disagree; ` +
+        "such details are generated, not received. " +
+        "Dark is not always right: errors that all samples share do not show.";
       return element("figure", {},
         element("img", { src: source, width, height, alt: `${scene.image}: ${view.label}` }),
         element("figcaption", {}, caption));
