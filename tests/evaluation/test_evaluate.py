@@ -44,6 +44,14 @@ def test_images_of_every_kind_are_the_same(scheme: Scheme, pixels: Tensor, tmp_p
     arrays = levels.permute(0, 2, 3, 1).numpy()
     for number, image in enumerate(pixels):
         save_image(image, tmp_path / f"{number}.png")
+
+    class Photographs(torch.utils.data.Dataset[Tensor]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Tensor:
+            return pixels[index]
+
     kinds: list[Any] = [
         pixels,
         levels,
@@ -51,13 +59,14 @@ def test_images_of_every_kind_are_the_same(scheme: Scheme, pixels: Tensor, tmp_p
         arrays,
         [Image.fromarray(array) for array in arrays],
         (array for array in arrays.astype(np.float32) / 255),
+        Photographs(),
         tmp_path,
         [tmp_path / "0.png", str(tmp_path / "1.png")],
     ]
     found = [evaluate(scheme, images, AWGN(4.0), repeats=2, metrics=["psnr"]) for images in kinds]
     assert all(values(one) == values(found[0]) for one in found)
     assert [one.image for one in found[0]] == ["image 0"] * 2 + ["image 1"] * 2
-    assert [one.image for one in found[6]] == ["0"] * 2 + ["1"] * 2
+    assert [one.image for one in found[7]] == ["0"] * 2 + ["1"] * 2
     assert len(set(values(found[0]))) == 4
 
 

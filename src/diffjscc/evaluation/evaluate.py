@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +21,21 @@ from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.catalogue import DEFAULT_METRICS, Metric
 from diffjscc.scheme import Channel, Scheme
 
-Images = str | Path | ImageInput | Iterable[str | Path | ImageInput]
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Images by number, as torch's datasets have them."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - checked by as_images
+        """An image of any kind."""
+        ...
+
+
+Images = str | Path | ImageInput | Dataset | Iterable[str | Path | ImageInput]
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,11 @@ def _sources(images: Images) -> list[SourceImage]:
     if isinstance(images, str | Path):
         paths = find_images([str(images)])
         return [SourceImage.read(*pair) for pair in zip(paths, unique_stems(paths), strict=True)]
-    if isinstance(images, Tensor | np.ndarray) or not isinstance(images, Iterable):
+    if isinstance(images, Tensor | np.ndarray):
+        return _converted(images, 0)
+    if isinstance(images, Dataset):
+        images = [images[index] for index in range(len(images))]
+    if not isinstance(images, Iterable):
         return _converted(images, 0)
     sources: list[SourceImage] = []
     for image in images:

@@ -21,7 +21,7 @@ _failures: dict[str, str] = {}
 
 
 class MetricUnavailable(RuntimeError):  # noqa: N818 - a state that callers handle
-    """A metric's weights are neither on this machine nor to be fetched; the text says the way out."""
+    """A metric's weights are neither on this machine nor to be fetched; names the way out."""
 
 
 @dataclass(frozen=True)
