@@ -256,9 +256,15 @@ def test_captions_that_cannot_be_had(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--refiner none --steps 5", "--steps would tell the diffusion receiver how to paint"),
-        ("--refiner none --sampler ddim --offload", "--sampler, --offload would tell"),
-        ("--refiner none --dtype float16", "--dtype would tell"),
+        (
+            "--refiner none --steps 5",
+            "--steps: options of the diffusion receiver, which --refiner none leaves out",
+        ),
+        (
+            "--refiner none --sampler ddim --offload",
+            "--sampler, --offload: options of the diffusion receiver",
+        ),
+        ("--refiner none --dtype float16", "--dtype: options of the diffusion receiver"),
         ("--steps 0", "num_inference_steps is 0; it must be 1 to 1000"),
         ("--steps 1001", "num_inference_steps is 1001; it must be 1 to 1000"),
         ("--latent-guidance-scale -1", "--latent-guidance-scale is -1.0; it must be"),

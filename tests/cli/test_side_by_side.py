@@ -174,13 +174,13 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
     [
         (schemes("bpg-ldcp"), "--scheme bpg-ldcp is not known; did you mean 'bpg-ldpc'?"),
         (schemes("deepjscc", "deepjscc"), "--scheme deepjscc is given more than once"),
-        ([*schemes("jpeg-ldpc"), "--steps", "2"], "--steps means nothing to jpeg-ldpc"),
+        ([*schemes("jpeg-ldpc"), "--steps", "2"], "--steps: no effect on jpeg-ldpc"),
         (
             [*schemes("ddnm"), "--latent-guidance-scale", "1"],
-            "--latent-guidance-scale means nothing to ddnm",
+            "--latent-guidance-scale: no effect on ddnm",
         ),
-        ([*schemes("deepjscc"), "--downsample"], "--downsample means nothing to deepjscc"),
-        ([*schemes("jpeg-capacity"), "--mcs", "bpsk 1/2"], "--mcs means nothing to jpeg-capacity"),
+        ([*schemes("deepjscc"), "--downsample"], "--downsample: no effect on deepjscc"),
+        ([*schemes("jpeg-capacity"), "--mcs", "bpsk 1/2"], "--mcs: no effect on jpeg-capacity"),
         ([*schemes("jpeg-ldpc"), "--mcs", "bpsk"], "'bpsk' is no modulation and code rate"),
         ([*schemes("jpeg-ldpc"), "--quality", "101"], "jpeg has qualities 1 to 100, not 101"),
         (["--mcs", "bpsk 1/2"], "--mcs is for digital links; name one"),
@@ -194,10 +194,10 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
         ([*schemes("adv"), "--adversarial", ""], "config.json is missing"),
         (
             [*schemes("deepjscc", "ddnm"), "--adversarial", "compact"],
-            "--adversarial means nothing to deepjscc, ddnm; leave it out, or add a scheme",
+            "--adversarial: no effect on deepjscc, ddnm; remove it, or add a scheme",
         ),
         (["--adversarial", "x"], "--adversarial x is for --scheme adv; add that, or give"),
-        ([*schemes("adv"), "--adversarial", "compact", "--steps", "2"], "--steps means nothing to"),
+        ([*schemes("adv"), "--adversarial", "compact", "--steps", "2"], "--steps: no effect on"),
     ],
 )
 def test_bad_options(options: list[str], told: str, photograph: Path, tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def test_each_figure_has_the_papers_axes(images: tuple[str]) -> None:
     assert (over_rates, over_snrs) == (("1/128",), (1.0, 7.0, 13.0))
     assert {"own sampler, 1 steps", "DDPM from noise, 100 steps"} <= set(schemes)
     config = config_of(make_experiment("fig7", Request(images)))
-    paper = [scheme.painting for scheme in config.schemes if scheme.painting.start == "noise"]
-    assert [painting.num_inference_steps for painting in paper] == [1, 2, 5, 10, 20, 50, 100]
-    assert {painting.sampler for painting in paper} == {"ddpm"}
+    paper = [scheme.refiner for scheme in config.schemes if scheme.refiner.start == "noise"]
+    assert [options.num_inference_steps for options in paper] == [1, 2, 5, 10, 20, 50, 100]
+    assert {options.sampler for options in paper} == {"ddpm"}
 
 
 def test_what_is_left_out_is_said(images: tuple[str], converted: Path, tmp_path: Path) -> None:
