@@ -12,7 +12,7 @@ import pytest
 from diffjscc.evaluation.experiments import SHEETS
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import Summary, summarise
-from diffjscc.pretrained.pretrained import find_weights, weights_hash
+from diffjscc.pretrained.pretrained import open_weights, weights_hash
 from diffjscc.schemes.config import SchemeConfig
 from locations import ROOT
 
@@ -156,7 +156,7 @@ def test_published_results_are_whole(folder: Path) -> None:
 def test_results_are_of_the_bundled_weights(folder: Path) -> None:
     """To the byte; the receiver samples as they say where a sweep does not say otherwise."""
     published = read(folder)
-    bundled = find_weights("compact")
+    bundled = open_weights("compact").folder
     uses = {"diffjscc": None, "deepjscc": ["codec"], "ddnm": ["codec", "unet", "vae"]}
     ours = [
         choice

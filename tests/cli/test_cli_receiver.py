@@ -19,7 +19,7 @@ from diffjscc.data.images import load_image, quantise
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.transmission import SourceImage
 from diffjscc.evaluation.uncertainty import colours, disagreement
-from diffjscc.pretrained.diffjscc import parse_rate
+from diffjscc.rate import parse_rate
 from diffjscc.refiners.captions import Blip2Captioner
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion

@@ -13,7 +13,7 @@ from diffjscc import AWGN, DiffJSCC
 from diffjscc.cli.information import components
 from diffjscc.pretrained.build import build_codec
 from diffjscc.pretrained.networks import Network, save_network
-from diffjscc.pretrained.pretrained import find_weights
+from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.receiver import has_refiner, load_refiner, save_refiner
 from diffjscc.pretrained.storage import WeightsError, read_json, weights_hash, write_json
 from diffjscc.refiners.captions import FixedCaption
@@ -182,7 +182,7 @@ def test_schemes_come_back_whole(saved: Path, tmp_path: Path) -> None:
     one, other = (s(images, AWGN(3.0), torch.Generator().manual_seed(1)) for s in (scheme, copy))
     assert torch.equal(one.image, other.image)
     assert not torch.equal(one.image, one.initial)
-    assert copy.weights == scheme.weights == f"toy@{weights_hash(saved)}"
+    assert copy.provenance == scheme.provenance == f"toy@{weights_hash(saved)}"
 
 
 def test_what_is_loaded_is_what_was_asked_for(refiner: ControlledDiffusion, weights: Path) -> None:
@@ -194,10 +194,10 @@ def test_what_is_loaded_is_what_was_asked_for(refiner: ControlledDiffusion, weig
         DiffJSCC.from_pretrained(weights, refiner=None, device="cpu"),
     ):
         assert scheme.refiner is None
-        assert scheme.weights == codec_alone
+        assert scheme.provenance == codec_alone
     own = DiffJSCC.from_pretrained(weights, refiner=refiner, parts="receiver", device="cpu")
     assert own.refiner is refiner
-    assert own.weights == codec_alone
+    assert own.provenance == codec_alone
     with pytest.raises(WeightsError, match=r"unet.*is damaged"):
         DiffJSCC.from_pretrained(weights, parts="receiver", device="cpu")
     with pytest.raises(ValueError, match="'diffusion' is neither"):
@@ -229,7 +229,7 @@ def test_a_folder_never_keeps_another_schemes_refiner(saved: Path, weights: Path
 
 def test_components_are_told(saved: Path) -> None:
     assert components(saved) == {"codec": "CompactJSCC", "refiner": "ControlledDiffusion"}
-    assert components(find_weights("compact"))["codec"] == "CompactJSCC"
+    assert components(open_weights("compact").folder)["codec"] == "CompactJSCC"
 
 
 def test_our_own_weights_come_from_the_hub_too(hub: type[Hub], saved: Path, tmp_path: Path) -> None:

@@ -86,7 +86,6 @@ class Link:
     Attributes:
         name: what rows call the scheme.
         scheme: codec, rate and refiner.
-        weights: name and hash of their weights.
         channel: what to send over.
         snr_db: mean Es/N0 of the channel.
         seed: see `Image.generator`.
@@ -96,7 +95,6 @@ class Link:
 
     name: str
     scheme: Scheme
-    weights: str
     channel: ChannelConfig
     snr_db: float
     seed: int
@@ -190,7 +188,7 @@ class Link:
         sampler = _sampler(self.scheme)
         return Record(
             scheme=self.name,
-            weights=self.weights,
+            weights=self.scheme.provenance,
             image=image.name,
             image_hash=image.digest,
             width=width,

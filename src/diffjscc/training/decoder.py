@@ -69,6 +69,7 @@ def load_receiver(source: str, device: torch.device) -> tuple[JointCodec, Contro
             f'weights "{source}" have no diffusion receiver, whose decoder could be trained; give '
             "weights that have one, such as `diffjscc train control` writes"
         )
+    assert isinstance(scheme.codec, JointCodec)
     return scheme.codec, scheme.refiner
 
 

@@ -26,9 +26,9 @@ from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.files import remove_abandoned
 from diffjscc.data.images import ImageError
 from diffjscc.data.sources import ImageSource
-from diffjscc.pretrained.diffjscc import parse_rate
 from diffjscc.pretrained.pretrained import load_codec
 from diffjscc.pretrained.storage import write_json
+from diffjscc.rate import parse_rate
 from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import encode, stride
