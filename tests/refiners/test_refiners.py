@@ -1,6 +1,5 @@
 """The diffusion receiver as a whole: what reaches it, what it paints, what it refuses."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.data.images import load_image
-from diffjscc.layers import blended_tiles as tiling
+from diffjscc.layers.tiling import tile_windows
 from diffjscc.refiners import captions, colour, sampling
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.devices import Placement
@@ -256,34 +255,6 @@ def largest_step(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.diff(dim=-2).abs().amax(dim=(0, 1, 3)), x.diff(dim=-1).abs().amax(dim=(0, 1, 2))
 
 
-@pytest.mark.parametrize("scale", [1, 4])
-def test_tiles_that_disagree_fade_into_each_other(scale: int) -> None:
-    numbers = itertools.count()
-
-    def disagreeing(rows: slice, columns: slice) -> Tensor:
-        size = ((rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
-        return torch.full((1, 1, *size), float(next(numbers) % 2))
-
-    blended = tiling.blend_tiles(disagreeing, (48, 64), 24, scale)
-    assert blended.shape == (1, 1, 48 * scale, 64 * scale)
-    assert next(numbers) > 4
-    assert blended.min() >= 0
-    assert blended.max() <= 1
-    # Cut apart they would show steps of 1.
-    assert max(step.max().item() for step in largest_step(blended)) < 0.25 / scale
-
-
-def test_tiles_of_a_local_network_are_the_whole_image() -> None:
-    image = torch.rand(1, 3, 50, 70)
-    whole = tiling.blend_tiles(lambda r, c: image[..., r, c].sin(), (50, 70), 16)
-    torch.testing.assert_close(whole, image.sin())
-    covered = torch.zeros(70)
-    for window in tiling.windows(70, 16):
-        assert window.stop - window.start == 16
-        covered[window] += 1
-    assert covered.min() >= 1
-
-
 def test_images_beyond_the_tile_size_show_no_seams(shared: Path) -> None:
     image = load_image(shared / "data/kodak/kodim03.png")[None, :, 128:256, 256:448]
     whole, tiled = make_refiner(), make_refiner(tile=32)
@@ -298,8 +269,8 @@ def test_images_beyond_the_tile_size_show_no_seams(shared: Path) -> None:
         difference = got - expected
         assert difference.abs().max() > 1e-6
         for steps, length in zip(largest_step(difference), latents[0].shape[-2:], strict=True):
-            borders = {w.start * cell - 1 for w in tiling.windows(length, 32)}
-            borders |= {w.stop * cell - 1 for w in tiling.windows(length, 32)}
+            borders = {w.start * cell - 1 for w in tile_windows(length, 32)}
+            borders |= {w.stop * cell - 1 for w in tile_windows(length, 32)}
             at_borders = [i for i in borders if 0 <= i < len(steps)]
             assert at_borders
             # No step at a tile's border stands out from the smooth change between tiles.

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts
-from diffjscc.layers.halo_tiles import in_tiles
-from diffjscc.layers.spectrum import SpectralGain, dct_matrix
+from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
+from diffjscc.layers.spectral_gain import SpectralGain
+from diffjscc.layers.tiling import apply_tiled
 from diffjscc.scheme import ChannelState
 
-STRIDE = 16
-SHALLOW = 3 * 4**2  # at 1/4 of the size, features are 4x4 pixels of three colours
-TILE, HALO = 64, 36  # cells: 1024 px tiles; the encoder reaches 22 cells, the decoder 33
+# In latent positions: tiles of 1024 px; the receptive fields reach 22 (encoder) and 33 (decoder).
+TILE, HALO = 64, 36
 
 
 @dataclass(frozen=True)
@@ -102,34 +102,6 @@ class Block(nn.Module):
         y = y * (1 + scale) + shift
         out: Tensor = x + self.project(F.silu(self.expand(y)))
         return out
-
-
-def dct_basis(count: int, side: int) -> tuple[Tensor, Tensor]:
-    """The `count` strongest functions of the block DCT of natural photographs.
-
-    In orthonormal colours (sum, red - blue, green against both), its first 32 functions catch
-    within 0.1% the variance that the Karhunen-Loève transform's do. Variances are modelled as
-    a·(u² + v²)^-b per colour, fitted to 60,000 blocks of 16x16 of training photographs.
-
-    Returns:
-        Orthonormal functions [count, 3, side, side], and their standard deviations [count] for
-        images in [0, 1], descending.
-    """
-    index = torch.arange(side, dtype=torch.float64)
-    cosines = dct_matrix(side)
-    colours = F.normalize(
-        torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64), dim=1
-    )
-    radius = index.square() + index.square()[:, None]
-    variances = []
-    for constant, amplitude, decay in ((42.1, 1.71, 1.11), (4.77, 0.25, 1.84), (0.96, 0.06, 1.65)):
-        variance = amplitude * radius.clamp(min=1) ** -decay
-        variance[0, 0] = constant
-        variances.append(variance)
-    ranked = torch.stack(variances).flatten().sort(descending=True, stable=True)
-    colour, row, column = torch.unravel_index(ranked.indices[:count], (3, side, side))
-    basis = torch.einsum("kc,ky,kx->kcyx", colours[colour], cosines[row], cosines[column])
-    return basis.float(), ranked.values[:count].sqrt().float()
 
 
 class Gains(nn.Module):
@@ -293,7 +265,7 @@ class CompactJSCC(JointCodec):
         encoder = self.encoder
         images = images.contiguous(memory_format=torch.channels_last)
         condition = encoder.describe(images, csi.snr_db, rate_index)
-        latent = in_tiles(
+        latent = apply_tiled(
             lambda part: encoder(part, condition, rate_index),
             images,
             STRIDE,
@@ -311,7 +283,7 @@ class CompactJSCC(JointCodec):
         latent = latent.contiguous(memory_format=torch.channels_last)
         condition = decoder.describe(latent, csi.snr_db, rate_index)
         latent = decoder.spectrum(latent, condition)
-        return in_tiles(
+        return apply_tiled(
             lambda part: decoder(part, condition),
             latent,
             1,

@@ -7,30 +7,11 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
+from diffjscc.layers.block_means import pool, replicate
 from diffjscc.scheme import ChannelState, Codec, Received, Scheme, Symbols
-
-
-def pool(images: Tensor, factor: int) -> Tensor:
-    """A: means of blocks of `factor`² pixels, [B, C, H, W] to [B, C, ⌈H/factor⌉, ⌈W/factor⌉].
-
-    Sides that are no multiple of `factor` are filled up with copies of the last row and column.
-    """
-    height, width = images.shape[-2:]
-    right, bottom = (padded_length(n, factor) - n for n in (width, height))
-    padded = F.pad(images, (0, right, 0, bottom), mode="replicate")
-    return F.avg_pool2d(padded, factor)
-
-
-def replicate(pooled: Tensor, factor: int) -> Tensor:
-    """A†, the pseudo-inverse of A: each pixel `factor`² times, [B, C, h, w] to factor·h, factor·w.
-
-    A·A† is the identity; A†·A is the projection on images that are constant in every block.
-    """
-    return pooled.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
 @dataclass(frozen=True)

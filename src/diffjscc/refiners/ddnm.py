@@ -15,9 +15,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from diffjscc.codecs.pooled import pool, replicate
 from diffjscc.data.geometry import crop, pad_to_multiple
-from diffjscc.layers.blended_tiles import blend_tiles
+from diffjscc.layers.block_means import pool, replicate
+from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import decode, encode
@@ -155,30 +155,56 @@ class DDNM:
         """Pixels that the sides of images must be multiples of: whole blocks and cells."""
         return math.lcm(side_multiple(self.vae, self.unet), self.config.factor)
 
-    @torch.no_grad()
+    @property
+    def sampler_name(self) -> str:
+        """The sampler, such as "ddpm"."""
+        return self.config.sampler.name
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Sampling steps from pure noise."""
+        return self.config.sampler.num_inference_steps
+
     def refine(
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """See `Refiner.refine`.
+        """See `Refiner.refine`; one sample per image, see `sample`."""
+        return self.sample(initial, received, 1, generator)
+
+    @torch.no_grad()
+    def sample(
+        self, initial: Tensor, received: Received, number: int, generator: Generators = None
+    ) -> Reconstruction:
+        """Sample several images that have the block means received.
+
+        Args:
+            initial: [B, 3, H, W] in [0, 1], constant in every block.
+            received: what `initial` was decoded from; gives rate and effective SNR.
+            number: samples N per image.
+            generator: drives sampling: one, or B·N.
+
+        Returns:
+            B·N images, an image's samples one after the other.
 
         Raises:
             ValueError: the initial images are not constant in every block, or another number of
                 generators.
         """
-        levels = start_levels(self.config.sampler, received)
+        rows = [i for i in range(len(initial)) for _ in range(number)]
+        levels = [start_levels(self.config.sampler, received)[i] for i in rows]
         if not any(levels):
-            return Reconstruction(initial, initial)
-        check_generators(generator, len(initial))
+            return Reconstruction(initial[rows], initial[rows])
+        check_generators(generator, len(rows))
         pooled = self.received_means(initial.to(self.placement.device))
-        context = text_context(self.unet, self.text, [""] * len(initial), self.placement)
+        context = text_context(self.unet, self.text, [""] * len(rows), self.placement)
         with self.placement.holding(self.vae, self.unet):
-            z = self._sample_all(pooled, context, levels, generator)
-            painted = decode(self.vae, z, self.config.tile).clamp(0, 1)
-        image = crop(painted, (initial.shape[-2], initial.shape[-1])).to(initial.device)
-        for row, level in enumerate(levels):
-            if level == 0:
-                image[row] = initial[row]
-        return Reconstruction(image, initial)
+            z = self._sample_all(pooled, rows, context, levels, generator)
+            decoded = decode(self.vae, z, self.config.tile).clamp(0, 1)
+        image = crop(decoded, (initial.shape[-2], initial.shape[-1])).to(initial.device)
+        for place, i in enumerate(rows):
+            if levels[place] == 0:
+                image[place] = initial[i]
+        return Reconstruction(image, initial[rows])
 
     def received_means(self, initial: Tensor) -> Tensor:
         """ŷ of initial images [B, 3, H, W], padded to what the networks' strides need.
@@ -228,26 +254,35 @@ class DDNM:
         return encode(self.vae, corrected, self.config.tile).mean
 
     def _sample_all(
-        self, pooled: Tensor, context: Tensor | None, levels: list[float], generator: Generators
+        self,
+        pooled: Tensor,
+        rows: list[int],
+        context: Tensor | None,
+        levels: list[float],
+        generator: Generators,
     ) -> Tensor:
+        """Sample a latent for each of `rows`, which are images of `pooled`."""
         sampler, factor = self.config.sampler, self.config.factor
-        initial = encode(self.vae, replicate(pooled, factor), self.config.tile).mean
+        initial = encode(self.vae, replicate(pooled, factor), self.config.tile).mean[rows]
+        means = pooled[rows]
 
-        def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:
-            attended = None if context is None else context[rows]
+        def sample_group(
+            group: list[int], noise: NoiseSource, begin: int, report: Progress
+        ) -> Tensor:
+            attended = None if context is None else context[group]
             return sample(
                 lambda z, t: self.predict_noise(z, t, attended),
                 self.scheduler,
                 sampler,
                 noise,
-                initial=initial[rows] if sampler.start == "initial" else None,
+                initial=initial[group] if sampler.start == "initial" else None,
                 begin=begin,
-                correct=lambda clean, t: self.correct(clean, t, pooled[rows]),
+                correct=lambda clean, t: self.correct(clean, t, means[group]),
                 progress=report,
             )
 
         return sample_groups(
-            draw,
+            sample_group,
             tuple(initial.shape),
             levels,
             sampler,

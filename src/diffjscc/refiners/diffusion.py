@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from diffjscc.data.geometry import crop, pad_to_multiple, released_prepare, released_restore
-from diffjscc.layers.blended_tiles import blend_tiles
+from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions
@@ -123,31 +123,41 @@ class ControlledDiffusion:
         """Pixels that the sides of images must be multiples of."""
         return side_multiple(self.vae, self.denoiser.unet)
 
+    @property
+    def sampler_name(self) -> str:
+        """The sampler, such as "ddpm"."""
+        return self.config.sampler.name
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Sampling steps from pure noise."""
+        return self.config.sampler.num_inference_steps
+
     def refine(
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """See `Refiner.refine`; one draw per image."""
+        """See `Refiner.refine`; one sample per image, see `sample`."""
         return self.sample(initial, received, 1, generator)
 
     @torch.no_grad()
     def sample(
-        self, initial: Tensor, received: Received, repeats: int, generator: Generators = None
+        self, initial: Tensor, received: Received, number: int, generator: Generators = None
     ) -> Reconstruction:
-        """Several images that fit what was received, from one condition latent and caption.
+        """Sample several images given what was received; condition and caption are computed once.
 
         Args:
             initial: [B, 3, H, W] in [0, 1].
-            received: what they were decoded from; tells the effective SNR.
-            repeats: draws N per image.
+            received: what `initial` was decoded from; gives rate and effective SNR.
+            number: samples N per image.
             generator: drives sampling: one, or B·N.
 
         Returns:
-            B·N images, an image's draws one after the other.
+            B·N images, an image's samples one after the other.
 
         Raises:
             ValueError: another number of generators.
         """
-        rows = [i for i in range(len(initial)) for _ in range(repeats)]
+        rows = [i for i in range(len(initial)) for _ in range(number)]
         levels = self.start_levels(received)
         if not any(levels):
             return Reconstruction(initial[rows], initial[rows])

@@ -10,8 +10,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
-from diffjscc.codecs.compact import STRIDE
-from diffjscc.layers.blended_tiles import blend_tiles, scaled
+from diffjscc.layers.block_dct import STRIDE
+from diffjscc.layers.tiling import blend_tiles, scaled
 from diffjscc.refiners.vae import VAE, CompactVAE
 
 

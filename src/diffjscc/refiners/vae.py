@@ -11,7 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffjscc.codecs.compact import SHALLOW, STRIDE, dct_basis
+from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 
 FINEST = 4  # pixels a side that the decoder's last layer makes at once
 LATTICE_WINDOW = 25
