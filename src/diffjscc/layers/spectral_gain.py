@@ -47,9 +47,7 @@ class SpectralGain(nn.Module):
     def gains(self, condition: Tensor, height: int, width: int) -> Tensor:
         """Gains [B, C, height, width] over vertical and horizontal frequency."""
         device = condition.device
-        lowest = 0.5 / math.sqrt(
-            height * width
-        )  # frequency that the mean counts as
+        lowest = 0.5 / math.sqrt(height * width)  # frequency that the mean counts as
         rows = torch.arange(height, device=device) / height
         columns = torch.arange(width, device=device) / width
         radius = (rows.square()[:, None] + columns.square() + lowest**2).sqrt()
