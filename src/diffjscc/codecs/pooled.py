@@ -1,7 +1,8 @@
-"""Half the image's sides at four times the rate: the same channel uses for a quarter of it."""
+"""Codec of block means: an image of half the sides at four times the rate per pixel."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,14 +17,13 @@ from diffjscc.scheme import ChannelState, Codec, Received, Scheme, Symbols
 
 @dataclass(frozen=True)
 class PooledCodec:
-    """Sends an image's block means A·x by another codec, at factor² times the rate.
+    """Transmission of an image's block means A·x by another codec, at factor² times its rate.
 
-    What Yilmaz et al., arXiv 2309.15889, transmit for a receiver that makes up the rest. Rates and
-    sizes are those of the image that the user gave: K is that of the codec itself at the same
-    rate, up to padding.
+    As in Yilmaz et al., arXiv 2309.15889, whose receiver generates the rest. Rates and sizes are
+    those of the original image: K equals that of the codec at the same rate, up to padding.
 
     Attributes:
-        codec: sends the pooled image.
+        codec: codec of the pooled image.
         factor: side of a block in pixels.
 
     Raises:
@@ -53,17 +53,23 @@ class PooledCodec:
         return self
 
     def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
-        """See `Codec.encode`; `uses_by_kind` is what the codec says of the pooled image.
+        """See `Codec.encode`; channel uses beyond R·H·W count as padding.
 
         Raises:
-            ValueError: no such rate, or no images.
+            ValueError: the rate is not one of `rates`, or `images` are not valid.
         """
         self._check(rate)
         check_images(images)
         pooled = pool(images, self.factor)
         symbols = self.codec.encode(pooled, csi, self._inner(rate))
         height, width = images.shape[-2:]
-        return replace(symbols, image_size=(height, width), nominal_rate=rate)
+        kinds = dict(symbols.uses_by_kind)
+        # The last blocks of an odd size are padding, too.
+        beyond = kinds.get("image", 0) - math.ceil(rate * height * width)
+        if beyond > 0:
+            kinds["image"] -= beyond
+            kinds["padding"] = kinds.get("padding", 0) + beyond
+        return replace(symbols, image_size=(height, width), nominal_rate=rate, uses_by_kind=kinds)
 
     def decode(self, received: Received) -> Tensor:
         """See `Codec.decode`; the image is A†ŷ, constant in every block."""
@@ -79,7 +85,7 @@ class PooledCodec:
         return crop(replicate(pooled, self.factor), received.image_size)
 
     def _inner(self, rate: Fraction) -> Fraction:
-        """The codec's own rate, per pixel of the pooled image."""
+        """Return the rate of the inner codec, in channel uses per pixel of the pooled image."""
         return rate * self.factor**2
 
     def _check(self, rate: Fraction) -> None:
