@@ -209,7 +209,7 @@ def test_sizes(tmp_path, size):
 # Failures
 
 
-def test_every_failure_is_a_image_error_that_says_why(tmp_path):
+def test_every_failure_is_an_image_error_with_its_cause(tmp_path):
     good = tmp_path / "good.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(good)

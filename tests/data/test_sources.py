@@ -247,7 +247,7 @@ def test_unreadable_images_are_left_out_with_one_warning(folder, tmp_path):
         pack(FolderSource(folder), tmp_path / "train.pack", progress=False)
     for path in folder.rglob("*.png"):
         path.write_bytes(b"x")
-    with pytest.raises(ImageError, match="none of 6"):
+    with pytest.raises(ImageError, match="none of the 6"):
         pack(FolderSource(folder), tmp_path / "other.pack", progress=False)
     assert not (tmp_path / "other.pack").exists()
 
