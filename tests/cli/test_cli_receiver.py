@@ -243,7 +243,7 @@ def test_captions_that_cannot_be_had(
     cases = {
         ("--caption", "a cat"): (weights, "--caption was given, but the prior of these weights"),
         ("--captioner", "blip2"): (reading, "blip2-opt-2.7b' could not be loaded"),
-        ("--caption", "cat"): (without_vocabulary, "these weights hold no vocabulary"),
+        ("--caption", "cat"): (without_vocabulary, "these weights have no vocabulary"),
         ("--caption", "cat", "--captioner", "none"): (reading, "exclude each other"),
     }
     for options, (folder, message) in cases.items():
@@ -303,7 +303,7 @@ def test_an_snr_outside_the_control_modules_range_is_said_once(
     arguments = (source, "--weights", weights, "-o", tmp_path / "out", "--repeats", 3)
     result = run(*arguments, "--snr", 18)
     assert result.exit_code == 0
-    assert result.output.count("outside the 0 to 14 dB that the control module") == 1
+    assert result.output.count("outside the range of 0 to 14 dB that the control") == 1
     assert "outside the" not in run(*arguments, "--snr", 10).output
 
 

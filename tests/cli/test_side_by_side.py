@@ -181,7 +181,7 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
         ),
         ([*schemes("deepjscc"), "--downsample"], "--downsample: no effect on deepjscc"),
         ([*schemes("jpeg-capacity"), "--mcs", "bpsk 1/2"], "--mcs: no effect on jpeg-capacity"),
-        ([*schemes("jpeg-ldpc"), "--mcs", "bpsk"], "'bpsk' is no modulation and code rate"),
+        ([*schemes("jpeg-ldpc"), "--mcs", "bpsk"], "'bpsk' is not a modulation and code rate"),
         ([*schemes("jpeg-ldpc"), "--quality", "101"], "jpeg has qualities 1 to 100, not 101"),
         (["--mcs", "bpsk 1/2"], "--mcs is for digital links; name one"),
         ([*schemes("diffjscc"), "--refiner", "none"], "leave them out, or --scheme"),
