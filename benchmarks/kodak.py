@@ -21,7 +21,7 @@ from diffjscc.evaluation.transmission import SourceImage
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.weights import MetricUnavailable
-from diffjscc.pretrained.pretrained import find_weights, load_codec, weights_hash
+from diffjscc.pretrained.pretrained import load_codec, open_weights, weights_hash
 
 SNRS_DB = (-5.0, 1.0, 4.0, 7.0, 10.0, 13.0, 20.0)
 
@@ -63,7 +63,7 @@ def main() -> None:
         figures = measure(scheme, snr_db, images, lpips)
         rows.append({"rate": str(rate), "snr_db": snr_db, **figures})
     result = {
-        "weights": weights_hash(find_weights(arguments.weights), ["codec"]),
+        "weights": weights_hash(open_weights(arguments.weights).folder, ["codec"]),
         "images": len(images),
         "rows": rows,
     }

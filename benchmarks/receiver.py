@@ -32,13 +32,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from diffjscc import AWGN, Scheme
 from diffjscc.pretrained.build import build_codec
-from diffjscc.pretrained.pretrained import find_weights, has_refiner
+from diffjscc.pretrained.pretrained import has_refiner, open_weights
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.schemes.options import RefinerOptions, load_scheme
+from diffjscc.schemes.loader import load_scheme
+from diffjscc.schemes.options import RefinerOptions
 
 CASES = ("bundled", "full-size", "released", "ours")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -100,7 +101,7 @@ def scheme_of(case: str) -> Scheme:
 
 def obstacle(case: str) -> str | None:
     """Why a case cannot be timed here, if it cannot."""
-    if case == "bundled" and not has_refiner(find_weights("compact")):
+    if case == "bundled" and not has_refiner(open_weights("compact").folder):
         return "the bundled weights have no diffusion receiver"
     if case in ("released", "ours") and DEVICE.type != "cuda":
         return "there is no GPU"
@@ -135,7 +136,7 @@ def time_case(case: str) -> dict[str, str | int | float]:
             "parameters": sum(p.numel() for module in modules for p in module.parameters()),
             "dtype": str(refiner.denoiser.unet.dtype).removeprefix("torch."),
             "sampler": refiner.config.sampler.name,
-            "steps": refiner.config.sampler.steps,
+            "steps": refiner.config.sampler.num_inference_steps,
             "start": refiner.config.sampler.start,
         }
     return result

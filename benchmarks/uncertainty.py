@@ -29,9 +29,10 @@ from diffjscc.data.images import find_images, load_image
 from diffjscc.evaluation.transmission import Link, SourceImage
 from diffjscc.evaluation.uncertainty import disagreement
 from diffjscc.metrics.evaluator import MetricEvaluator
-from diffjscc.pretrained.pretrained import find_weights, weights_hash
+from diffjscc.pretrained.pretrained import open_weights, weights_hash
 from diffjscc.schemes.channel import ChannelConfig
-from diffjscc.schemes.options import RefinerOptions, load_scheme
+from diffjscc.schemes.loader import load_scheme
+from diffjscc.schemes.options import RefinerOptions
 
 SNR_DB = 1.0
 SAMPLES = 8
@@ -88,7 +89,7 @@ def main() -> None:
             found.append(figures(link.samples(SourceImage("", image), 0, SAMPLES), image))
         means = {name: round(float(np.mean([f[name] for f in found])), 3) for name in found[0]}
         rows.append({"rate": rate, "start": arguments.start, "images": len(paths), **means})
-    result = {"weights": weights_hash(find_weights(arguments.weights)), "rows": rows}
+    result = {"weights": weights_hash(open_weights(arguments.weights).folder), "rows": rows}
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

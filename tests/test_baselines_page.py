@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from diffjscc.choices import DigitalKind
+from diffjscc.codecs.digital.capacity import capacity_bits
 from diffjscc.codecs.digital.frame import Frame
 from diffjscc.codecs.digital.link import MEAN_COLOUR, channel_uses
 from diffjscc.codecs.digital.mcs import ALL, most_efficient, thresholds_db
-from diffjscc.codecs.digital.source_codecs.search import capacity_bits
 from diffjscc.data.images import load_image
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.schemes.digital import SOURCES

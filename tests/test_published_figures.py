@@ -12,7 +12,7 @@ import pytest
 from diffjscc.evaluation.experiments import SHEETS
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import Summary, summarise
-from diffjscc.pretrained.pretrained import find_weights, weights_hash
+from diffjscc.pretrained.pretrained import open_weights, weights_hash
 from diffjscc.schemes.config import SchemeConfig
 from locations import ROOT
 
@@ -156,7 +156,7 @@ def test_published_results_are_whole(folder: Path) -> None:
 def test_results_are_of_the_bundled_weights(folder: Path) -> None:
     """To the byte; the receiver samples as they say where a sweep does not say otherwise."""
     published = read(folder)
-    bundled = find_weights("compact")
+    bundled = open_weights("compact").folder
     uses = {"diffjscc": None, "deepjscc": ["codec"], "ddnm": ["codec", "unet", "vae"]}
     ours = [
         choice
@@ -170,7 +170,10 @@ def test_results_are_of_the_bundled_weights(folder: Path) -> None:
         assert published.setup.weights[choice.name] == expected, choice.name
         if choice.kind == "diffjscc":
             painting = choice.painting
-            sampler = (painting.sampler or default["name"], painting.steps or default["steps"])
+            sampler = (
+                painting.sampler or default["name"],
+                painting.num_inference_steps or default["num_inference_steps"],
+            )
             rows = [row for row in published.rows if row.scheme == choice.name]
             assert {(row.sampler, row.steps) for row in rows} == {sampler}, choice.name
     drawn = {

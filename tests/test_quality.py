@@ -12,7 +12,7 @@ from diffjscc.data.images import find_images, load_image, quantise
 from diffjscc.evaluation.transmission import SourceImage
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 from diffjscc.metrics.lpips import LPIPS
-from diffjscc.pretrained.pretrained import find_weights, weights_hash
+from diffjscc.pretrained.pretrained import open_weights, weights_hash
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "compact-kodak.json").read_text())
 GOLDEN_RECEIVER = json.loads(
@@ -32,7 +32,7 @@ def send(scheme: DiffJSCC, image: torch.Tensor, snr_db: float) -> torch.Tensor:
 
 
 def test_golden_figures_are_of_the_bundled_weights() -> None:
-    assert GOLDEN["weights"] == weights_hash(find_weights("compact"), ["codec"])
+    assert GOLDEN["weights"] == weights_hash(open_weights("compact").folder, ["codec"])
     assert GOLDEN["images"] == 24
 
 
@@ -64,7 +64,7 @@ def test_kodak_at_1_db(rate: str, shared: Path) -> None:
 
 
 def test_the_bundle_is_small_and_complete() -> None:
-    folder = find_weights("compact")
+    folder = open_weights("compact").folder
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 32 * 2**20
     assert GOLDEN_RECEIVER["weights"] == f"compact@{weights_hash(folder)}"
 

@@ -11,7 +11,6 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from diffjscc.channels.noise import noise_power
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -20,7 +19,7 @@ from diffjscc.refiners.text import TextFeatures
 from diffjscc.scheme import ChannelState, Received
 
 TEXT_WIDTH = 8
-QUICK = SamplerConfig("ddpm", steps=3)
+QUICK = SamplerConfig("ddpm", num_inference_steps=3)
 
 
 def make_unet(text: bool = False) -> UNet2DConditionModel:
@@ -106,7 +105,7 @@ def make_tokenizer() -> CLIPTokenizer:
 def receive(snr_db: list[float], gain: list[float] | None = None) -> Received:
     """What arrives at SNRs 1/N0; nothing but the channel's state matters here."""
     gains = torch.tensor(gain or [1.0] * len(snr_db), dtype=torch.complex64)[:, None]
-    state = ChannelState(gains, noise_power(torch.tensor(snr_db)))
+    state = ChannelState(gains, torch.tensor(snr_db))
     values = torch.ones(len(snr_db), 8, dtype=torch.complex64)
     return Received(values, (8, 8), Fraction(1, 128), state)
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-ChannelName = Literal["awgn", "rayleigh", "rician"]
+ChannelName = Literal["awgn", "rayleigh", "rician", "custom"]
 DigitalKind = Literal[
     "bpg-ldpc",
     "bpg-capacity",
@@ -20,7 +20,7 @@ DigitalKind = Literal[
     "avif-capacity",
 ]
 NeuralKind = Literal["deepjscc", "diffjscc", "adv", "ddnm"]
-SchemeKind = Literal[NeuralKind, DigitalKind]
+SchemeKind = Literal[NeuralKind, DigitalKind, "custom"]
 RefinerName = Literal["diffusion", "none"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
 Start = Literal["noise", "initial"]

@@ -8,16 +8,64 @@ symbol is N0 = 10^(-snr_db/10), half in each real part, so `snr_db` is Es/N0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from diffjscc.arrays import ImageInput, as_images, check_range, to_pil
+from diffjscc.rate import Rate, parse_rate
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from PIL import Image
 
 # One generator for the whole batch, one per image, or torch's global one.
 Generators = torch.Generator | Sequence[torch.Generator] | None
+
+# Of the mean power of an image's symbols from 1.
+POWER_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ChannelState:
+    """One realisation of the channel per image, known before anything is sent.
+
+    Attributes:
+        gain: complex64 [B, 1] (block fading) or [B, K]; E|gain|² = 1. Ones for AWGN.
+        mean_snr_db: float32 [B], Es/N0 in dB averaged over fades: 1/N0.
+        transmitter_csi: whether the transmitter knows the gain; the receiver always does.
+    """
+
+    gain: Tensor
+    mean_snr_db: Tensor
+    transmitter_csi: bool = False
+
+    @property
+    def noise_power(self) -> Tensor:
+        """N0 = 10^(-mean_snr_db/10) per complex symbol, float32 [B]."""
+        return torch.pow(10.0, -self.mean_snr_db / 10)
+
+    @property
+    def snr_db(self) -> Tensor:
+        """Effective SNR |h|²/N0 in dB, float32 [B]."""
+        return self.mean_snr_db + 10 * torch.log10(self.gain.abs().square().mean(dim=1))
+
+    @property
+    def at_transmitter(self) -> ChannelState:
+        """The part that the transmitter knows: without CSI the gain counts as 1.
+
+        Its `snr_db` is the SNR that the transmitter encodes for; both ends know it.
+        """
+        return self if self.transmitter_csi else replace(self, gain=torch.ones_like(self.gain))
+
+    def select(self, rows: slice) -> ChannelState:
+        """Take some of the images."""
+        return replace(self, gain=self.gain[rows], mean_snr_db=self.mean_snr_db[rows])
 
 
 @dataclass(frozen=True)
@@ -28,17 +76,14 @@ class SymbolBlock:
         values: complex64 [B, K]; K is every channel use that an image costs, padding included.
         image_size: (H, W) of the images as the user gave them, in pixels.
         nominal_rate: the rate asked for, in channel uses per pixel (cpp).
-        uses_by_kind: what the K channel uses are spent on, such as "image" and "padding"; empty
-            where the codec does not say, or where images of the batch differ.
-        delivered: uint8 [B, N], bytes that an ideal channel code delivers whatever happens to the
-            values; None for all that is real, which depends on the values alone.
+        uses_by_kind: channel uses by purpose, such as "image" and "padding"; they add up to K.
+            Empty where the codec does not say, or where images of the batch differ.
     """
 
     values: Tensor
     image_size: tuple[int, int]
     nominal_rate: Fraction
     uses_by_kind: Mapping[str, int] = field(default_factory=dict, kw_only=True)
-    delivered: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def channel_uses(self) -> int:
@@ -54,43 +99,22 @@ class SymbolBlock:
 
 @dataclass(frozen=True)
 class Symbols(SymbolBlock):
-    """What the transmitter sends: `values` have unit mean power per image."""
+    """Transmitted symbols: `values` have unit mean power per image."""
 
+    def repeat(self, times: int) -> Self:
+        """Repeat each image's symbols, for several transmissions of one encoding."""
+        return replace(self, values=self.values.repeat_interleave(times, 0))
 
-@dataclass(frozen=True)
-class ChannelState:
-    """One realisation of the channel per image, before anything is sent.
-
-    Attributes:
-        gain: complex64 [B, 1] (block fading) or [B, K]; E|gain|² = 1. Ones for AWGN.
-        noise_power: float32 [B], N0 per complex symbol.
-        transmitter_csi: whether the transmitter knows the gain; the receiver knows if it does.
-    """
-
-    gain: Tensor
-    noise_power: Tensor
-    transmitter_csi: bool = False
-
-    @property
-    def snr_db(self) -> Tensor:
-        """Effective SNR |h|²/N0 in dB, float32 [B]: what the receiver measures."""
-        power = self.gain.abs().square().mean(dim=1)
-        return 10 * torch.log10(power / self.noise_power)
-
-    @property
-    def mean_snr_db(self) -> Tensor:
-        """SNR 1/N0 in dB averaged over fades, float32 [B]: all that is known without CSI."""
-        return -10 * torch.log10(self.noise_power)
-
-    @property
-    def assumed_snr_db(self) -> Tensor:
-        """SNR in dB that the transmitter encodes for, float32 [B]; both ends know it."""
-        return self.snr_db if self.transmitter_csi else self.mean_snr_db
+    def received(self, values: Tensor, state: ChannelState) -> Received:
+        """Received symbols of these: `values` complex64 [B, K] over a channel in `state`."""
+        return Received(
+            values, self.image_size, self.nominal_rate, state, uses_by_kind=self.uses_by_kind
+        )
 
 
 @dataclass(frozen=True)
 class Received(SymbolBlock):
-    """What the receiver has: `values` = gain · sent + noise, not equalised, and the CSI.
+    """Received symbols: `values` = gain · sent + noise, not equalised, and the CSI.
 
     Attributes:
         state: gain and noise power per image, the channel state information.
@@ -98,15 +122,9 @@ class Received(SymbolBlock):
 
     state: ChannelState
 
-    def select(self, rows: slice) -> Received:
-        """What was received of some of the images."""
-        gain, noise_power = self.state.gain[rows], self.state.noise_power[rows]
-        return replace(
-            self,
-            values=self.values[rows],
-            delivered=None if self.delivered is None else self.delivered[rows],
-            state=replace(self.state, gain=gain, noise_power=noise_power),
-        )
+    def select(self, rows: slice) -> Self:
+        """Take some of the images."""
+        return replace(self, values=self.values[rows], state=self.state.select(rows))
 
     @property
     def equalised(self) -> Tensor:
@@ -126,15 +144,19 @@ class Reconstruction:
     Attributes:
         image: final image, float32 [B, 3, H, W] in [0, 1].
         initial: the codec's own reconstruction, same shape; `image` itself without a refiner.
-        caption: what the refiner was told the images show, one text per image, or None.
-        outage: bool [B], whether the codec could not decode and gave an image that tells nothing;
-            None where a codec cannot know.
+        caption: text that the refiner was conditioned on, one per image, or None.
+        outage: bool [B], whether the codec could not decode and gave a placeholder image; None
+            where a codec cannot detect that.
     """
 
     image: Tensor
     initial: Tensor
     caption: list[str] | None = None
     outage: Tensor | None = None
+
+    def to_pil(self) -> list[Image.Image]:
+        """Convert the final images to 8-bit RGB PIL images."""
+        return to_pil(self.image)
 
 
 class InfeasibleError(ValueError):
@@ -146,29 +168,34 @@ class Codec(Protocol):
 
     @property
     def rates(self) -> tuple[Fraction, ...]:
-        """Nominal rates this codec offers, in cpp, ascending."""
+        """Nominal rates that this codec offers, in cpp, ascending."""
         ...
 
-    def encode(
-        self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
-    ) -> Symbols:
-        """Images [B, 3, H, W] in [0, 1] to symbols, given the SNR [B] the transmitter knows.
+    def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
+        """Encode images.
 
-        `gain`, complex [B, 1], is given where the transmitter knows the fade too.
+        Args:
+            images: float32 [B, 3, H, W] in [0, 1].
+            csi: the transmitter's knowledge of the channel, see `ChannelState.at_transmitter`:
+                encode for `csi.snr_db`.
+            rate: one of `rates`.
+
+        Returns:
+            Symbols of unit mean power per image.
         """
         ...
 
     def decode(self, received: Received) -> Tensor:
-        """Received symbols to the initial images, float32 [B, 3, H, W] in [0, 1]."""
+        """Decode received symbols to the initial images, float32 [B, 3, H, W] in [0, 1]."""
         ...
 
 
 @runtime_checkable
 class DetectingCodec(Codec, Protocol):
-    """A codec that knows what it could not decode, as digital links do."""
+    """A codec that detects decoding failures, as digital links do."""
 
     def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
-        """As `decode`, and whether each image is an outage, bool [B]."""
+        """Decode as `decode` does; also return whether each image is an outage, bool [B]."""
         ...
 
 
@@ -180,16 +207,16 @@ class Channel(Protocol):
         """Whether the transmitter knows each image's gain before it encodes."""
         ...
 
-    def draw(
+    def sample_state(
         self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
     ) -> ChannelState:
-        """One realisation for `batch` images."""
+        """Sample one realisation for `batch` images."""
         ...
 
     def __call__(
         self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None
     ) -> Received:
-        """Send `symbols`; draws the state unless one is given."""
+        """Send `symbols`; the state is sampled unless one is given."""
         ...
 
 
@@ -199,12 +226,48 @@ class Refiner(Protocol):
     def refine(
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """Initial images [B, 3, H, W] in [0, 1], and what was received, to the final ones."""
+        """Refine initial images [B, 3, H, W] in [0, 1], given what was received."""
+        ...
+
+
+@runtime_checkable
+class SamplingRefiner(Refiner, Protocol):
+    """A refiner that samples: it can give several images for what was received.
+
+    Attributes:
+        progress: called with (steps done, steps in all) after every step, unless None.
+    """
+
+    progress: Callable[[int, int], None] | None
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler, such as "ddim"."""
+        ...
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Sampling steps from pure noise."""
+        ...
+
+    def sample(
+        self, initial: Tensor, received: Received, number: int, generator: Generators = None
+    ) -> Reconstruction:
+        """Sample `number` final images per initial image, an image's one after the other."""
+        ...
+
+
+@runtime_checkable
+class _Movable(Protocol):
+    """Networks that compute on a device of the user's choice."""
+
+    def to(self, device: torch.device | str) -> object:
+        """Move them, in place."""
         ...
 
 
 def as_batch(value: float | Tensor, batch: int, device: torch.device | str, name: str) -> Tensor:
-    """A number, or one number per image, as float32 [B]; an error names `name` and the value."""
+    """Expand a number, or one number per image, to float32 [B]; errors name `name`."""
     tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, batch)):
         raise ValueError(
@@ -216,44 +279,87 @@ def as_batch(value: float | Tensor, batch: int, device: torch.device | str, name
     return tensor.expand(batch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Scheme:
     """A codec at one of its rates, with a refiner or without.
 
     Attributes:
         codec: image ↔ symbols.
-        rate: nominal rate in channel uses per pixel; one of `codec.rates`.
-        refiner: what paints the final image; None gives the codec alone.
+        rate: nominal rate in channel uses per pixel; one of `codec.rates`. The constructor takes
+            it in any form: "1/128", 0.0078125 or a Fraction.
+        refiner: makes the final image; None gives the codec alone.
+        provenance: what the images depend on beside the code: weights and their hash, or the
+            settings of a digital link. Recorded with every measurement.
     """
 
     codec: Codec
     rate: Fraction
-    refiner: Refiner | None = None
+    refiner: Refiner | None
+    provenance: str
 
-    def __post_init__(self) -> None:
-        if self.rate not in self.codec.rates:
-            offered = ", ".join(str(rate) for rate in self.codec.rates)
-            raise ValueError(f"rate {self.rate} is not one of {offered}")
+    def __init__(
+        self, codec: Codec, rate: Rate, refiner: Refiner | None = None, provenance: str = ""
+    ) -> None:
+        wanted = parse_rate(rate)
+        if wanted not in codec.rates:
+            offered = ", ".join(map(str, codec.rates))
+            where = f" ({provenance})" if provenance else ""
+            raise ValueError(f"rate {wanted} is not one of {offered}{where}")
+        fields = (("codec", codec), ("rate", wanted), ("refiner", refiner))
+        for name, value in (*fields, ("provenance", provenance)):
+            object.__setattr__(self, name, value)
 
-    def encode(self, images: Tensor, snr_db: float | Tensor, gain: Tensor | None = None) -> Symbols:
-        """Images to symbols.
+    def __repr__(self) -> str:
+        parts = [type(self.codec).__name__, f"R = {self.rate}"]
+        parts += [] if self.refiner is None else [type(self.refiner).__name__]
+        parts += [self.provenance] if self.provenance else []
+        return f"{type(self).__name__}({', '.join(parts)}, on {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the codec computes: its first parameter's device, or its `device`, or the CPU."""
+        if isinstance(self.codec, nn.Module):
+            for parameter in self.codec.parameters():
+                return parameter.device
+        return torch.device(getattr(self.codec, "device", "cpu"))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the networks of codec and refiner to a device, in place, as torch modules do."""
+        for part in (self.codec, self.refiner):
+            if isinstance(part, _Movable):
+                part.to(device)
+        return self
+
+    def at_rate(self, rate: Rate) -> Self:
+        """Return the same scheme at another of the codec's rates; networks are shared."""
+        return replace(self, rate=parse_rate(rate))
+
+    def encode(
+        self, images: ImageInput, snr_db: float | Tensor, gain: Tensor | None = None
+    ) -> Symbols:
+        """Encode images, for a channel of one's own.
 
         Args:
-            images: float [B, 3, H, W] in [0, 1]; any H and W.
+            images: see `as_images`; any H and W.
             snr_db: SNR in dB that the transmitter assumes, one number or [B].
-            gain: complex [B, 1], the fade, where the transmitter knows it.
+            gain: complex [B, 1] or [B, K], the fade, where the transmitter knows it; `snr_db` is
+                then the mean over fades.
         """
-        snr_db = as_batch(snr_db, len(images), images.device, "snr_db")
-        return self.codec.encode(images, snr_db, self.rate, gain)
+        batch = as_images(images, self.device)
+        mean = as_batch(snr_db, len(batch), batch.device, "snr_db")
+        known = gain is not None
+        if gain is None:
+            gain = torch.ones(len(batch), 1, dtype=torch.complex64, device=batch.device)
+        return self._encode(batch, ChannelState(gain, mean, transmitter_csi=known))
 
     def send(
-        self, images: Tensor, channel: Channel, generator: Generators = None, repeats: int = 1
+        self, images: ImageInput, channel: Channel, generator: Generators = None, repeats: int = 1
     ) -> Received:
-        """Encode images and send them; with transmitter CSI the encoder is told the fade.
+        """Encode images and send them over a channel.
 
         Args:
-            images: float [B, 3, H, W] in [0, 1].
-            channel: what to send over.
+            images: see `as_images`.
+            channel: what to send over; with its transmitter CSI the encoder knows the fade.
             generator: drives fades and noise: one, or one per transmission.
             repeats: transmissions N per image.
 
@@ -262,32 +368,100 @@ class Scheme:
 
         Raises:
             InfeasibleError: see there; of digital codecs.
+            ValueError: images, symbols or channel states that break the rules of this module.
         """
-        state = channel.draw(len(images) * repeats, generator, images.device)
+        batch = as_images(images, self.device)
+        state = channel.sample_state(len(batch) * repeats, generator, batch.device)
         if channel.transmitter_csi:
-            images = images.repeat_interleave(repeats, 0)
-            symbols = self.encode(images, state.snr_db, state.gain)
+            symbols = self._encode(batch.repeat_interleave(repeats, 0), state)
         else:
-            symbols = self.encode(images, state.mean_snr_db[::repeats])
-            values, delivered = symbols.values.repeat_interleave(repeats, 0), symbols.delivered
-            if delivered is not None:
-                delivered = delivered.repeat_interleave(repeats, 0)
-            symbols = replace(symbols, values=values, delivered=delivered)
-        return channel(symbols, generator, state)
+            first = slice(None, None, repeats)  # an image's transmissions share their encoding
+            symbols = self._encode(batch, state.select(first).at_transmitter).repeat(repeats)
+        received = channel(symbols, generator, state)
+        _check_received(received, symbols, channel)
+        return received
 
     def decode(self, received: Received, generator: Generators = None) -> Reconstruction:
-        """Received symbols to images; `generator` drives the refiner's sampling."""
+        """Decode received symbols to images; `generator` drives the refiner's sampling.
+
+        Raises:
+            ValueError: codec or refiner gave images of another shape, outside [0, 1] or not finite.
+        """
         outage = None
         if isinstance(self.codec, DetectingCodec):
             initial, outage = self.codec.attempt(received)
         else:
             initial = self.codec.decode(received)
+        _check_decoded(initial, received, self.codec)
         if self.refiner is None:
             return Reconstruction(image=initial, initial=initial, outage=outage)
-        return replace(self.refiner.refine(initial, received, generator), outage=outage)
+        refined = self.refiner.refine(initial, received, generator)
+        _check_decoded(refined.image, received, self.refiner)
+        return replace(refined, outage=outage)
 
     def __call__(
-        self, images: Tensor, channel: Channel, generator: Generators = None
+        self, images: ImageInput, channel: Channel, generator: Generators = None
     ) -> Reconstruction:
         """`send` and `decode` in one."""
         return self.decode(self.send(images, channel, generator), generator)
+
+    def _encode(self, images: Tensor, csi: ChannelState) -> Symbols:
+        symbols = self.codec.encode(images, csi, self.rate)
+        _check_symbols(symbols, images, self.rate, self.codec)
+        return symbols
+
+
+def _check_symbols(symbols: Symbols, images: Tensor, rate: Fraction, codec: Codec) -> None:
+    """Raise ValueError unless a codec's symbols are what every SNR and rate here rests on."""
+    name, values = type(codec).__name__, symbols.values
+    if values.dtype != torch.complex64 or values.ndim != 2 or len(values) != len(images):
+        raise ValueError(
+            f"{name} gave symbols of {values.dtype} {tuple(values.shape)}; they must be complex64 "
+            f"[{len(images)}, K]"
+        )
+    power = values.detach().abs().square().mean(dim=1)
+    if not bool(((power - 1).abs() <= POWER_TOLERANCE).all()):  # false for NaN too
+        worst = float(power[(power - 1).abs().nan_to_num(torch.inf).argmax()])
+        raise ValueError(
+            f"{name} gave symbols of mean power {worst:g}; it must be 1 ± {POWER_TOLERANCE:g} for "
+            "each image: see diffjscc.normalise_power"
+        )
+    size = images.shape[-2], images.shape[-1]
+    uses, kinds = symbols.channel_uses, symbols.uses_by_kind
+    if kinds and sum(kinds.values()) != uses:
+        raise ValueError(f"{name}: uses_by_kind {dict(kinds)} do not add up to K = {uses}")
+    most = -(-rate * size[0] * size[1] // 1)  # ⌈R·H·W⌉
+    if uses - kinds.get("padding", 0) > most:
+        raise ValueError(
+            f"{name} takes {uses} channel uses for {size[1]}x{size[0]} pixels at rate {rate}, "
+            f"which allows {most}; count what goes beyond as uses_by_kind['padding']"
+        )
+
+
+def _check_received(received: Received, symbols: Symbols, channel: Channel) -> None:
+    """Raise ValueError unless a channel's output has the shape of its input and is finite."""
+    name, values, state = type(channel).__name__, received.values, received.state
+    shape = tuple(symbols.values.shape)
+    if values.dtype != torch.complex64 or tuple(values.shape) != shape:
+        raise ValueError(
+            f"{name} gave {values.dtype} {tuple(values.shape)}; it must be complex64 {shape}, as "
+            "what was sent"
+        )
+    if state.gain.shape not in ((shape[0], 1), shape) or state.mean_snr_db.shape != shape[:1]:
+        raise ValueError(
+            f"{name} gave a state with gain {tuple(state.gain.shape)} and mean_snr_db "
+            f"{tuple(state.mean_snr_db.shape)}; they must be [B, 1] or [B, K], and [B]"
+        )
+    if not bool(torch.isfinite(torch.view_as_real(values)).all()):
+        raise ValueError(f"{name} gave NaN or infinite symbols")
+
+
+def _check_decoded(images: Tensor, received: Received, part: Codec | Refiner) -> None:
+    """Raise ValueError unless decoded images have the size that was sent and lie in [0, 1]."""
+    name, expected = type(part).__name__, (len(received.values), 3, *received.image_size)
+    if tuple(images.shape) != expected or not images.is_floating_point():
+        raise ValueError(
+            f"{name} gave images of {images.dtype} {tuple(images.shape)}; they must be floating "
+            f"point {expected}"
+        )
+    check_range(images, f"images that {name} gave")

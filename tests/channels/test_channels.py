@@ -61,20 +61,20 @@ def test_snr_per_image() -> None:
 @pytest.mark.parametrize(("k_factor", "fourth_moment"), [(0.0, 2.0), (4.0, 1.36)])
 def test_fading_statistics(k_factor: float, fourth_moment: float) -> None:
     """E|h|² = 1 and E|h|⁴ = 2 - (k/(k+1))²."""
-    state = Rician(1.0, k_factor).draw(400_000, torch.Generator().manual_seed(1))
+    state = Rician(1.0, k_factor).sample_state(400_000, torch.Generator().manual_seed(1))
     power = state.gain.abs().square()
     assert power.mean().item() == pytest.approx(1, abs=0.01)
     assert power.square().mean().item() == pytest.approx(fourth_moment, rel=0.02)
 
 
 def test_rayleigh_is_rician_without_a_line_of_sight() -> None:
-    one = Rayleigh(3.0).draw(8, torch.Generator().manual_seed(2))
-    other = Rician(3.0, k_factor=0.0).draw(8, torch.Generator().manual_seed(2))
+    one = Rayleigh(3.0).sample_state(8, torch.Generator().manual_seed(2))
+    other = Rician(3.0, k_factor=0.0).sample_state(8, torch.Generator().manual_seed(2))
     assert torch.equal(one.gain, other.gain)
 
 
 def test_noise_does_not_follow_the_fade() -> None:
-    state = Rayleigh(5.0).draw(1000, torch.Generator().manual_seed(3))
+    state = Rayleigh(5.0).sample_state(1000, torch.Generator().manual_seed(3))
     assert state.noise_power.unique().numel() == 1
     expected = 5 + 20 * torch.log10(state.gain.abs().squeeze(1))
     torch.testing.assert_close(state.snr_db, expected, atol=1e-3, rtol=0)
@@ -154,7 +154,7 @@ def test_unsendable_symbols_are_refused(bad: float) -> None:
 @pytest.mark.parametrize("snr_db", [math.nan, math.inf, 1e4, torch.zeros(2), torch.zeros(3, 1)])
 def test_bad_snr_is_refused(snr_db: float | Tensor) -> None:
     with pytest.raises(ValueError, match="snr_db"):
-        AWGN(snr_db).draw(3)
+        AWGN(snr_db).sample_state(3)
 
 
 def test_bad_k_factor_is_refused() -> None:
@@ -164,4 +164,4 @@ def test_bad_k_factor_is_refused() -> None:
 
 def test_number_of_generators_is_checked() -> None:
     with pytest.raises(ValueError, match="2 generators for 3 images"):
-        Rayleigh(1.0).draw(3, [torch.Generator(), torch.Generator()])
+        Rayleigh(1.0).sample_state(3, [torch.Generator(), torch.Generator()])

@@ -19,7 +19,7 @@ from diffjscc.data.images import load_image, quantise
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.transmission import SourceImage
 from diffjscc.evaluation.uncertainty import colours, disagreement
-from diffjscc.pretrained.diffjscc import parse_rate
+from diffjscc.rate import parse_rate
 from diffjscc.refiners.captions import Blip2Captioner
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -104,7 +104,11 @@ def test_weights_with_a_receiver_use_it(source: Path, weights: Path, tmp_path: P
     names = {path.name for path in out.iterdir()}
     assert names == {"a.png", "a-initial.png", "a-side-by-side.png"}
     assert row["scheme"] == "diffjscc"
-    assert (row["sampler"], row["steps"], row["caption"]) == (QUICK.name, QUICK.steps, None)
+    assert (row["sampler"], row["steps"], row["caption"]) == (
+        QUICK.name,
+        QUICK.num_inference_steps,
+        None,
+    )
     assert row["psnr"] == pytest.approx(level(out / "a.png", source), abs=1e-3)
     assert row["psnr_initial"] == pytest.approx(level(out / "a-initial.png", source), abs=1e-3)
     assert abs(row["psnr"] - row["psnr_initial"]) > 0.1
@@ -144,14 +148,16 @@ def test_without_it_the_codec_is_alone_to_the_last_bit(
 
 
 OPTIONS = {
-    "--strength 0": DiffusionConfig(QUICK, strength=0.0),
+    "--control-scale 0": DiffusionConfig(QUICK, control_scale=0.0),
     "--steps 5": DiffusionConfig(SamplerConfig("ddpm", 5)),
     "--sampler ddim --steps 2": DiffusionConfig(SamplerConfig("ddim", 2)),
-    "--sampler dpm-solver++": DiffusionConfig(SamplerConfig("dpm-solver++", QUICK.steps)),
-    "--sampler unipc --start initial": DiffusionConfig(
-        SamplerConfig("unipc", QUICK.steps, "initial")
+    "--sampler dpm-solver++": DiffusionConfig(
+        SamplerConfig("dpm-solver++", QUICK.num_inference_steps)
     ),
-    "--guidance 200": DiffusionConfig(QUICK, guidance=GuidanceConfig(200.0)),
+    "--sampler unipc --start initial": DiffusionConfig(
+        SamplerConfig("unipc", QUICK.num_inference_steps, "initial")
+    ),
+    "--latent-guidance-scale 200": DiffusionConfig(QUICK, latent_guidance=GuidanceConfig(200.0)),
     "--colour-fix adain": DiffusionConfig(QUICK, colour_fix="adain"),
     "--colour-fix none --offload": DiffusionConfig(QUICK, colour_fix="none"),
 }
@@ -162,7 +168,10 @@ def test_options_are_honoured(options: str, source: Path, weights: Path, tmp_pat
     """The command paints as the library does with the settings that the options stand for."""
     config = OPTIONS[options]
     (row,) = rows(source, weights, tmp_path / "out", *options.split())
-    assert (row["sampler"], row["steps"]) == (config.sampler.name, config.sampler.steps)
+    assert (row["sampler"], row["steps"]) == (
+        config.sampler.name,
+        config.sampler.num_inference_steps,
+    )
     scheme = DiffJSCC.from_pretrained(weights, "1/128", device="cpu")
     original = load_image(source)[None]
 
@@ -178,7 +187,7 @@ def test_options_are_honoured(options: str, source: Path, weights: Path, tmp_pat
 
 
 def test_the_weights_own_settings_are_the_default(source: Path, tmp_path: Path) -> None:
-    refiner = make_refiner(sampler=SamplerConfig("unipc", 4, "initial"), strength=0.5)
+    refiner = make_refiner(sampler=SamplerConfig("unipc", 4, "initial"), control_scale=0.5)
     own = save(tmp_path / "own", refiner)
     (row,) = rows(source, own, tmp_path / "default")
     assert (row["sampler"], row["steps"]) == ("unipc", 4)
@@ -244,11 +253,11 @@ def test_captions_that_cannot_be_had(
         ("--refiner none --steps 5", "--steps would tell the diffusion receiver how to paint"),
         ("--refiner none --sampler ddim --offload", "--sampler, --offload would tell"),
         ("--refiner none --dtype float16", "--dtype would tell"),
-        ("--steps 0", "sampler steps is 0; it must be 1 to 1000"),
-        ("--steps 1001", "sampler steps is 1001; it must be 1 to 1000"),
-        ("--guidance -1", "--guidance is -1.0; it must be"),
-        ("--guidance inf", "--guidance is inf; it must be"),
-        ("--strength nan", "--strength is nan; it must be"),
+        ("--steps 0", "num_inference_steps is 0; it must be 1 to 1000"),
+        ("--steps 1001", "num_inference_steps is 1001; it must be 1 to 1000"),
+        ("--latent-guidance-scale -1", "--latent-guidance-scale is -1.0; it must be"),
+        ("--latent-guidance-scale inf", "--latent-guidance-scale is inf; it must be"),
+        ("--control-scale nan", "--control-scale is nan; it must be"),
         ("--refiner none --uncertainty", "goes without one; leave the option out, or --refiner"),
         ("--samples 4", "--samples 4 is for the map of --uncertainty"),
         ("--uncertainty --samples 1", "Invalid value for '--samples'"),
@@ -318,7 +327,7 @@ def test_the_map_of_uncertainty(source: Path, weights: Path, tmp_path: Path) -> 
         generators = [image.generator(3, repeat)]
         received = scheme.send(image.pixels[None], Rayleigh(1.0), generators)
         initial = scheme.codec.decode(received)
-        samples = [scheme.refiner.draw(initial, received, 1, generators).image for _ in range(3)]
+        samples = [scheme.refiner.sample(initial, received, 1, generators).image for _ in range(3)]
         assert torch.equal(quantise(samples[0])[0], load_image(out / f"{name}.png"))
         maps.append(disagreement(quantise(torch.cat(samples))))
         drawn = quantise(uncertainty_image(maps[-1]))
@@ -350,7 +359,7 @@ def test_sampling_steps_are_shown(weights: Path) -> None:
         show_steps(scheme, progress)
         scheme(torch.rand(1, 3, 32, 32), AWGN(1.0))
         (task,) = progress.tasks
-    assert (task.completed, task.total) == (QUICK.steps, QUICK.steps)
+    assert (task.completed, task.total) == (QUICK.num_inference_steps, QUICK.num_inference_steps)
 
 
 def test_nothing_is_overwritten(source: Path, weights: Path, tmp_path: Path) -> None:

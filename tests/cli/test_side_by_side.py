@@ -175,7 +175,10 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
         (schemes("bpg-ldcp"), "--scheme bpg-ldcp is not known; did you mean 'bpg-ldpc'?"),
         (schemes("deepjscc", "deepjscc"), "--scheme deepjscc is given more than once"),
         ([*schemes("jpeg-ldpc"), "--steps", "2"], "--steps means nothing to jpeg-ldpc"),
-        ([*schemes("ddnm"), "--guidance", "1"], "--guidance means nothing to ddnm"),
+        (
+            [*schemes("ddnm"), "--latent-guidance-scale", "1"],
+            "--latent-guidance-scale means nothing to ddnm",
+        ),
         ([*schemes("deepjscc"), "--downsample"], "--downsample means nothing to deepjscc"),
         ([*schemes("jpeg-capacity"), "--mcs", "bpsk 1/2"], "--mcs means nothing to jpeg-capacity"),
         ([*schemes("jpeg-ldpc"), "--mcs", "bpsk"], "'bpsk' is no modulation and code rate"),

@@ -53,14 +53,14 @@ class Recording:
 
     @property
     def state(self) -> ChannelState:
-        noise_power = torch.pow(10, -self.tensors["snr_db"][:, 0] / 10)
-        return ChannelState(self.as_complex("h"), noise_power)
+        snr_db = self.tensors["snr_db"][:, 0]
+        return ChannelState(self.as_complex("h"), snr_db, transmitter_csi=True)
 
     def receive(self) -> Received:
         """What arrives when our encoder's symbols meet the recorded fade and noise."""
-        symbols = self.codec.encode(self.images, self.state.snr_db, RATE, self.state.gain)
+        symbols = self.codec.encode(self.images, self.state, RATE)
         values = self.state.gain * symbols.values + self.as_complex("noise")
-        return Received(values, symbols.image_size, symbols.nominal_rate, self.state)
+        return symbols.received(values, self.state)
 
 
 def empty_codec(name: str, settings: dict) -> JointCodec:
@@ -126,9 +126,7 @@ def test_every_stage_of_a_transmission_matches_the_released_codec(recording):
     swins = isinstance(codec, SwinJSCC)
     seen = outputs_of({"logits": codec.decoder.splits[-1] if swins else codec.decoder.head})
 
-    close(
-        codec.analyse(recording.images, state.snr_db, 0, state.gain), recording.as_latent("latent")
-    )
+    close(codec.analyse(recording.images, state, 0), recording.as_latent("latent"))
     received = recording.receive()
     sent = (received.values - recording.as_complex("noise")) / state.gain
     close(sent, recording.as_complex("tx"))
@@ -243,6 +241,11 @@ def tiny(name: str) -> JointCodec:
 KINDS = ["DeepJSCC", "DeepJSCC+gain", "SwinJSCC"]
 
 
+def unfaded(*snr_db: float) -> ChannelState:
+    """AWGN at these SNRs."""
+    return ChannelState(torch.ones(len(snr_db), 1, dtype=torch.complex64), torch.tensor(snr_db))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(1, 1), (33, 65), (16, 160), (200, 7)])
 def test_images_of_any_size_cost_only_whole_latent_cells(kind, size):
@@ -263,8 +266,8 @@ def test_training_reaches_every_parameter_through_the_channel(kind):
     codec = tiny(kind).train()
     images = torch.rand(3, 3, 48, 80, generator=torch.Generator().manual_seed(1))
     channel = Rayleigh(10.0, transmitter_csi=True)
-    state = channel.draw(3, torch.Generator().manual_seed(2))
-    symbols = codec.encode(images, state.snr_db, RATE, state.gain)
+    state = channel.sample_state(3, torch.Generator().manual_seed(2))
+    symbols = codec.encode(images, state, RATE)
     received = channel(symbols, torch.Generator().manual_seed(3), state)
     (codec.reconstruct(received) - images).square().mean().backward()
     for name, parameter in codec.named_parameters():
@@ -284,17 +287,22 @@ def test_a_codec_trained_with_transmitter_csi_says_that_it_needs_the_gain():
     Scheme(codec, RATE)(images, Rayleigh(10.0, transmitter_csi=True))
     per_symbol = torch.ones(1, 2, dtype=torch.complex64)
     with pytest.raises(ValueError, match="block fading only"):
-        codec.encode(images, torch.tensor([10.0]), RATE, per_symbol)
+        codec.encode(images, ChannelState(per_symbol, torch.tensor([10.0]), True), RATE)
 
 
 def test_in_a_fade_awgn_weights_are_told_the_effective_snr():
     codec = tiny("DeepJSCC").eval()
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    symbols = codec.encode(images, torch.tensor([10.0]), RATE)
+    symbols = codec.encode(images, unfaded(10.0), RATE)
     gain = torch.tensor([[0.3 + 0.4j]])  # |h|² is 1/4, -6.02 dB
-    faded = Received(symbols.values * gain, (32, 32), RATE, ChannelState(gain, torch.tensor([0.1])))
+    faded = Received(
+        symbols.values * gain, (32, 32), RATE, ChannelState(gain, torch.tensor([10.0]))
+    )
     plain = Received(
-        symbols.values, (32, 32), RATE, ChannelState(torch.ones_like(gain), torch.tensor([0.4]))
+        symbols.values,
+        (32, 32),
+        RATE,
+        ChannelState(torch.ones_like(gain), torch.tensor([3.9794001])),
     )
     close(faded.snr_db, torch.tensor([3.9794]))
     torch.testing.assert_close(codec.decode(faded), codec.decode(plain), rtol=0, atol=1e-6)
@@ -305,10 +313,10 @@ def test_an_snr_that_the_weights_never_saw_is_told_once(kind):
     codec = tiny(kind).eval()
     images = torch.rand(2, 3, 16, 16)
     with pytest.warns(UserWarning, match="0 to 14 dB"):
-        codec.encode(images, torch.tensor([7.0, -3.0]), RATE)
+        codec.encode(images, unfaded(7.0, -3.0), RATE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        codec.encode(images, torch.tensor([0.0, 14.0]), RATE)
+        codec.encode(images, unfaded(0.0, 14.0), RATE)
 
 
 @pytest.mark.parametrize("codec_class", [DeepJSCC, SwinJSCC])

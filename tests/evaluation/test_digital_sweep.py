@@ -155,7 +155,7 @@ def test_a_scheme_that_sends_nothing_has_no_means(images: Path, tmp_path: Path) 
 
 def test_outages_are_counted_and_shown(images: Path, tmp_path: Path) -> None:
     threshold_db = thresholds_db()["16-qam 3/4"]
-    link = {"kind": "jpeg2000-ldpc", "link": {"mcs": "16-qam 3/4"}}
+    link = {"kind": "jpeg2000-ldpc", "digital": {"mcs": "16-qam 3/4"}}
     snrs_db = [threshold_db - 3, threshold_db + 1]
     values = settings(images, {"kind": "deepjscc"}, link, snrs_db=snrs_db)
     results = run(values, tmp_path / "results")
@@ -190,7 +190,11 @@ def test_without_outages_there_is_no_panel_of_them(partial: Results) -> None:
 def test_a_fixed_quality_is_sent_image_by_image(images: Path, tmp_path: Path) -> None:
     """QP swept at 2/3 and BPSK, as in the paper: the rate follows from image and QP."""
     schemes = [
-        {"kind": "bpg-ldpc", "label": f"QP {qp}", "link": {"mcs": "bpsk 2/3", "quality": 51 - qp}}
+        {
+            "kind": "bpg-ldpc",
+            "label": f"QP {qp}",
+            "digital": {"mcs": "bpsk 2/3", "quality": 51 - qp},
+        }
         for qp in (47, 37)
     ]
     values = settings(images, *schemes, rates=["1"], snrs_db=[2.0], repeats=1)
@@ -235,12 +239,12 @@ def test_results_of_earlier_versions_are_read(images: Path, tmp_path: Path) -> N
 
 def test_schemes_are_checked() -> None:
     for values, told in [
-        ({"kind": "bpg-ldpc", "painting": {"steps": 3}}, "--steps tell a receiver"),
-        ({"kind": "deepjscc", "link": {"mcs": "bpsk 1/2"}}, "link is for digital schemes"),
-        ({"kind": "bpg-ldpc", "link": {"msc": "bpsk 1/2"}}, "did you mean 'mcs'"),
-        ({"kind": "bpg-ldpc", "link": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is no modulation"),
+        ({"kind": "bpg-ldpc", "refiner": {"num_inference_steps": 3}}, "--steps tell a receiver"),
+        ({"kind": "deepjscc", "digital": {"mcs": "bpsk 1/2"}}, "link is for digital schemes"),
+        ({"kind": "bpg-ldpc", "digital": {"msc": "bpsk 1/2"}}, "did you mean 'mcs'"),
+        ({"kind": "bpg-ldpc", "digital": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is no modulation"),
     ]:
         with pytest.raises(ValueError, match=told):
             check(SchemeConfig, values, "test")
-    choice = SchemeConfig(kind="bpg-capacity", link=DigitalOptions(downsample=True))
+    choice = SchemeConfig(kind="bpg-capacity", digital=DigitalOptions(downsample=True))
     assert choice.name == "bpg-capacity, downsampled"

@@ -64,7 +64,7 @@ def test_each_figure_has_the_papers_axes(images: tuple[str]) -> None:
     assert {"own sampler, 1 steps", "DDPM from noise, 100 steps"} <= set(schemes)
     config = config_of(make_experiment("fig7", Request(images)))
     paper = [scheme.painting for scheme in config.schemes if scheme.painting.start == "noise"]
-    assert [painting.steps for painting in paper] == [1, 2, 5, 10, 20, 50, 100]
+    assert [painting.num_inference_steps for painting in paper] == [1, 2, 5, 10, 20, 50, 100]
     assert {painting.sampler for painting in paper} == {"ddpm"}
 
 

@@ -122,7 +122,7 @@ def test_padding_is_counted_apart(tmp_path: Path) -> None:
 
 
 def test_the_kept_images_are_those_that_were_measured(images: Path, tmp_path: Path) -> None:
-    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "painting": {"steps": 2}}]
+    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "refiner": {"num_inference_steps": 2}}]
     values = settings(images, schemes=schemes, rates=["1/128"], snrs_db=[1.0], repeats=1)
     results = run(values, tmp_path / "results")
     alone, refined = results.shown
@@ -303,14 +303,20 @@ def test_other_set_ups_are_refused_with_what_differs(images: Path, tmp_path: Pat
         ),
         ({"schemes": [{"kind": "deepjscc", "wieghts": "x"}]}, "did you mean 'weights'"),
         ({"schemes": [{"kind": "deepjscc"}] * 2}, "deepjscc more than once; give each a label"),
-        ({"schemes": [{"kind": "deepjscc", "painting": {"steps": 3}}]}, "--steps tell a receiver"),
+        (
+            {"schemes": [{"kind": "deepjscc", "refiner": {"num_inference_steps": 3}}]},
+            "--steps tell a receiver",
+        ),
         ({"schemes": [{"kind": "deepjscc", "weights": "compcat"}]}, "compcat"),
         ({"schemes": [{"kind": "adv"}]}, "adv needs weights of its own, .* `diffjscc train adv"),
         (
-            {"schemes": [{"kind": "adv", "weights": "x", "painting": {"steps": 3}}]},
+            {"schemes": [{"kind": "adv", "weights": "x", "refiner": {"num_inference_steps": 3}}]},
             "--steps tell a receiver how to paint, but adv is a codec alone",
         ),
-        ({"schemes": [{"kind": "ddnm", "painting": {"guidance": 1.0}}]}, "--guidance are not for"),
+        (
+            {"schemes": [{"kind": "ddnm", "refiner": {"latent_guidance_scale": 1.0}}]},
+            "--latent-guidance-scale are not for",
+        ),
         ({"schemes": [{"kind": "ddnm"}], "rates": ["1/32"]}, "ddnm: rate 1/32 is not one of 1/512"),
         ({"channels": [{"name": "awgn", "transmitter_csi": True}]}, "no fade to know"),
         ({"images": ["/nonexistent"]}, "/nonexistent"),
@@ -341,7 +347,7 @@ def test_units_hold_images_of_one_size_and_every_transmission_once() -> None:
 
 
 def test_ddnm_spends_as_many_channel_uses(images: Path, tmp_path: Path) -> None:
-    schemes = [{"kind": "deepjscc"}, {"kind": "ddnm", "painting": {"steps": 3}}]
+    schemes = [{"kind": "deepjscc"}, {"kind": "ddnm", "refiner": {"num_inference_steps": 3}}]
     values = settings(images / "a.png", schemes=schemes, rates=["1/128"], repeats=1)
     results = run(values, tmp_path / "results")
     alone, ddnm = (
@@ -375,7 +381,7 @@ def test_an_adversarial_codec_is_a_codec_alone_with_weights_of_its_own(
 def test_what_is_received_at_once_changes_nothing_but_rounding(
     images: Path, tmp_path: Path
 ) -> None:
-    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "painting": {"steps": 2}}]
+    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "refiner": {"num_inference_steps": 2}}]
     values = settings(images, schemes=schemes, rates=["1/128"], channels=[{"name": "rayleigh"}])
     alone = run(values | {"megapixels": 0.001}, tmp_path / "alone")
     together = run(values | {"megapixels": 1.0}, tmp_path / "together")

@@ -8,8 +8,9 @@ import torch
 
 from diffjscc import AWGN, DiffJSCC
 from diffjscc.pretrained.build import build_codec, describe_codec
-from diffjscc.pretrained.diffjscc import choose_device, parse_rate
+from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.pretrained.pretrained import WeightsError, load_codec, save_codec, weights_hash
+from diffjscc.rate import parse_rate
 
 SMALL = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 DESCRIPTIONS = {
@@ -72,7 +73,7 @@ def test_scheme_round_trip(weights: Path, tmp_path: Path) -> None:
     )
     assert torch.equal(one, other)
     assert weights_hash(weights) == weights_hash(tmp_path / "copy")
-    assert scheme.weights == f"w@{weights_hash(weights)}"
+    assert scheme.provenance == f"w@{weights_hash(weights)}"
 
 
 def test_damage_is_named(weights: Path) -> None:

@@ -13,7 +13,7 @@ from diffjscc import AWGN, DiffJSCC
 from diffjscc.cli.information import components
 from diffjscc.pretrained.build import build_codec
 from diffjscc.pretrained.networks import Network, save_network
-from diffjscc.pretrained.pretrained import find_weights
+from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.receiver import has_refiner, load_refiner, save_refiner
 from diffjscc.pretrained.storage import WeightsError, read_json, weights_hash, write_json
 from diffjscc.refiners.captions import FixedCaption
@@ -30,9 +30,9 @@ from toy_refiner import generators, make_refiner, make_unet, networks, receive
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 PAINTING = DiffusionConfig(
     sampler=SamplerConfig("unipc", 4, "initial", ((0.05, 0.9), (0.2, 0.5), (1.0, 0.2))),
-    guidance=GuidanceConfig(30.0, 900, 100, 2, "sample"),
+    latent_guidance=GuidanceConfig(30.0, 900, 100, 2, "sample"),
     colour_fix="adain",
-    strength=0.75,
+    control_scale=0.75,
     geometry="released",
     tile=64,
 )
@@ -118,8 +118,10 @@ def test_how_to_paint_is_remembered(tmp_path: Path) -> None:
     # What is not said is the paper's.
     description = read_json(tmp_path / "refiner.json")
     facts = {k: v for k, v in description.items() if k not in DiffusionConfig.__dataclass_fields__}
-    write_json(tmp_path / "refiner.json", facts | {"sampler": {"steps": 7}})
-    assert load_refiner(tmp_path).config == DiffusionConfig(sampler=SamplerConfig(steps=7))
+    write_json(tmp_path / "refiner.json", facts | {"sampler": {"num_inference_steps": 7}})
+    assert load_refiner(tmp_path).config == DiffusionConfig(
+        sampler=SamplerConfig(num_inference_steps=7)
+    )
 
 
 def test_half_precision_storage_keeps_the_image(
@@ -180,7 +182,7 @@ def test_schemes_come_back_whole(saved: Path, tmp_path: Path) -> None:
     one, other = (s(images, AWGN(3.0), torch.Generator().manual_seed(1)) for s in (scheme, copy))
     assert torch.equal(one.image, other.image)
     assert not torch.equal(one.image, one.initial)
-    assert copy.weights == scheme.weights == f"toy@{weights_hash(saved)}"
+    assert copy.provenance == scheme.provenance == f"toy@{weights_hash(saved)}"
 
 
 def test_what_is_loaded_is_what_was_asked_for(refiner: ControlledDiffusion, weights: Path) -> None:
@@ -192,10 +194,10 @@ def test_what_is_loaded_is_what_was_asked_for(refiner: ControlledDiffusion, weig
         DiffJSCC.from_pretrained(weights, refiner=None, device="cpu"),
     ):
         assert scheme.refiner is None
-        assert scheme.weights == codec_alone
+        assert scheme.provenance == codec_alone
     own = DiffJSCC.from_pretrained(weights, refiner=refiner, parts="receiver", device="cpu")
     assert own.refiner is refiner
-    assert own.weights == codec_alone
+    assert own.provenance == codec_alone
     with pytest.raises(WeightsError, match=r"unet.*is damaged"):
         DiffJSCC.from_pretrained(weights, parts="receiver", device="cpu")
     with pytest.raises(ValueError, match="'diffusion' is neither"):
@@ -227,7 +229,7 @@ def test_a_folder_never_keeps_another_schemes_refiner(saved: Path, weights: Path
 
 def test_components_are_told(saved: Path) -> None:
     assert components(saved) == {"codec": "CompactJSCC", "refiner": "ControlledDiffusion"}
-    assert components(find_weights("compact"))["codec"] == "CompactJSCC"
+    assert components(open_weights("compact").folder)["codec"] == "CompactJSCC"
 
 
 def test_our_own_weights_come_from_the_hub_too(hub: type[Hub], saved: Path, tmp_path: Path) -> None:
@@ -294,8 +296,12 @@ def test_tensors_of_another_architecture_are_listed(weights: Path) -> None:
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predict noise"),
         ("refiner.json", {"colour": "none"}, "no setting 'colour'; did you mean 'colour_fix'"),
         ("refiner.json", {"colour_fix": "sepia"}, r"colour_fix = 'sepia'"),
-        ("refiner.json", {"sampler": {"name": "ddpm", "step": 5}}, "did you mean 'steps'"),
-        ("refiner.json", {"sampler": {"steps": 0}}, "sampler steps is 0"),
+        (
+            "refiner.json",
+            {"sampler": {"name": "ddpm", "num_inference_step": 5}},
+            "did you mean 'num_inference_steps'",
+        ),
+        ("refiner.json", {"sampler": {"num_inference_steps": 0}}, "num_inference_steps is 0"),
         ("refiner.json", {"sampler": "ddpm"}, "sampler = 'ddpm'"),
         ("refiner.json", {"tile": 1}, "tile is 1"),
         ("refiner.json", {"snr_range_db": [3, "x"]}, "snr_range_db.1 = 'x'"),

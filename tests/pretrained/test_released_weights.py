@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from diffjscc import DiffJSCC
 from diffjscc.pretrained.convert import released
-from diffjscc.pretrained.pretrained import find_weights
+from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.receiver import load_refiner
 from diffjscc.pretrained.storage import WeightsError, read_json, weights_hash
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -42,7 +42,9 @@ def test_a_released_folder_is_converted_once(
 ) -> None:
     source = shutil.copytree(checkpoint, tmp_path / "mini")
     found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(find_weights(source))) for _ in "two"]
+    threads = [
+        threading.Thread(target=lambda: found.append(open_weights(source).folder)) for _ in "two"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -52,14 +54,14 @@ def test_a_released_folder_is_converted_once(
     assert len(set(found)) == 1
     assert isinstance(scheme.refiner, ControlledDiffusion)
     loaded = ["codec", *networks(scheme.refiner)]
-    assert scheme.weights == f"mini@{weights_hash(converted, loaded)}"
+    assert scheme.provenance == f"mini@{weights_hash(converted, loaded)}"
     reference = networks(load_refiner(converted))
     for name, network in networks(scheme.refiner).items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, reference[name].state_dict()[key]), (name, key)
     # Another state of the folder is another checkpoint.
     os.utime(source / "model.ckpt", (1, 1))
-    assert find_weights(source) not in found
+    assert open_weights(source).folder not in found
     assert len(conversions) == 2
 
 
@@ -72,12 +74,12 @@ def test_a_released_hub_id_is_converted_once(
 ) -> None:
     scheme = DiffJSCC.from_pretrained("someone/weights", parts="transmitter", device="cpu")
     assert conversions == ["someone/weights"]
-    assert scheme.weights == f"weights@{weights_hash(converted, ['codec'])}"
+    assert scheme.provenance == f"weights@{weights_hash(converted, ['codec'])}"
     # What it was converted from is no longer needed, nor is a network.
     for path in (tmp_path / "cache").rglob("model.ckpt"):
         path.unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    again = find_weights("someone/weights")
+    again = open_weights("someone/weights").folder
     assert conversions == ["someone/weights"]
     expected, card = (read_json(folder / "card.json") for folder in (converted, again))
     assert card["sha256"] == expected["sha256"]
@@ -90,10 +92,10 @@ def test_a_released_folder_that_cannot_be_converted_is_named(
     source.mkdir()
     (source / "config.yaml").write_bytes((checkpoint / "config.yaml").read_bytes())
     with pytest.raises(WeightsError, match=r"model\.ckpt is missing"):
-        find_weights(source)
+        open_weights(source).folder
     (source / "model.ckpt").write_bytes(b"<html>Not Found</html>")
     with pytest.raises(WeightsError, match=r"model\.ckpt is damaged"):
-        find_weights(source)
+        open_weights(source).folder
     kept = tmp_path / "assets/diffjscc/weights/converted"
     assert not [path for path in kept.iterdir() if path.is_dir()]
 

@@ -34,14 +34,16 @@ def test_an_untrained_control_module_sees_what_the_prior_sees() -> None:
     torch.testing.assert_close(skips[0], unet.conv_in(z))
 
 
-def test_condition_snr_and_strength_steer_the_prior() -> None:
+def test_condition_snr_and_control_scale_steer_the_prior() -> None:
     unet = make_unet()
     denoiser = Denoiser(unet, make_control(unet)).eval()
     z, f, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([500])
 
-    def predict(condition: Tensor, snr_db: float, strength: float = 1.0) -> Tensor:
+    def predict(condition: Tensor, snr_db: float, control_scale: float = 1.0) -> Tensor:
         with torch.no_grad():
-            return denoiser(z, t, condition, torch.tensor([snr_db]), None, strength=strength)
+            return denoiser(
+                z, t, condition, torch.tensor([snr_db]), None, control_scale=control_scale
+            )
 
     base, alone = predict(f, 5.0), unet(z, t, None).sample
     for other in (predict(f + 1, 5.0), predict(f, 6.0), predict(f, 5.0, 0.5)):

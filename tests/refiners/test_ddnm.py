@@ -18,7 +18,7 @@ from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.pretrained.ddnm import ddnm_from_pretrained
 from diffjscc.pretrained.diffjscc import DiffJSCC
-from diffjscc.pretrained.pretrained import find_weights, save_codec
+from diffjscc.pretrained.pretrained import open_weights, save_codec
 from diffjscc.pretrained.storage import WeightsError
 from diffjscc.refiners import sampling
 from diffjscc.refiners.ddnm import DDNM, DDNMConfig, replace_range
@@ -262,11 +262,11 @@ def test_what_ddnm_cannot_do_is_named() -> None:
 
 def test_the_control_module_is_not_needed(tmp_path: Path) -> None:
     bare = tmp_path / "compact"
-    shutil.copytree(find_weights("compact"), bare, ignore=shutil.ignore_patterns("control"))
+    shutil.copytree(open_weights("compact").folder, bare, ignore=shutil.ignore_patterns("control"))
     config = DDNMConfig(SamplerConfig("ddim", 1))
     scheme = ddnm_from_pretrained(bare, config=config, device="cpu")
     assert scheme.rate == Fraction(1, 512)
-    assert scheme.weights == ddnm_from_pretrained(device="cpu").weights
+    assert scheme.provenance == ddnm_from_pretrained(device="cpu").weights
     with pytest.raises(WeightsError, match="lacks control/"):
         DiffJSCC.from_pretrained(bare, device="cpu")
     image = scheme(torch.rand(1, 3, 48, 40), AWGN(5.0)).image

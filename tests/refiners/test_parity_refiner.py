@@ -45,7 +45,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 @pytest.fixture(scope="module")
 def refiner(converted: Path) -> ControlledDiffusion:
     refiner = load_refiner(converted)
-    refiner.config = DiffusionConfig(sampler=SamplerConfig("ddpm", steps=10))
+    refiner.config = DiffusionConfig(sampler=SamplerConfig("ddpm", num_inference_steps=10))
     return refiner
 
 
@@ -98,7 +98,7 @@ def trajectory(refiner: ControlledDiffusion, pipeline: Pipeline) -> list[Tensor]
 
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(refiner, "predict_noise", watched)
-        z = refiner.sample(pipeline.conditions, pipeline.noise())
+        z = refiner.sample_latents(pipeline.conditions, pipeline.noise())
     return [*visited, z]
 
 
@@ -120,16 +120,16 @@ def test_the_control_module_gives_the_recorded_residuals(refiner, control) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "strength"), [("eps", 1.0), ("eps_strength_half", 0.5), ("eps_no_control", 0.0)]
+    ("name", "control_scale"), [("eps", 1.0), ("eps_strength_half", 0.5), ("eps_no_control", 0.0)]
 )
-def test_the_prior_predicts_the_recorded_noise(refiner, control, name, strength) -> None:
+def test_the_prior_predicts_the_recorded_noise(refiner, control, name, control_scale) -> None:
     predicted = refiner.denoiser(
         control["zt"],
         control["t"],
         control["hint"],
         control["snr_db"][:, 0],
         control["context"],
-        strength=strength,
+        control_scale=control_scale,
     )
     close(predicted, control[name])
 
@@ -261,8 +261,10 @@ def test_guided_runs_end_where_the_recorded_ones_did(
 ) -> None:
     samples = iter(pipeline.tensors["guidance_posterior_unit_normal"][skipped:])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refiner, "config", replace(refiner.config, guidance=guidance))
-        z = refiner.sample(pipeline.conditions, pipeline.noise(), guidance_noise=samples.__next__)
+        patch.setattr(refiner, "config", replace(refiner.config, latent_guidance=guidance))
+        z = refiner.sample_latents(
+            pipeline.conditions, pipeline.noise(), guidance_noise=samples.__next__
+        )
     close(z, pipeline.tensors[name])
 
 

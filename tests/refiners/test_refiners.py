@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.data.images import load_image
-from diffjscc.refiners import captions, colour, sampling, tiling
+from diffjscc.layers import blended_tiles as tiling
+from diffjscc.refiners import captions, colour, sampling
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -28,7 +29,7 @@ def _seeded():
 def test_what_a_image_becomes_does_not_depend_on_its_batch() -> None:
     refiner = make_refiner(
         sampler=SamplerConfig("ddpm", 6, "initial", ((0.2, 0.9), (0.6, 0.2))),
-        guidance=GuidanceConfig(20.0, target="sample"),
+        latent_guidance=GuidanceConfig(20.0, target="sample"),
     )
     initial = torch.rand(3, 3, 20, 28)
     # In this fade every image has an effective SNR, and a first step, of its own.
@@ -56,18 +57,18 @@ def test_the_control_module_is_told_the_effective_snr() -> None:
     torch.testing.assert_close(told[1], torch.tensor([0.0, 14.0]))
 
 
-def test_at_strength_0_the_prior_is_alone() -> None:
+def test_at_control_scale_0_the_prior_is_alone() -> None:
     initial, received = torch.rand(1, 3, 16, 16), receive([5.0])
-    alone = make_refiner(strength=0.0, colour_fix="none")
+    alone = make_refiner(control_scale=0.0, colour_fix="none")
     image = alone.refine(initial, received, generators(1)).image
     other_image = alone.refine(1 - initial, received, generators(1)).image
     torch.testing.assert_close(image, other_image, rtol=0, atol=0)
-    steered = make_refiner(strength=1.0, colour_fix="none")
+    steered = make_refiner(control_scale=1.0, colour_fix="none")
     assert (steered.refine(initial, received, generators(1)).image - image).abs().max() > 1e-3
 
 
 def test_control_guidance_leads_away_from_the_prior_alone() -> None:
-    refiner = make_refiner(strength=0.8)
+    refiner = make_refiner(control_scale=0.8)
     z, condition = torch.randn(2, 2, 4, 8, 8)
     snr_db = torch.tensor([3.0, 9.0])
 
@@ -76,9 +77,9 @@ def test_control_guidance_leads_away_from_the_prior_alone() -> None:
         return refiner.predict_noise(z, 500, condition, snr_db, None)
 
     with torch.no_grad():
-        steered, alone = predict(), predict(strength=0.0)
-        guided = predict(strength=0.8, control_guidance=1.5)
-        none = predict(control_guidance=0.0)
+        steered, alone = predict(), predict(control_scale=0.0)
+        guided = predict(control_scale=0.8, control_guidance_scale=1.5)
+        none = predict(control_guidance_scale=0.0)
     assert (steered - alone).abs().max() > 1e-3
     torch.testing.assert_close(guided, alone + 1.5 * (steered - alone))
     torch.testing.assert_close(none, alone)
@@ -141,8 +142,8 @@ def test_conditions_are_computed_once_for_all_steps_and_draws() -> None:
 
         network.register_forward_hook(count)
     initial = torch.rand(2, 3, 8, 8)
-    drawn = refiner.draw(initial, receive([1.0, 2.0]), 3, generators(*range(6)))
-    assert runs == {"vae": 1, "text": 1, "control": QUICK.steps}
+    drawn = refiner.sample(initial, receive([1.0, 2.0]), 3, generators(*range(6)))
+    assert runs == {"vae": 1, "text": 1, "control": QUICK.num_inference_steps}
     assert drawn.image.shape == (6, 3, 8, 8)
     assert drawn.caption == ["a cat"] * 6
     torch.testing.assert_close(drawn.initial, initial.repeat_interleave(3, dim=0))
@@ -150,7 +151,7 @@ def test_conditions_are_computed_once_for_all_steps_and_draws() -> None:
     torch.testing.assert_close(drawn.image[4:5], second, rtol=1e-4, atol=1e-5)
     assert (drawn.image[0] - drawn.image[1]).abs().max() > 1e-3
     with pytest.raises(ValueError, match="2 generators for 6 draws"):
-        refiner.draw(initial, receive([1.0, 2.0]), 3, generators(1, 2))
+        refiner.sample(initial, receive([1.0, 2.0]), 3, generators(1, 2))
 
 
 def bits_per_pixel(received: Received) -> list[float]:
@@ -332,7 +333,7 @@ def test_wrong_settings_are_named() -> None:
         DiffusionConfig(geometry="round")
     with pytest.raises(ValueError, match="tile is 2 latent cells"):
         DiffusionConfig(tile=2)
-    with pytest.raises(ValueError, match="guidance scale is -1"):
+    with pytest.raises(ValueError, match="latent guidance scale is -1"):
         GuidanceConfig(scale=-1)
     scheduler = sampling.paper_scheduler()
     scheduler.register_to_config(prediction_type="v_prediction")

@@ -84,7 +84,7 @@ def test_ddpm_is_diffusers_ddpm() -> None:
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm-solver++", "unipc"])
 def test_a_single_step_goes_from_noise_to_the_mean(name) -> None:
     noise = sampling.gaussian((1, 4, 32, 32), generators(1)[0], "cpu")
-    config = SamplerConfig(name, steps=1)
+    config = SamplerConfig(name, num_inference_steps=1)
     z = sampling.sample(of_gaussian_images, sampling.paper_scheduler(), config, noise)
     assert z.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert z.std().item() < 0.05
@@ -130,7 +130,7 @@ def test_a_late_start_keeps_more_of_the_initial_latent(name) -> None:
     ("wrong", "message"),
     [
         ({"name": "euler"}, "sampler name is 'euler'; known: ddpm, ddim"),
-        ({"steps": 0}, "steps is 0; it must be 1 to 1000"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; it must be 1 to 1000"),
         ({"start": "middle"}, "sampler start is 'middle'; known: noise, initial"),
         ({"start_levels": ((5.0, 0.5), (1.0, 0.7))}, "give ascending bits per pixel"),
         ({"start_levels": ((0.0, 0.5),)}, "bits per pixel above 0"),

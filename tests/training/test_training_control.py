@@ -116,7 +116,7 @@ def toy(world: Path, folder: Path, **run: object) -> Path:
         "channel": {"snr_db": [0, 12]},
         "precompute": {"folder": str(folder / "latents"), "bins": 3},
         "optimiser": {"learning_rate": 2e-3, "schedule": "linear-tail"},
-        "sampler": {"steps": 2},
+        "sampler": {"num_inference_steps": 2},
         "run": {"iterations": 6, "batch": 4, "checkpoint_every": 2, "log_every": 2, "ema": 0.9}
         | {"validate_every": 6}
         | run,
@@ -390,7 +390,7 @@ def test_a_run_learns_and_leaves_a_whole_scheme(world: Path, tmp_path: Path) -> 
             assert torch.equal(ours.state_dict()[name], value), name
     for name, value in load_codec(config.codec).state_dict().items():
         assert torch.equal(scheme.codec.state_dict()[name], value), name
-    assert scheme.refiner.config.sampler.steps == 2
+    assert scheme.refiner.config.sampler.num_inference_steps == 2
     assert scheme.refiner.snr_range_db == (0, 12)
     original = fitted(open_source(config.data.train)[0], 32, None, 2)
     image = scheme(original, AWGN(3.0), torch.Generator().manual_seed(0)).image
@@ -474,7 +474,7 @@ def test_a_control_module_without_the_snr_serves_fig6(
         with torch.no_grad():
             low, high, blind = (
                 refiner.denoiser(
-                    z, torch.tensor([500]), condition, torch.tensor([snr_db]), None, strength=s
+                    z, torch.tensor([500]), condition, torch.tensor([snr_db]), None, control_scale=s
                 )
                 for snr_db, s in ((0.0, 1.0), (12.0, 1.0), (0.0, 0.0))
             )
@@ -527,7 +527,7 @@ def test_the_paper_s_recipe() -> None:
     assert (config.run.iterations, config.run.batch, config.data.crop) == (25_000, 16, 512)
     assert (config.optimiser.learning_rate, config.min_snr_gamma) == (1e-4, None)
     assert (config.channel.snr_db, config.precompute.captions) == ((0.0, 14.0), "blip2")
-    assert (config.sampler.name, config.sampler.steps) == ("ddpm", 100)
+    assert (config.sampler.name, config.sampler.num_inference_steps) == ("ddpm", 100)
 
 
 def test_priors_are_read_as_diffusers_has_them(world: Path) -> None:

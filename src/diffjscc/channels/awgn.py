@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffjscc.channels.noise import noise_power, send
-from diffjscc.scheme import ChannelState, Generators, Received, Symbols, as_batch
+from diffjscc.channels.noise import checked_snr, send
+from diffjscc.scheme import ChannelState, Generators, Received, Symbols
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,13 @@ class AWGN:
         """There is no fade to know."""
         return False
 
-    def draw(
+    def sample_state(
         self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
     ) -> ChannelState:
-        """Gain 1 and the noise power; nothing is random."""
+        """Return gain 1 at the SNR; nothing is random."""
         del generator
-        snr_db = as_batch(self.snr_db, batch, device, "snr_db")
         gain = torch.ones(batch, 1, dtype=torch.complex64, device=device)
-        return ChannelState(gain, noise_power(snr_db))
+        return ChannelState(gain, checked_snr(self.snr_db, batch, device))
 
     def __call__(
         self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None

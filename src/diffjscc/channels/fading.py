@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffjscc.channels.noise import complex_normal, noise_power, send
-from diffjscc.scheme import ChannelState, Generators, Received, Symbols, as_batch
+from diffjscc.channels.noise import checked_snr, complex_normal, send
+from diffjscc.scheme import ChannelState, Generators, Received, Symbols
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Rician:
         if not (math.isfinite(self.k_factor) and self.k_factor >= 0):
             raise ValueError(f"k_factor is {self.k_factor}; it must be finite and at least 0")
 
-    def draw(
+    def sample_state(
         self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
     ) -> ChannelState:
-        """Draw one gain per image."""
-        snr_db = as_batch(self.snr_db, batch, device, "snr_db")
+        """Sample one gain per image."""
+        snr_db = checked_snr(self.snr_db, batch, device)
         scattered = complex_normal((batch, 1), generator, device)
         k = self.k_factor
         gain = math.sqrt(k / (k + 1)) + math.sqrt(1 / (k + 1)) * scattered
-        return ChannelState(gain, noise_power(snr_db), self.transmitter_csi)
+        return ChannelState(gain, snr_db, self.transmitter_csi)
 
     def __call__(
         self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import Channel, ChannelState, Generators, Received, Symbols
+from diffjscc.scheme import Channel, ChannelState, Generators, Received, Symbols, as_batch
 
 
-def noise_power(snr_db: Tensor) -> Tensor:
-    """N0 = 10^(-snr_db/10) per complex symbol, for symbols of unit mean power.
+def checked_snr(snr_db: float | Tensor, batch: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return Es/N0 in dB, one number or [B], as float32 [B].
 
     Raises:
-        ValueError: an SNR beyond ±200 dB, where float32 runs out.
+        ValueError: an SNR beyond ±200 dB, where float32 runs out, or not finite.
     """
-    beyond = snr_db[snr_db.abs() > 200]
+    checked = as_batch(snr_db, batch, device, "snr_db")
+    beyond = checked[checked.abs() > 200]
     if len(beyond):
         raise ValueError(f"snr_db is {beyond[0].item():g}; it must be between -200 and 200 dB")
-    return torch.pow(10.0, -snr_db / 10)
+    return checked
 
 
 def complex_normal(
@@ -46,19 +47,11 @@ def send(
 ) -> Received:
     """Receive y = h·x + n, n ~ CN(0, N0), N0 per image; noise does not scale with the fade.
 
-    The channel draws its state unless one is given.
+    The channel samples its state unless one is given.
     """
     if state is None:
-        state = channel.draw(len(symbols.values), generator, symbols.values.device)
-    noise = complex_normal(
-        (symbols.values.shape[0], symbols.channel_uses), generator, symbols.values.device
-    )
+        state = channel.sample_state(len(symbols.values), generator, symbols.values.device)
+    shape = (symbols.values.shape[0], symbols.channel_uses)
+    noise = complex_normal(shape, generator, symbols.values.device)
     amplitude = state.noise_power.sqrt()[:, None]
-    return Received(
-        values=state.gain * symbols.values + amplitude * noise,
-        image_size=symbols.image_size,
-        nominal_rate=symbols.nominal_rate,
-        uses_by_kind=symbols.uses_by_kind,
-        delivered=symbols.delivered,
-        state=state,
-    )
+    return symbols.received(state.gain * symbols.values + amplitude * noise, state)

@@ -19,7 +19,7 @@ def information() -> dict[str, Any]:
     """Versions, device, and every bundled set of weights with its card and hash."""
     weights = {}
     for name in bundled_weights():
-        folder = find_weights(name)
+        folder = find_weights(name).folder
         facts = {"hash": weights_hash(folder), "mebibytes": mebibytes(folder)}
         weights[name] = facts | {"components": components(folder)} | read_json(folder / "card.json")
     return {

@@ -74,8 +74,8 @@ class Job:
         if self.samples is not None and sampling_refiner(self.link.scheme) is None:
             raise ValueError(
                 "--uncertainty compares images that a diffusion receiver paints, but "
-                f"{self.link.weights} goes without one; leave the option out, or --refiner none, "
-                "or take weights that have one (compact)"
+                f"{self.link.scheme.provenance} goes without one; leave the option out, or "
+                "--refiner none, or take weights that have one (compact)"
             )
 
     @property

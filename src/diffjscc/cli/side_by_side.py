@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from diffjscc.choices import DigitalKind, NeuralKind, SchemeKind
 from diffjscc.cli.jobs import metrics_text
-from diffjscc.configuration import closest
+from diffjscc.configuration import check, closest
 from diffjscc.data.images import save_image
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Absent
 from diffjscc.evaluation.transmission import Link, SourceImage
 from diffjscc.report.panels import side_by_side
 from diffjscc.scheme import InfeasibleError
-from diffjscc.schemes.config import DDNM_OPTIONS, SchemeConfig, is_digital
+from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 
 MOST_BESIDE = 4
 BLANK = 0.92  # a grey where there is no image
-KINDS: tuple[SchemeKind, ...] = (*get_args(NeuralKind), *get_args(DigitalKind))
 
 
 @dataclass(frozen=True)
@@ -101,77 +99,49 @@ def choose(
     names: Sequence[str],
     weights: str,
     adversarial: str | None,
-    painting: RefinerOptions,
-    link: DigitalOptions,
+    refiner: RefinerOptions,
+    digital: DigitalOptions,
 ) -> list[SchemeConfig]:
-    """Schemes of several kinds, each with those options that are for it.
+    """Configure several schemes, each with those options that have an effect on it.
 
     Args:
-        names: kinds.
-        weights: of all that have any but "adv".
-        adversarial: weights of "adv".
-        painting: how receivers paint.
-        link: how digital links differ from those that adapt to the SNR.
+        names: kinds, or import strings of the user's own schemes.
+        weights: of all that have any but those that need their own.
+        adversarial: weights of kinds that need their own.
+        refiner: settings of receivers.
+        digital: settings of digital links.
 
     Raises:
-        ValueError: a kind is unknown or given twice, "adv" has no weights, or an option is for
-            none of them.
+        ValueError: a kind is unknown or given twice, weights are missing, or an option has no
+            effect on any of them.
     """
-    kinds = [_kind(name) for name in names]
-    twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"--scheme {twice[0]} is given more than once; give each scheme once")
-    if "adv" in kinds and adversarial is None:
-        raise ValueError(
-            "--scheme adv needs a codec of its own; make one with `diffjscc train adversarial "
-            "--init compact`, and give the folder of its weights by --adversarial"
-        )
-    choices = [
-        SchemeConfig(
-            kind=kind,
-            weights=weights if kind != "adv" or adversarial is None else adversarial,
-            painting=_painting_for(kind, painting),
-            link=_link_for(kind, link),
-        )
-        for kind in kinds
-    ]
-    heard = {option for choice in choices for option in choice.painting.given}
-    heard |= {name for choice in choices for name in choice.link.model_fields_set}
-    asked = [*painting.given, *sorted(link.model_fields_set)]
-    if adversarial is not None and "adv" not in kinds:
+    configs = []
+    for name in names:
+        named = SchemeConfig.named(name)
+        if named["kind"] not in KINDS:
+            raise ValueError(f"--scheme {name} is not known; {closest(name, list(KINDS))}")
+        kind = KINDS[named["kind"]]
+        if kind.own_weights and adversarial is None:
+            raise ValueError(
+                f"--scheme {name} needs a codec of its own; make one with `diffjscc train "
+                "adversarial --init compact`, and give the folder of its weights by --adversarial"
+            )
+        fitting = digital.model_dump(include=set(kind.digital_options), exclude_unset=True)
+        own = {"weights": adversarial if kind.own_weights else weights} | named
+        options = {"refiner": refiner.only(kind.refiner_options), "digital": fitting}
+        configs.append(check(SchemeConfig, own | options, f"--scheme {name}"))
+    effective = {option for config in configs for option in config.refiner.given}
+    effective |= {f"--{name}" for config in configs for name in config.digital.model_fields_set}
+    asked = [*refiner.given, *(f"--{name}" for name in sorted(digital.model_fields_set))]
+    if adversarial is not None and not any(KINDS[config.kind].own_weights for config in configs):
         asked.append("--adversarial")
-    unheard = [option for option in asked if option not in heard]
-    if unheard:
-        options = ", ".join(f"--{option.removeprefix('--')}" for option in unheard)
+    useless = [option for option in asked if option not in effective]
+    if useless:
         raise ValueError(
-            f"{options} means nothing to {', '.join(kinds)}; leave it out, or add a scheme that "
-            "it is for"
+            f"{', '.join(useless)}: no effect on {', '.join(names)}; remove it, or add a scheme "
+            "that it is for"
         )
-    return choices
-
-
-def _kind(name: str) -> SchemeKind:
-    for kind in KINDS:
-        if kind == name:
-            return kind
-    raise ValueError(f"--scheme {name} is not known; {closest(name, KINDS)}")
-
-
-def _painting_for(kind: SchemeKind, painting: RefinerOptions) -> RefinerOptions:
-    if kind not in ("diffjscc", "ddnm"):
-        return RefinerOptions()
-    own = painting.given if kind == "diffjscc" else DDNM_OPTIONS.intersection(painting.given)
-    names = [field.name for field in fields(painting)]
-    return RefinerOptions(
-        **{name: getattr(painting, name) for name in names if f"--{name.replace('_', '-')}" in own}
-    )
-
-
-def _link_for(kind: SchemeKind, link: DigitalOptions) -> DigitalOptions:
-    if not is_digital(kind):
-        return DigitalOptions()
-    if kind.endswith("-ldpc"):
-        return link
-    return DigitalOptions.model_validate(
-        link.model_dump(include={"downsample"}, exclude_unset=True)
-    )
+    return configs

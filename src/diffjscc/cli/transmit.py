@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from diffjscc.scheme import Scheme
 
 SAMPLES = 8
+CHANNELS = [name for name in get_args(ChannelName) if name != "custom"]
+SCHEMES = [kind for kind in get_args(SchemeKind) if kind != "custom"]
 
 
 def _receiver(description: str) -> OptionInfo:
@@ -53,7 +55,9 @@ def transmit(
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
     weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
-    channel: Annotated[ChannelName, typer.Option(help="What to send over.")] = "awgn",
+    channel: Annotated[
+        str, typer.Option(help=f"{', '.join(CHANNELS)}, or my_module:MyChannel.")
+    ] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 1,
@@ -71,8 +75,8 @@ def transmit(
     scheme: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Any of {', '.join(get_args(SchemeKind))}; several: side by side, over the same "
-            "noise."
+            help=f"Any of {', '.join(SCHEMES)}, or my_module:make; several: side by side, over "
+            "the same noise."
         ),
     ] = None,
     adversarial: Annotated[
@@ -90,17 +94,17 @@ def transmit(
         CaptionerName | None, _receiver("Tells a prior that reads text what images show.")
     ] = None,
     caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
-    guidance: Annotated[
-        float | None, _receiver("Pull towards the initial image; 0: none, more: fidelity.")
+    latent_guidance_scale: Annotated[
+        float | None, _receiver("Latent guidance scale Λ; 0 disables it.")
     ] = None,
     colour_fix: Annotated[
         ColourFix | None, _receiver("How the initial image's colours are kept.")
     ] = None,
-    strength: Annotated[
-        float | None, _receiver("Of the control module; 0: the prior alone.")
+    control_scale: Annotated[
+        float | None, _receiver("Factor on the control module's residuals; 0 disables it.")
     ] = None,
-    control_guidance: Annotated[
-        float | None, _receiver("Away from the prior alone; 1: none, more: closer to the link.")
+    control_guidance_scale: Annotated[
+        float | None, _receiver("Guidance scale of the control module; 1 disables it.")
     ] = None,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
     offload: Annotated[bool, _receiver("Networks wait on the CPU until they are needed.")] = False,
@@ -126,18 +130,19 @@ def transmit(
         from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
         from diffjscc.schemes.digital import DigitalOptions  # noqa: PLC0415
-        from diffjscc.schemes.options import RefinerOptions, load_scheme  # noqa: PLC0415
+        from diffjscc.schemes.loader import load_scheme  # noqa: PLC0415
+        from diffjscc.schemes.options import RefinerOptions  # noqa: PLC0415
 
         painting = RefinerOptions(
             sampler=sampler,
-            steps=steps,
+            num_inference_steps=steps,
             start=start,
             captioner=captioner,
             caption=caption,
-            guidance=guidance,
+            latent_guidance_scale=latent_guidance_scale,
             colour_fix=colour_fix,
-            strength=strength,
-            control_guidance=control_guidance,
+            control_scale=control_scale,
+            control_guidance_scale=control_guidance_scale,
             dtype=dtype,
             offload=offload,
         )
@@ -146,21 +151,21 @@ def transmit(
                 f"--samples {samples} is for the map of --uncertainty; ask for that, or leave it "
                 "out"
             )
-        over = {"name": channel, "k_factor": k_factor, "transmitter_csi": transmitter_csi}
+        over = {"k_factor": k_factor, "transmitter_csi": transmitter_csi}
         said = {"mcs": mcs, "quality": quality, "downsample": downsample or None}
         digital = {name: value for name, value in said.items() if value is not None}
         paths = find_images(images)
         computing = choose_device(device)
-        chosen = check(ChannelConfig, over, "--channel")
+        chosen = check(ChannelConfig, ChannelConfig.named(channel) | over, "--channel")
 
         judge = MetricEvaluator(load_lpips(computing))
 
-        def link(name: str, loaded: Scheme, source: str) -> Link:
-            return Link(name, loaded, source, chosen, snr, seed, judge, computing)
+        def link(name: str, loaded: Scheme) -> Link:
+            return Link(name, loaded, chosen, snr, seed, judge, computing)
 
         job: Sending[Record | Absent]
         if scheme:
-            from diffjscc.schemes.loader import Schemes  # noqa: PLC0415 - it takes seconds
+            from diffjscc.schemes.loader import SchemeLoader  # noqa: PLC0415 - it takes seconds
 
             if refiner is not None or uncertainty:
                 raise ValueError(
@@ -168,10 +173,10 @@ def transmit(
                     "out, or --scheme"
                 )
             options = check(DigitalOptions, digital, "--scheme")
-            schemes = Schemes(str(computing))
+            schemes = SchemeLoader(str(computing))
             choices = choose(scheme, weights, adversarial, painting, options)
             ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
-            links = [link(name, loaded, loaded.weights) for name, loaded in ready]
+            links = [link(name, loaded) for name, loaded in ready]
             job = Comparison(links, repeats, output)
         else:
             if digital:
@@ -185,7 +190,7 @@ def transmit(
                     "folder as --weights"
                 )
             own = load_scheme(weights, rate, refiner, painting, device)
-            single = link("deepjscc" if own.refiner is None else "diffjscc", own, own.weights)
+            single = link("deepjscc" if own.refiner is None else "diffjscc", own)
             job = Job(single, repeats, output, (samples or SAMPLES) if uncertainty else None)
         sent, failed = _run(job, paths, json_file)
     for path, error in failed:

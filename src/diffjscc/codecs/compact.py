@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.layers.halo_tiles import in_tiles
 from diffjscc.layers.spectrum import SpectralGain, dct_matrix
-from diffjscc.scheme import Received
+from diffjscc.scheme import ChannelState
 
 STRIDE = 16
 SHALLOW = 3 * 4**2  # at 1/4 of the size, features are 4x4 pixels of three colours
@@ -287,15 +287,12 @@ class CompactJSCC(JointCodec):
         channels: tuple[int, ...] = self.config.rate_channels
         return channels
 
-    def analyse(
-        self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
-    ) -> Tensor:
-        """See `JointCodec.analyse`; `gain` tells nothing that the effective SNR does not."""
-        del gain
+    def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
+        """See `JointCodec.analyse`; of the CSI the effective SNR alone matters."""
         assert self.encoder is not None
         encoder = self.encoder
         images = images.contiguous(memory_format=torch.channels_last)
-        condition = encoder.describe(images, snr_db, rate_index)
+        condition = encoder.describe(images, csi.snr_db, rate_index)
         latent = in_tiles(
             lambda part: encoder(part, condition, rate_index),
             images,
@@ -307,15 +304,12 @@ class CompactJSCC(JointCodec):
         shaped: Tensor = encoder.spectrum(latent, condition)
         return shaped
 
-    def synthesise(
-        self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
-    ) -> Tensor:
+    def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""
-        del received
         assert self.decoder is not None
         decoder = self.decoder
         latent = latent.contiguous(memory_format=torch.channels_last)
-        condition = decoder.describe(latent, snr_db, rate_index)
+        condition = decoder.describe(latent, csi.snr_db, rate_index)
         latent = decoder.spectrum(latent, condition)
         return in_tiles(
             lambda part: decoder(part, condition),

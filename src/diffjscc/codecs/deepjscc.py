@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.data.geometry import Padding
-from diffjscc.scheme import Received
+from diffjscc.scheme import ChannelState
 
 Csi = Literal["snr", "snr+gain"]
 
@@ -187,10 +187,10 @@ class Decoder(nn.Module):
 class DeepJSCC(JointCodec):
     """The initial codec of DiffJSCC (Yang, Liu, Wang, Kim, arXiv 2404.17736): 31.2 M parameters.
 
-    With csi "snr" the encoder is told the SNR it is given and the decoder the effective SNR
-    |h|²/N0, so that weights trained on AWGN serve on fading channels too. With csi "snr+gain"
-    both ends are told [mean SNR 1/N0 in dB, Re h, Im h]: the released Rayleigh weights state the
-    fade by h alone, never within the SNR.
+    With csi "snr" both ends are conditioned on the effective SNR |h|²/N0 that they know, so that
+    weights trained on AWGN serve on fading channels too. With csi "snr+gain" both are conditioned
+    on [mean SNR 1/N0 in dB, Re h, Im h]: the released Rayleigh weights see the fade in h alone,
+    never within the SNR.
 
     Args:
         config: the architecture.
@@ -210,43 +210,36 @@ class DeepJSCC(JointCodec):
         """The one C of these weights."""
         return (self.config.channels,)
 
-    def analyse(
-        self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
-    ) -> Tensor:
-        """See `JointCodec.analyse`. Where `gain` is given, `snr_db` is the effective SNR."""
+    def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
+        """See `JointCodec.analyse`."""
         del rate_index
         assert self.encoder is not None
-        if self.config.csi == "snr+gain":
-            if gain is None:
-                raise ValueError(
-                    "this codec was trained with CSI at the transmitter, and no gain was given; "
-                    "use a channel that provides it, such as Rayleigh(snr_db, transmitter_csi=True)"
-                )
-            snr_db = snr_db - 10 * torch.log10(gain.abs().square().mean(dim=1))
-        latent: Tensor = self.encoder(images, self._csi(snr_db, gain))
+        if self.config.csi == "snr+gain" and not csi.transmitter_csi:
+            raise ValueError(
+                "this codec was trained with CSI at the transmitter, and the gain is not known "
+                "there; use a channel that provides it, such as Rayleigh(snr_db, "
+                "transmitter_csi=True)"
+            )
+        latent: Tensor = self.encoder(images, self._csi(csi))
         return latent
 
-    def synthesise(
-        self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
-    ) -> Tensor:
+    def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""
         del rate_index
         assert self.decoder is not None
-        if self.config.csi == "snr+gain":
-            snr_db = received.state.mean_snr_db
-        images: Tensor = self.decoder(latent, self._csi(snr_db, received.state.gain))
+        images: Tensor = self.decoder(latent, self._csi(csi))
         return images
 
-    def _csi(self, snr_db: Tensor, gain: Tensor | None) -> Tensor:
-        """The csi [B, k] from the SNR [B] that the weights expect and the gain [B, 1]."""
-        if self.config.csi == "snr" or gain is None:
-            return snr_db[:, None]
-        if gain.shape[1] != 1:
+    def _csi(self, csi: ChannelState) -> Tensor:
+        """The vector [B, k] that the networks are conditioned on."""
+        if self.config.csi == "snr":
+            return csi.snr_db[:, None]
+        if csi.gain.shape[1] != 1:
             raise ValueError(
-                f"the gain has shape {tuple(gain.shape)}; this codec knows block fading only, "
-                "one gain per image [B, 1]"
+                f"the gain has shape {tuple(csi.gain.shape)}; this codec supports block fading "
+                "only, one gain per image [B, 1]"
             )
-        return torch.cat((snr_db[:, None], gain.real, gain.imag), dim=1)
+        return torch.cat((csi.mean_snr_db[:, None], csi.gain.real, csi.gain.imag), dim=1)
 
 
 _WEIGHT = ("weight",)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diffjscc.channels.power import normalise_power
 from diffjscc.data.geometry import Padding, crop, pad_to_multiple, padded_length
-from diffjscc.scheme import Received, Symbols
+from diffjscc.scheme import ChannelState, Received, Symbols
 
 Parts = Literal["both", "transmitter", "receiver"]
 
@@ -92,28 +92,22 @@ class JointCodec(nn.Module, ABC):
         return low, high
 
     @abstractmethod
-    def analyse(
-        self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
-    ) -> Tensor:
-        """Padded images [B, 3, H', W'] to the latent [B, C, H'/stride, W'/stride]."""
+    def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
+        """Transform padded images [B, 3, H', W'] to the latent [B, C, H'/stride, W'/stride]."""
 
     @abstractmethod
-    def synthesise(
-        self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
-    ) -> Tensor:
-        """Equalised latent [B, C, h, w] to padded images [B, 3, H', W'], not clamped."""
+    def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
+        """Transform the equalised latent [B, C, h, w] to padded images, not clamped."""
 
-    def encode(
-        self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
-    ) -> Symbols:
+    def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
         """See `Codec.encode`. Images are padded to a multiple of `stride` first."""
         if self.encoder is None:
             raise RuntimeError("this codec was loaded for the receiver only; it cannot encode")
         check_images(images)
         if not self.training:
-            warn_outside(snr_db, self.snr_range_db)
+            warn_outside(csi.snr_db, self.snr_range_db)
         padded = pad_to_multiple(images, self.stride, self.padding)
-        latent = self.analyse(padded, snr_db, self.rate_index(rate), gain)
+        latent = self.analyse(padded, csi, self.rate_index(rate))
         values = normalise_power(latent_to_symbols(latent))
         height, width = images.shape[-2:]
         image = min(math.ceil(rate * height * width), values.shape[1])
@@ -140,7 +134,7 @@ class JointCodec(nn.Module, ABC):
         if not bool(torch.isfinite(torch.view_as_real(values)).all()):
             raise ValueError("received symbols hold NaN or infinite values; nothing was decoded")
         latent = symbols_to_latent(values, channels, (height, width))
-        images = self.synthesise(latent, received.snr_db, index, received)
+        images = self.synthesise(latent, received.state, index)
         return crop(images, received.image_size)
 
     def rate_index(self, rate: Fraction) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
-from diffjscc.scheme import Codec, Received, Symbols
+from diffjscc.scheme import ChannelState, Codec, Received, Scheme, Symbols
 
 
 def pool(images: Tensor, factor: int) -> Tensor:
@@ -60,9 +61,17 @@ class PooledCodec:
         """Nominal rates in cpp, ascending: those of the codec, over factor²."""
         return tuple(rate / self.factor**2 for rate in self.codec.rates)
 
-    def encode(
-        self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
-    ) -> Symbols:
+    @property
+    def device(self) -> torch.device:
+        """Where the codec computes."""
+        return Scheme(self.codec, self.codec.rates[0]).device
+
+    def to(self, device: torch.device | str) -> PooledCodec:
+        """Move the codec to a device, in place."""
+        Scheme(self.codec, self.codec.rates[0]).to(device)
+        return self
+
+    def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
         """See `Codec.encode`; `uses_by_kind` is what the codec says of the pooled image.
 
         Raises:
@@ -71,7 +80,7 @@ class PooledCodec:
         self._check(rate)
         check_images(images)
         pooled = pool(images, self.factor)
-        symbols = self.codec.encode(pooled, snr_db, self._inner(rate), gain)
+        symbols = self.codec.encode(pooled, csi, self._inner(rate))
         height, width = images.shape[-2:]
         return replace(symbols, image_size=(height, width), nominal_rate=rate)
 

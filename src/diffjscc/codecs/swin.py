@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
-from diffjscc.scheme import Received
+from diffjscc.scheme import ChannelState
 
 
 @dataclass(frozen=True)
@@ -235,22 +235,18 @@ class SwinJSCC(JointCodec):
         """The one C of these weights."""
         return (self.config.channels,)
 
-    def analyse(
-        self, images: Tensor, snr_db: Tensor, rate_index: int, gain: Tensor | None
-    ) -> Tensor:
-        """See `JointCodec.analyse`; one rate, and the SNR stands for the gain."""
-        del rate_index, gain
+    def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
+        """See `JointCodec.analyse`; one rate, and of the CSI the effective SNR alone matters."""
+        del rate_index
         assert self.encoder is not None
-        latent: Tensor = self.encoder(images, snr_db)
+        latent: Tensor = self.encoder(images, csi.snr_db)
         return latent
 
-    def synthesise(
-        self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
-    ) -> Tensor:
+    def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""
-        del rate_index, received
+        del rate_index
         assert self.decoder is not None
-        images: Tensor = self.decoder(latent, snr_db)
+        images: Tensor = self.decoder(latent, csi.snr_db)
         return images
 
 

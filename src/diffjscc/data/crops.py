@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 def random_crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A square at a random place, flipped left to right half of the time.
+    """Cut a square at a random place, flipped left to right half of the time.
 
     Of an image that is smaller than `size`, the largest square is taken and enlarged (Lanczos).
 
     Args:
         image: uint8 [H, W, 3].
         size: side of the crop, in pixels.
-        rng: drawn from three times, whatever the image.
+        rng: gives three numbers, whatever the image.
 
     Returns:
         uint8 [size, size, 3].
@@ -54,8 +54,8 @@ def _order(seed: int, images: int, epoch: int) -> NDArray[np.int64]:
 class TrainingCrops:
     """The batch of every step, by number.
 
-    Every epoch shows each image once, in an order of its own; a batch may reach into the next
-    epoch. Nothing is remembered between steps: the batch of step 1000 is the same whether the 999
+    Every epoch contains each image once, in an order of its own; a batch may reach into the next
+    epoch. Nothing is kept between steps: the batch of step 1000 is the same whether the 999
     before it were asked for or not, and whether one process or several share it.
 
     Args:
@@ -95,7 +95,7 @@ class TrainingCrops:
         return int(self._order(epoch)[position])
 
     def indices_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[int]:
-        """Numbers in `source` of the images that `batch_at` shows, in its order."""
+        """Numbers in `source` of the images of `batch_at`, in its order."""
         places = self._share(step, process_index, process_count)
         return [self._image(step, place) for place in places]
 
@@ -125,7 +125,7 @@ class TrainingCrops:
 
 
 def prefetch(batch_at: Callable[[int], T], start: int, count: int, ahead: int = 2) -> Iterator[T]:
-    """`batch_at(start)` … `batch_at(start + count - 1)`, read ahead by one background thread.
+    """Yield `batch_at(start)` … `batch_at(start + count - 1)`, read ahead by a background thread.
 
     Args:
         batch_at: called for each step in turn, in the background.

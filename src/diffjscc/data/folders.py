@@ -1,4 +1,4 @@
-"""What training reads images from, and its plainest form: a folder."""
+"""The protocol of image sources, and its plainest form: a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffjscc.data.images import ImageError, is_image_name, read_pixels, to_byte
 
 
 class ImageSource(Protocol):
-    """Images by number, always in the same order, wherever they lie."""
+    """Images by number, always in the same order."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -37,7 +37,7 @@ class ImageSource(Protocol):
         ...
 
     def caption(self, index: int) -> str | None:
-        """What the image shows, where that is known."""
+        """Caption of the image, if there is one."""
         ...
 
     def sha256(self, index: int) -> str:
@@ -119,7 +119,7 @@ class Subset:
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole source and of which images are taken."""
+        """Digest of the whole source and of the chosen images' names."""
         return fingerprint_of([(self.source.fingerprint, 0), *((n, 0) for n in self.names)])
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ from diffjscc.data.images import (
 
 @dataclass(frozen=True)
 class _Member:
-    """Where one file lies in which shard."""
+    """A file's position in a shard."""
 
     shard: Path
     offset: int
@@ -68,7 +68,7 @@ def _index(shard: Path) -> dict[str, _Member]:
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """WebDataset's key and extension: the file's name parts at its first dot."""
+    """WebDataset's key and extension, split where the file's name parts at its first dot."""
     path = PurePosixPath(name)
     stem, _, extension = path.name.partition(".")
     return str(path.with_name(stem)) if stem else "", extension

@@ -1,15 +1,17 @@
-"""Where training images come from: a folder, tar shards, or a pack."""
+"""Sources of training images: a folder, tar shards, a pack, or a dataset of the user's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from diffjscc.data.datasets import DatasetSource
 from diffjscc.data.folders import FolderSource, ImageSource, Subset
 from diffjscc.data.images import ImageError
 from diffjscc.data.packed import PackedSource, is_pack, pack
 from diffjscc.data.shards import ShardSource, find_shards
 
 __all__ = [
+    "DatasetSource",
     "FolderSource",
     "ImageSource",
     "PackedSource",
@@ -21,14 +23,14 @@ __all__ = [
 
 
 def open_source(place: str | Path) -> ImageSource:
-    """Open whatever holds the images.
+    """Open the images of a place on disk.
 
     Args:
         place: a folder of images (searched to any depth); a folder of .tar shards, one shard, or
             a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a file that `pack` wrote.
 
     Raises:
-        ImageError: it is none of these, or holds no images.
+        ImageError: none of these, or without images.
     """
     path = Path(place).expanduser()
     try:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from diffjscc.choices import FeatureName, LPIPSNet
 from diffjscc.configuration import Positive, Section
-from diffjscc.pretrained.diffjscc import parse_rate
+from diffjscc.rate import parse_rate
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
 

@@ -26,8 +26,7 @@ from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
 from diffjscc.data.images import find_images
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.pretrained.pretrained import find_weights, load_codec
-from diffjscc.pretrained.storage import has_refiner
+from diffjscc.pretrained.pretrained import load_codec, open_weights
 from diffjscc.refiners.captions import BLIP2, BLIP2_REVISION
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import DigitalOptions
@@ -161,7 +160,7 @@ def _schemes(
 ) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
     """What a figure compares, and what of it is left out."""
     weights = request.weights
-    if not has_refiner(find_weights(weights)):
+    if not open_weights(weights).has_refiner:
         without = f'diffjscc: weights "{weights}" have no diffusion receiver'
         alone = [] if figure in ("fig6", "fig7", "fig8") else [_codec(weights)]
         rivals, lacking = _adversarial(figure, request)
@@ -169,8 +168,8 @@ def _schemes(
     wordless = _why_without_captions(weights)
     match figure:
         case "fig4":
-            painting = RefinerOptions(steps=STEPS[1] if request.quick else DDNM_STEPS)
-            ddnm = SchemeConfig(kind="ddnm", weights=weights, painting=painting)
+            painting = RefinerOptions(num_inference_steps=STEPS[1] if request.quick else DDNM_STEPS)
+            ddnm = SchemeConfig(kind="ddnm", weights=weights, refiner=painting)
             rivals, lacking = _adversarial(figure, request)
             return [_codec(weights), _painter(weights, ""), *rivals, ddnm], lacking
         case "fig6":
@@ -209,8 +208,8 @@ def _digital_links(
     links = []
     for fewer, suffix in ((False, ""), (True, ", downsampled"))[: 1 if quick else 2]:
         ldpc = DigitalOptions(mcs=mcs, downsample=fewer)
-        links.append(SchemeConfig(kind="bpg-ldpc", label=f"{named}{suffix}", link=ldpc))
-        links.append(SchemeConfig(kind="bpg-capacity", link=DigitalOptions(downsample=fewer)))
+        links.append(SchemeConfig(kind="bpg-ldpc", label=f"{named}{suffix}", digital=ldpc))
+        links.append(SchemeConfig(kind="bpg-capacity", digital=DigitalOptions(downsample=fewer)))
     return links, ()
 
 
@@ -275,13 +274,15 @@ def _painter(
     start: Start | None = None,
     captioner: CaptionerName | None = None,
 ) -> SchemeConfig:
-    painting = RefinerOptions(sampler=sampler, steps=steps, start=start, captioner=captioner)
-    return SchemeConfig(kind="diffjscc", label=label, weights=weights, painting=painting)
+    painting = RefinerOptions(
+        sampler=sampler, num_inference_steps=steps, start=start, captioner=captioner
+    )
+    return SchemeConfig(kind="diffjscc", label=label, weights=weights, refiner=painting)
 
 
 def _why_without_captions(weights: str) -> str | None:
     """What captions lack; None where they can be had."""
-    if not (find_weights(weights) / "text_encoder").is_dir():
+    if not (open_weights(weights).folder / "text_encoder").is_dir():
         return f'the prior of weights "{weights}" reads no text'
     cached = try_to_load_from_cache(BLIP2, "config.json", revision=BLIP2_REVISION)
     if isinstance(cached, str):

@@ -71,7 +71,7 @@ def make_units(config: SweepConfig, sent: Sequence[ImageInfo]) -> list[Unit]:
     """
     units = []
     for point in make_points(config):
-        alone = point.scheme.link.quality is not None
+        alone = point.scheme.digital.quality is not None
         for (width, height), group in groupby(range(len(sent)), lambda i: sent[i].size):
             indices = tuple(group)
             at_once = max(1, int(config.megapixels * 1e6 / (width * height)))

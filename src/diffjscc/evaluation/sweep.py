@@ -41,7 +41,7 @@ from diffjscc.evaluation.results import (
     write_setup,
 )
 from diffjscc.evaluation.statistics import frechet_label, kernel_label
-from diffjscc.evaluation.transmission import Delivery, Link, SourceImage
+from diffjscc.evaluation.transmission import Delivery, Link, SourceImage, sampling_refiner
 from diffjscc.evaluation.uncertainty import colours, disagreement
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.feature_networks import FeatureNet, InceptionFeatures, SqueezeNetFeatures
@@ -50,7 +50,7 @@ from diffjscc.metrics.niqe import Pristine
 from diffjscc.metrics.weights import MetricUnavailable
 from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.scheme import InfeasibleError
-from diffjscc.schemes.loader import Schemes
+from diffjscc.schemes.loader import SchemeLoader
 
 NETS: dict[FeatureName, type[SqueezeNetFeatures | InceptionFeatures]] = {
     "squeezenet": SqueezeNetFeatures,
@@ -97,9 +97,9 @@ class Sweep:
         self._sent = [self._describe(index) for index in range(len(self._paths))]
         if config.features:
             check_patches(self._paths, self._sent, config.crop is not None)
-        self._schemes = Schemes(str(self._device))
+        self._schemes = SchemeLoader(str(self._device))
         weights = {
-            scheme.name: self._schemes.at(scheme, rate).weights
+            scheme.name: self._schemes.at(scheme, rate).provenance
             for scheme in config.schemes
             for rate in config.rates
         }
@@ -232,7 +232,6 @@ class Sweep:
         return Link(
             name=point.scheme.name,
             scheme=scheme,
-            weights=scheme.weights,
             channel=point.channel,
             snr_db=point.snr_db,
             seed=self.config.seed,
@@ -296,7 +295,8 @@ class Sweep:
         """Where a transmission's images are kept."""
         image = re.sub(r"[^\w.+-]+", "-", self._names[index])
         stem = f"images/{image}-{point.index}"
-        refined, draws = point.scheme.refined, point.scheme.draws_samples
+        scheme = self._schemes.at(point.scheme, point.rate)
+        refined, draws = scheme.refiner is not None, sampling_refiner(scheme) is not None
         return KeptImages(
             *point.cell,
             image=self._names[index],

@@ -86,7 +86,6 @@ class Link:
     Attributes:
         name: what rows call the scheme.
         scheme: codec, rate and refiner.
-        weights: name and hash of their weights.
         channel: what to send over.
         snr_db: mean Es/N0 of the channel.
         seed: see `Image.generator`.
@@ -96,7 +95,6 @@ class Link:
 
     name: str
     scheme: Scheme
-    weights: str
     channel: ChannelConfig
     snr_db: float
     seed: int
@@ -171,7 +169,7 @@ class Link:
         initial = self.scheme.codec.decode(received)
         samples = torch.empty(number, *image.pixels.shape)
         for sample in samples:
-            sample.copy_(quantise(sampler.draw(initial, received, 1, generators).image[0]))
+            sample.copy_(quantise(sampler.sample(initial, received, 1, generators).image[0]))
         return samples
 
     def _row(
@@ -190,7 +188,7 @@ class Link:
         sampler = _sampler(self.scheme)
         return Record(
             scheme=self.name,
-            weights=self.weights,
+            weights=self.scheme.provenance,
             image=image.name,
             image_hash=image.digest,
             width=width,
@@ -214,7 +212,7 @@ class Link:
             niqe_initial=None if initial is None else initial.niqe,
             caption=caption,
             sampler=None if sampler is None else sampler.name,
-            steps=None if sampler is None else sampler.steps,
+            steps=None if sampler is None else sampler.num_inference_steps,
             seconds=seconds,
             versions=library_versions(),
             outage=outage,

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.plugins import Factory
 from diffjscc.pretrained.codec import read_codec, save_codec
-from diffjscc.pretrained.pretrained import find_weights
-from diffjscc.pretrained.storage import has_refiner, read_json, weights_hash, write_json
-from diffjscc.scheme import Refiner, Scheme
+from diffjscc.pretrained.custom import is_custom, load_custom, save_custom
+from diffjscc.pretrained.pretrained import Weights, open_weights
+from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
+from diffjscc.rate import Rate
+from diffjscc.scheme import Codec, Refiner, Scheme
 
-
-def parse_rate(rate: str | float | Fraction) -> Fraction:
-    """A rate in channel uses per pixel from "1/128", 0.0078125 or a Fraction.
-
-    Raises:
-        ValueError: not a positive number.
-    """
-    try:
-        value = Fraction(rate).limit_denominator(1 << 20)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        raise ValueError(f"rate {rate!r} is not a number; write it as 1/128 or 0.0078125") from None
-    if value <= 0:
-        raise ValueError(f"rate {rate} must be above 0 channel uses per pixel")
-    return value
+CUSTOM_REFINER = "custom_refiner"  # folder of a refiner of the user's own
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -48,111 +37,156 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class DiffJSCC(Scheme):
     """A scheme that comes from saved weights.
 
     Attributes:
-        codec: the neural codec.
-        rate, refiner: see `Scheme`.
-        weights: where the weights came from, and the start of the hash of those that were loaded
-            from there, of the codec always both ends: "compact@1a2b3c".
-        card: what made the weights, on what data, and the figures measured with them.
+        codec, rate, refiner: see `Scheme`.
+        provenance: where the weights came from, and the start of the hash of those that were
+            loaded from there, of the codec always both ends: "compact@1a2b3c".
+        card: what made the weights, on what data, and what was measured with them.
     """
 
-    codec: JointCodec
-    weights: str = ""
-    card: dict[str, Any] | None = None
+    card: dict[str, Any] | None
+
+    def __init__(
+        self,
+        codec: Codec,
+        rate: Rate,
+        refiner: Refiner | None = None,
+        provenance: str = "",
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(codec, rate, refiner, provenance)
+        object.__setattr__(self, "card", card)
 
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path = "compact",
-        rate: str | float | Fraction | None = None,
+        source: str | Path | Weights = "compact",
+        rate: Rate | None = None,
         *,
         refiner: Literal["default"] | Refiner | None = "default",
         parts: Parts = "both",
         device: str = "auto",
         dtype: torch.dtype | None = None,
         offload: bool = False,
+        trust_custom_code: bool = False,
     ) -> DiffJSCC:
         """Load weights.
 
         Args:
             source: name of bundled weights, a folder written by `save_pretrained`, or a hub id.
                 A folder or hub id may also be a checkpoint that the paper's authors released; it
-                is converted once.
+                is converted once. `Weights` that were found before are not looked up again.
             rate: nominal rate in cpp, such as "1/128"; the weights' lowest where it is None.
-            refiner: what paints the final image: "default" is the weights' own where they have
-                one, None gives the codec alone, and any other refiner is taken as it is.
+            refiner: makes the final image: "default" is the weights' own where they have one, None
+                gives the codec alone, and any other refiner is taken as it is.
             parts: "transmitter" or "receiver" loads that end only; a transmitter loads no refiner.
             device: "auto", "cpu", "cuda", "cuda:1", …
             dtype: of the refiner's weights; by default bfloat16 on CUDA and float32 elsewhere. The
                 codec computes in float32.
             offload: keep the refiner on the CPU and bring each of its networks to `device` only
                 while it is needed, for GPUs that cannot hold them all.
+            trust_custom_code: consent to import and call the code that the folder of a custom
+                codec or refiner names.
 
         Raises:
-            ValueError: unknown or damaged weights, a rate that they do not offer, no such device.
+            ValueError: unknown or damaged weights, a rate that they do not offer, no such device,
+                custom code without consent.
         """
         if isinstance(refiner, str) and refiner != "default":
             raise ValueError(f"refiner {refiner!r} is neither 'default', None nor a refiner")
-        computing, folder = choose_device(device), find_weights(source)
-        codec = read_codec(folder, parts, computing)
-        chosen = codec.rates[0] if rate is None else parse_rate(rate)
-        if chosen not in codec.rates:
-            offered = ", ".join(map(str, codec.rates))
-            raise ValueError(f'rate {chosen} is not one of {offered} (weights "{source}")')
-        painter, loaded = None if isinstance(refiner, str) else refiner, ["codec"]
-        if refiner == "default" and parts != "transmitter" and has_refiner(folder):
-            # Imported here: a codec alone does not wait for diffusers and transformers.
-            from diffjscc.pretrained.networks import CLASSES  # noqa: PLC0415
-            from diffjscc.pretrained.receiver import load_refiner  # noqa: PLC0415
+        computing = choose_device(device)
+        weights = source if isinstance(source, Weights) else open_weights(source)
+        folder = weights.folder
+        codec: Codec
+        if is_custom(folder / "codec" / "config.json"):
+            codec = load_custom(folder / "codec", computing, trust_custom_code)
+        else:
+            codec = read_codec(folder, parts, computing)
+        loaded, chosen = ["codec"], None if isinstance(refiner, str) else refiner
+        if refiner == "default" and parts != "transmitter":
+            if weights.has_refiner:
+                # Imported here: a codec alone does not wait for diffusers and transformers.
+                from diffjscc.pretrained.networks import CLASSES  # noqa: PLC0415
+                from diffjscc.pretrained.receiver import load_refiner  # noqa: PLC0415
 
-            painter = load_refiner(folder, computing, dtype, offload)
-            loaded += CLASSES
+                chosen = load_refiner(folder, computing, dtype, offload)
+                loaded += CLASSES
+            elif (folder / CUSTOM_REFINER).is_dir():
+                chosen = load_custom(folder / CUSTOM_REFINER, computing, trust_custom_code)
+                loaded.append(CUSTOM_REFINER)
         card = folder / "card.json"
         return cls(
-            codec=codec,
-            rate=chosen,
-            refiner=painter,
-            weights=f"{Path(source).name}@{weights_hash(folder, loaded)}",
-            card=read_json(card) if card.exists() else None,
+            codec,
+            codec.rates[0] if rate is None else rate,
+            chosen,
+            weights.provenance(loaded),
+            read_json(card) if card.exists() else None,
         )
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        dtype: torch.dtype = torch.float32,
+        *,
+        codec_factory: Factory | None = None,
+        refiner_factory: Factory | None = None,
+    ) -> None:
         """Write codec and refiner to `folder`, tensors stored as `dtype`, so that they load again.
 
         Args:
             folder: gets the weights.
             dtype: torch.float32 loses nothing; float16 and bfloat16 take half the space, and int8
-                a quarter, with one scale per row of every large tensor (see `models.storage`).
-                Whatever they are stored as, weights load as `from_pretrained` is told.
+                a quarter, with one scale per row of every large tensor (see `storage`). Whatever
+                they are stored as, weights load as `from_pretrained` is asked to.
+            codec_factory: import string and arguments that make a codec of the user's own.
+            refiner_factory: likewise for a refiner.
 
         Raises:
-            ValueError: `dtype` is none of these or cannot hold the numbers, the refiner is no
-                `ControlledDiffusion`, the codec was loaded for one end only, or `folder` holds a
-                refiner and this scheme has none.
+            ValueError: `dtype` is none of these or cannot hold the numbers, a codec or refiner of
+                the user's own comes without its factory, the codec was loaded for one end only, or
+                `folder` holds a refiner and this scheme has none.
             OSError: `folder` cannot be written.
         """
         target = Path(folder)
-        if self.refiner is None:
-            if has_refiner(target):
-                raise ValueError(
-                    f"{target} holds a refiner, which would be taken for this scheme's, but it "
-                    "has none; save to another folder"
-                )
-            save_codec(self.codec, target, dtype)
-        else:
+        if self.refiner is None and (has_refiner(target) or (target / CUSTOM_REFINER).is_dir()):
+            raise ValueError(
+                f"{target} holds a refiner, which would be taken for this scheme's, but it "
+                "has none; save to another folder"
+            )
+        refiner = self.refiner
+        if refiner is not None and refiner_factory is None:
             from diffjscc.pretrained.receiver import save_refiner  # noqa: PLC0415
             from diffjscc.refiners.diffusion import ControlledDiffusion  # noqa: PLC0415
 
-            if not isinstance(self.refiner, ControlledDiffusion):
-                kind = type(self.refiner).__name__
-                raise ValueError(f"a {kind} cannot be saved; save the scheme with refiner=None")
-            save_codec(self.codec, target, dtype)
-            save_refiner(self.refiner, target, dtype)
+            if not isinstance(refiner, ControlledDiffusion):
+                raise _needs_factory(refiner, "refiner")
+            self._save_codec(target, dtype, codec_factory)
+            save_refiner(refiner, target, dtype)
+        else:
+            self._save_codec(target, dtype, codec_factory)
+            if refiner is not None and refiner_factory is not None:
+                save_custom(refiner, target / CUSTOM_REFINER, refiner_factory, dtype)
         if self.card is not None:
             # A converted checkpoint's checksums are those of the files that it was converted to.
             card = {key: value for key, value in self.card.items() if key != "sha256"}
             write_json(target / "card.json", card)
+
+    def _save_codec(self, target: Path, dtype: torch.dtype, factory: Factory | None) -> None:
+        if factory is not None:
+            save_custom(self.codec, target / "codec", factory, dtype)
+        elif isinstance(self.codec, JointCodec):
+            save_codec(self.codec, target, dtype)
+        else:
+            raise _needs_factory(self.codec, "codec")
+
+
+def _needs_factory(part: object, name: str) -> WeightsError:
+    kind = type(part).__name__
+    return WeightsError(
+        f"{kind} is a {name} of your own; say how it is made again, such as "
+        f'{name}_factory=Factory(factory="my_module:{kind}"), or save the scheme without it'
+    )

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,34 +26,69 @@ from diffjscc.pretrained.sources import CHECKPOINT_NAME, CONFIG_NAME, bundled_we
 from diffjscc.pretrained.storage import WeightsError, has_refiner, weights_hash
 
 __all__ = [
+    "Weights",
     "WeightsError",
     "bundled_weights",
     "find_weights",
     "has_refiner",
     "load_codec",
+    "open_weights",
     "save_codec",
     "weights_hash",
 ]
 
 
-def find_weights(source: str | Path) -> Path:
-    """The folder of weights.
+@dataclass(frozen=True)
+class Weights:
+    """A folder of weights, looked up once.
+
+    Attributes:
+        source: what the user named: bundled weights, a folder or a hub id.
+        folder: where they lie.
+    """
+
+    source: str
+    folder: Path
+
+    @property
+    def has_refiner(self) -> bool:
+        """Whether they have a diffusion receiver."""
+        return has_refiner(self.folder)
+
+    def provenance(self, parts: Sequence[str]) -> str:
+        """Name and start of the hash of the parts that were loaded: "compact@1a2b3c"."""
+        return f"{Path(self.source).name}@{weights_hash(self.folder, parts)}"
+
+
+def find_weights(source: str | Path) -> Weights:
+    """Find weights; nothing is converted.
 
     Args:
-        source: name of bundled weights, a folder, or a hub id (downloaded once); the latter two
-            may also be a released checkpoint's, which is converted once.
+        source: name of bundled weights, a folder, or a hub id (downloaded once).
 
     Raises:
-        WeightsError: there is no such folder, and no such hub id or no network, or the released
-            checkpoint cannot be converted.
+        WeightsError: there is no such folder, and no such hub id or no network.
+    """
+    return Weights(str(source), find_folder(source))
+
+
+def open_weights(source: str | Path) -> Weights:
+    """Find weights; a checkpoint that the paper's authors released is converted first, once.
+
+    Args:
+        source: see `find_weights`; a folder or hub id may be a released checkpoint's.
+
+    Raises:
+        WeightsError: as `find_weights`, or the released checkpoint cannot be converted.
         OSError: there is no room for what is converted.
     """
-    folder = find_folder(source)
-    if (folder / "codec" / "config.json").is_file():
-        return folder
-    if any((folder / name).is_file() for name in (CONFIG_NAME, CHECKPOINT_NAME)):
-        return _converted(source, folder)
-    return folder
+    found = find_weights(source)
+    folder = found.folder
+    if not (folder / "codec" / "config.json").is_file() and any(
+        (folder / name).is_file() for name in (CONFIG_NAME, CHECKPOINT_NAME)
+    ):
+        return replace(found, folder=_converted(source, folder))
+    return found
 
 
 def load_codec(
@@ -60,14 +97,14 @@ def load_codec(
     """Load a codec, ready for inference, as float32.
 
     Args:
-        source: see `find_weights`.
+        source: see `open_weights`.
         parts: "transmitter" or "receiver" reads and keeps that end only.
         device: where to put it.
 
     Raises:
         WeightsError: missing or damaged files, or tensors that do not fit the architecture.
     """
-    return read_codec(find_weights(source), parts, device)
+    return read_codec(open_weights(source).folder, parts, device)
 
 
 def _converted(source: str | Path, folder: Path) -> Path:

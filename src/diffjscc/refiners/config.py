@@ -16,17 +16,18 @@ class DiffusionConfig:
 
     Attributes:
         sampler: sampler, steps and start.
-        guidance: latent guidance; none by default, as in the paper.
+        latent_guidance: latent guidance; none by default, as in the paper.
         colour_fix: whose colours the image gets: "wavelet" and "adain" take the initial
             image's, "none" leaves the prior's.
         detail: what part of the detail that the VAE loses of the initial image is given back to
             the final one, in [0, 1]: (bits per pixel, part), see `sampling.at_bits`. None, as in
             the paper, is right where the VAE keeps more than the link tells; a small VAE would
             otherwise make images from good links worse.
-        strength: factor on the control module's residuals; 0 is the prior alone.
-        control_guidance: w of ε = ε_prior + w (ε_controlled - ε_prior): classifier-free guidance
-            (Ho and Salimans, arXiv 2207.12598) with what the control module says as the condition.
-            1, as in the paper, is none; any other runs the prior twice a step.
+        control_scale: factor on the control module's residuals; 0 is the prior alone.
+        control_guidance_scale: w of ε = ε_prior + w (ε_controlled - ε_prior): classifier-free
+            guidance (Ho and Salimans, arXiv 2207.12598) with the control module's residuals as
+            the condition. 1, as in the paper, disables it; any other value runs the prior twice
+            per step.
         decode_noise: standard deviation of the noise that a sampled latent gets before it is
             decoded, in [0, 1], where latents deviate by about 1: (bits per pixel, deviation), as
             `detail`. For VAEs whose decoder was trained to make grain of it. Without any, a small
@@ -38,11 +39,11 @@ class DiffusionConfig:
     """
 
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    latent_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     colour_fix: ColourFix = "wavelet"
     detail: ByBits = ((1.0, 0.0),)
-    strength: float = 1.0
-    control_guidance: float = 1.0
+    control_scale: float = 1.0
+    control_guidance_scale: float = 1.0
     decode_noise: ByBits = ((1.0, 0.0),)
     geometry: Geometry = "reflect"
     tile: int = 128

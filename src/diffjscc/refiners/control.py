@@ -157,7 +157,7 @@ class ControlModule(ControlNetModel):
         snr_db: Tensor,
         context: Tensor | None,
         *,
-        strength: float = 1.0,
+        control_scale: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """Residuals for the prior.
 
@@ -167,7 +167,7 @@ class ControlModule(ControlNetModel):
             condition: condition latent f_s [B, C', h, w].
             snr_db: effective SNR in dB, float32 [B].
             context: text features [B, L, d], or None where no block attends to text.
-            strength: factor on all residuals.
+            control_scale: factor on all residuals.
 
         Returns:
             Those for the skip connections, first to last, and that for the middle block.
@@ -176,7 +176,7 @@ class ControlModule(ControlNetModel):
         if self.config.snr_embedding:
             labels = self.config.snr_scale * snr_db.float() - self.config.min_snr
         skips, middle = super().forward(
-            z_t, t, context, condition, strength, labels, return_dict=False
+            z_t, t, context, condition, control_scale, labels, return_dict=False
         )
         return skips, middle
 
@@ -218,15 +218,17 @@ class Denoiser(nn.Module):
         snr_db: Tensor,
         context: Tensor | None,
         *,
-        strength: float = 1.0,
+        control_scale: float = 1.0,
     ) -> Tensor:
         """See `ControlModule.forward`; returns the noise predicted, [B, C, h, w].
 
-        At strength 0 the prior is alone and the control module is not run.
+        At control_scale 0 the prior is alone and the control module is not run.
         """
         skips, middle = None, None
-        if strength != 0:
-            skips, middle = self.control(z_t, t, condition, snr_db, context, strength=strength)
+        if control_scale != 0:
+            skips, middle = self.control(
+                z_t, t, condition, snr_db, context, control_scale=control_scale
+            )
         (noise,) = self.unet(
             z_t,
             t,

@@ -127,10 +127,10 @@ class ControlledDiffusion:
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
         """See `Refiner.refine`; one draw per image."""
-        return self.draw(initial, received, 1, generator)
+        return self.sample(initial, received, 1, generator)
 
     @torch.no_grad()
-    def draw(
+    def sample(
         self, initial: Tensor, received: Received, repeats: int, generator: Generators = None
     ) -> Reconstruction:
         """Several images that fit what was received, from one condition latent and caption.
@@ -282,20 +282,20 @@ class ControlledDiffusion:
         if not isinstance(t, Tensor):
             t = torch.full((len(z_t),), t, device=z_t.device)
         z_t, condition = z_t.to(dtype), condition.to(dtype)
-        strength, guidance = self.config.strength, self.config.control_guidance
+        scale, guidance_scale = self.config.control_scale, self.config.control_guidance_scale
 
         def network(rows: slice, columns: slice) -> Tensor:
             window = (..., rows, columns)
             inputs = z_t[window], t, condition[window], snr_db, context
-            noise: Tensor = self.denoiser(*inputs, strength=strength)
-            if guidance != 1:
-                alone: Tensor = self.denoiser(*inputs, strength=0)
-                noise = alone + guidance * (noise - alone)
+            noise: Tensor = self.denoiser(*inputs, control_scale=scale)
+            if guidance_scale != 1:
+                alone: Tensor = self.denoiser(*inputs, control_scale=0)
+                noise = alone + guidance_scale * (noise - alone)
             return noise
 
         return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()
 
-    def sample(
+    def sample_latents(
         self,
         conditions: Conditions,
         noise: NoiseSource,
@@ -320,8 +320,8 @@ class ControlledDiffusion:
         posterior, initial, guide = conditions.posterior, None, None
         if posterior is not None and self.config.sampler.start == "initial":
             initial = posterior.mean
-        if posterior is not None and self.config.guidance.scale > 0:
-            guide = LatentGuidance(self.config.guidance, posterior, guidance_noise or noise)
+        if posterior is not None and self.config.latent_guidance.scale > 0:
+            guide = LatentGuidance(self.config.latent_guidance, posterior, guidance_noise or noise)
         z = sample(
             lambda z, t: self.predict_noise(
                 z, t, conditions.latent, conditions.snr_db, conditions.context
@@ -340,7 +340,7 @@ class ControlledDiffusion:
 
     @property
     def _needs_posterior(self) -> bool:
-        return self.config.sampler.start == "initial" or self.config.guidance.scale > 0
+        return self.config.sampler.start == "initial" or self.config.latent_guidance.scale > 0
 
     def _sample_all(
         self,
@@ -353,7 +353,7 @@ class ControlledDiffusion:
         batch, _, height, width = conditions.latent.shape
 
         def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:
-            return self.sample(
+            return self.sample_latents(
                 conditions.select(rows),
                 noise,
                 decode_noise=[deviations[i] for i in rows],

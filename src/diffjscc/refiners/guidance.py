@@ -35,9 +35,9 @@ class GuidanceConfig:
 
     def __post_init__(self) -> None:
         if self.scale < 0:
-            raise ValueError(f"guidance scale is {self.scale}; it must be at least 0")
+            raise ValueError(f"latent guidance scale is {self.scale}; it must be at least 0")
         if self.repeat < 1:
-            raise ValueError(f"guidance repeat is {self.repeat}; it must be at least 1")
+            raise ValueError(f"latent guidance repeat is {self.repeat}; it must be at least 1")
 
     def acts_at(self, t: int) -> bool:
         """Whether time step t, of 0 … 999, is guided."""

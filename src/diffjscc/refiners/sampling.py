@@ -54,13 +54,13 @@ class SamplerConfig:
     Attributes:
         name: "ddpm" is the paper's (100 steps); the others are deterministic given the first
             noise and need 10 to 30 steps.
-        steps: time steps from pure noise; starting later takes the fewer that remain.
+        num_inference_steps: time steps from pure noise; starting later takes the fewer that remain.
         start: where sampling begins.
         start_levels: (bits per pixel, fraction in [0, 1]), see `at_bits`.
     """
 
     name: SamplerName = "ddpm"
-    steps: int = 100
+    num_inference_steps: int = 100
     start: Start = "noise"
     start_levels: ByBits = ((0.01, 0.7), (0.3, 0.0))
 
@@ -69,8 +69,10 @@ class SamplerConfig:
             if getattr(self, field) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise ValueError(f"sampler {field} is {getattr(self, field)!r}; known: {known}")
-        if not 1 <= self.steps <= 1000:
-            raise ValueError(f"sampler steps is {self.steps}; it must be 1 to 1000")
+        if not 1 <= self.num_inference_steps <= 1000:
+            raise ValueError(
+                f"num_inference_steps is {self.num_inference_steps}; it must be 1 to 1000"
+            )
         check_by_bits("start_levels", self.start_levels)
 
     def start_level(self, bits: float) -> float:
@@ -133,7 +135,7 @@ def make_solver(
             solver_order=1 if config.name == "ddim" else 2,
             use_karras_sigmas=True,
         )
-    solver.set_timesteps(config.steps)
+    solver.set_timesteps(config.num_inference_steps)
     return solver
 
 
@@ -143,9 +145,9 @@ def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
         steps: list[int] = make_solver(config, scheduler).timesteps.tolist()
         return steps
     last: int = scheduler.config.num_train_timesteps - 1
-    if config.steps == 1:
+    if config.num_inference_steps == 1:
         return [last]
-    return [int(t) for t in np.linspace(0, last, config.steps).round()[::-1]]
+    return [int(t) for t in np.linspace(0, last, config.num_inference_steps).round()[::-1]]
 
 
 def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, level: float) -> int:

@@ -1,8 +1,8 @@
-"""A channel as users name it."""
+"""Configuration of a channel."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -11,40 +11,85 @@ from diffjscc.channels.awgn import AWGN
 from diffjscc.channels.fading import Rayleigh, Rician
 from diffjscc.choices import ChannelName
 from diffjscc.configuration import Section
+from diffjscc.plugins import Factory, check_import_string, is_import_string
 from diffjscc.scheme import Channel
 
 
 class ChannelConfig(Section):
-    """Which channel, at an SNR that is yet to be said.
+    """A channel as users name it, at an SNR that is given later.
 
     Attributes:
-        name: "awgn", or block fading: "rayleigh", "rician".
+        name: "awgn"; block fading: "rayleigh", "rician"; or "custom", what `factory` returns.
         k_factor: Rician only: power of the line-of-sight path over that of the scattered ones.
         transmitter_csi: fading only: the transmitter knows the fade before it encodes.
+        factory: name "custom": import string of a class or function that is called with the SNR in
+            dB, one number or [B], and returns a `Channel`.
+        args: its further keyword arguments.
     """
 
     name: ChannelName = "awgn"
     k_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     transmitter_csi: bool = False
+    factory: str | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def named(cls, name: str) -> dict[str, str]:
+        """Settings of a channel from one word: a name, or an import string of a custom one."""
+        if is_import_string(name):
+            return {"name": "custom", "factory": name}
+        return {"name": name}
 
     @model_validator(mode="after")
     def _possible(self) -> ChannelConfig:
-        if self.name == "awgn" and self.transmitter_csi:
-            raise ValueError("transmitter_csi needs a fading channel; awgn has no fade to know")
+        if self.name in ("awgn", "custom") and self.transmitter_csi:
+            raise ValueError(
+                f"transmitter_csi is for fading channels, not for {self.name}"
+                + (": a custom channel has its own" if self.name == "custom" else "")
+            )
+        if (self.name == "custom") != (self.factory is not None):
+            problem = "needs a factory" if self.name == "custom" else "takes no factory"
+            raise ValueError(
+                f"{self.name} {problem}; write name: custom and factory: my_module:MyChannel"
+            )
+        if self.factory is not None:
+            check_import_string(self.factory)
+        elif self.args:
+            raise ValueError("args are for a factory; remove them, or add factory: my_module:make")
         return self
 
     @property
     def label(self) -> str:
-        """All that tells it from others, such as "rician, K = 4, transmitter CSI"."""
-        parts: list[str] = [self.name]
+        """Name and settings, such as "rician, K = 4, transmitter CSI"."""
+        parts: list[str] = [self.name if self.factory is None else self.factory]
         parts += [f"K = {self.k_factor:g}"] if self.name == "rician" else []
+        parts += [f"{name} = {value}" for name, value in self.args.items()]
         parts += ["transmitter CSI"] if self.transmitter_csi else []
         return ", ".join(parts)
 
     def at(self, snr_db: float | Tensor) -> Channel:
-        """The channel at a mean Es/N0 in dB, one number or [B]."""
+        """Make the channel at a mean Es/N0 in dB, one number or [B].
+
+        Raises:
+            ValueError: a factory that cannot be imported or called, or returns something else.
+        """
+        if self.factory is not None:
+            return _custom(Factory(factory=self.factory, args=self.args), snr_db)
         if self.name == "awgn":
             return AWGN(snr_db)
         if self.name == "rayleigh":
             return Rayleigh(snr_db, transmitter_csi=self.transmitter_csi)
         return Rician(snr_db, self.k_factor, self.transmitter_csi)
+
+
+def _custom(factory: Factory, snr_db: float | Tensor) -> Channel:
+    channel = factory.make(snr_db)
+    needed = ("transmitter_csi", "sample_state", "__call__")
+    missing = [name for name in needed if not hasattr(channel, name)]
+    if missing:
+        raise ValueError(
+            f"{factory.factory} gave {type(channel).__name__}, which has no {', '.join(missing)}; "
+            "see diffjscc.scheme.Channel"
+        )
+    made: Channel = channel
+    return made

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from diffjscc.choices import DigitalKind, SchemeKind
+from diffjscc.choices import SchemeKind
 from diffjscc.configuration import Section
+from diffjscc.plugins import check_import_string, is_import_string
 from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-DDNM_OPTIONS = {"--sampler", "--steps", "--start", "--dtype", "--offload"}
-REFINED = ("diffjscc", "ddnm")
-
-
-def is_digital(kind: SchemeKind) -> TypeIs[DigitalKind]:
-    """Whether schemes of this kind are digital links, which have no weights."""
-    return kind in get_args(DigitalKind)
 
 
 class SchemeConfig(Section):
@@ -28,58 +19,63 @@ class SchemeConfig(Section):
 
     Attributes:
         kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
-            "adv" a codec alone that `diffjscc train adversarial` made,
-            "ddnm" the same codec and prior as Yilmaz et al. use them, see `refiners.ddnm`.
-            "bpg-ldpc", "jpeg-capacity" and so on are digital links, see `codecs.digital`.
-        label: what tables and figures call it; its kind without one.
+            "adv" a codec alone that `diffjscc train adversarial` made, "ddnm" the same codec and
+            prior as Yilmaz et al. use them, see `refiners.ddnm`; "bpg-ldpc", "jpeg-capacity" and
+            so on are digital links, see `codecs.digital`; "custom" is what `factory` returns.
+        label: name in tables and figures; the kind without one.
         weights: bundled name, folder or hub id; digital links have none, and for "adv" they
             must be given.
-        painting: how the receiver paints, where that differs from what the weights say, or for
-            "ddnm" from 100 steps of DDPM.
-        link: how a digital link differs from one that adapts to the SNR.
+        refiner: settings of the receiver that differ from those that come with the weights, or
+            for "ddnm" from the published ones.
+        digital: settings of a digital link that differ from those of one that adapts to the SNR.
+        factory: kind "custom": import string of a callable that returns a `Scheme`.
+        args: its keyword arguments.
     """
 
     kind: SchemeKind
     label: str = ""
     weights: str = "compact"
-    painting: RefinerOptions = RefinerOptions()
-    link: DigitalOptions = DigitalOptions()
+    refiner: RefinerOptions = RefinerOptions()
+    digital: DigitalOptions = DigitalOptions()
+    factory: str | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def named(cls, name: str) -> dict[str, str]:
+        """Settings of a scheme from one word: a kind, or an import string of a custom one."""
+        if is_import_string(name):
+            return {"kind": "custom", "factory": name}
+        return {"kind": name}
 
     @property
     def name(self) -> str:
-        """What rows call it."""
-        return self.label or (f"{self.kind}, downsampled" if self.link.downsample else self.kind)
-
-    @property
-    def refined(self) -> bool:
-        """Whether a receiver makes the final image from an initial one."""
-        return self.kind in REFINED
-
-    @property
-    def draws_samples(self) -> bool:
-        """Whether the receiver can paint several images from what it received."""
-        return self.kind == "diffjscc"
+        """The name in records, tables and figures."""
+        kind = self.kind if self.factory is None else self.factory
+        return self.label or (f"{kind}, downsampled" if self.digital.downsample else kind)
 
     @model_validator(mode="after")
-    def _paints(self) -> SchemeConfig:
-        if not self.refined and self.painting.given:
+    def _options_have_an_effect(self) -> SchemeConfig:
+        kind = KINDS[self.kind]
+        beside = [option for option in self.refiner.given if option not in kind.refiner_options]
+        if beside:
+            known = ", ".join(sorted(kind.refiner_options)) or "none of them; it has no refiner"
+            raise ValueError(f"{', '.join(beside)}: no effect on {self.kind}, which takes {known}")
+        if not kind.digital_options and self.digital != DigitalOptions():
             raise ValueError(
-                f"{', '.join(self.painting.given)} tell a receiver how to paint, but {self.kind} "
-                "is a codec alone; take the kind diffjscc, or leave painting out"
+                f"digital is for digital links such as bpg-ldpc, not for {self.kind}; remove it"
             )
-        if not is_digital(self.kind) and self.link != DigitalOptions():
+        if kind.own_weights and "weights" not in self.model_fields_set:
             raise ValueError(
-                f"link is for digital schemes such as bpg-ldpc, not for {self.kind}; leave it out"
-            )
-        if self.kind == "adv" and "weights" not in self.model_fields_set:
-            raise ValueError(
-                "adv needs weights of its own, and none are bundled; make some with "
+                f"{self.kind} needs weights of its own, and none are bundled; make some with "
                 "`diffjscc train adversarial --init compact`, and give their folder as weights"
             )
-        beside = set(self.painting.given) - DDNM_OPTIONS
-        if self.kind == "ddnm" and beside:
+        if kind.takes_factory != (self.factory is not None):
+            problem = "needs a factory" if kind.takes_factory else "takes no factory"
             raise ValueError(
-                f"{', '.join(sorted(beside))} are not for ddnm, which knows "
-                f"{', '.join(sorted(DDNM_OPTIONS))}"
+                f"{self.kind} {problem}; write kind: custom and factory: my_module:make"
             )
+        if self.factory is not None:
+            check_import_string(self.factory)
+        elif self.args:
+            raise ValueError("args are for a factory; remove them, or add factory: my_module:make")
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 
 from pydantic import field_validator
@@ -55,17 +54,6 @@ class DigitalOptions(Section):
         return None if name is None else MCS.named(name).name
 
 
-@dataclass(frozen=True)
-class DigitalScheme(Scheme):
-    """A digital link.
-
-    Attributes:
-        weights: in the place of weights, what else decides the images.
-    """
-
-    weights: str = ""
-
-
 def source_name(kind: DigitalKind) -> str:
     """The key in `SOURCES` of a link's source codec."""
     return kind.rpartition("-")[0]
@@ -76,7 +64,7 @@ def digital_scheme(
     rate: Fraction,
     options: DigitalOptions | None = None,
     source: SourceCodec | None = None,
-) -> DigitalScheme:
+) -> Scheme:
     """A digital link at any rate.
 
     Args:
@@ -102,11 +90,11 @@ def digital_scheme(
         mcs = None if how.mcs is None else MCS.named(how.mcs)
         quality = "" if how.quality is None else f" at quality {how.quality}"
         told = f"{source.name}{quality}, {how.mcs or 'MCS by SNR'}"
-        return DigitalScheme(SeparateCodec(source, rates, mcs, how.quality), rate, weights=told)
+        return Scheme(SeparateCodec(source, rates, mcs, how.quality), rate, provenance=told)
     for option, value in (("mcs", how.mcs), ("quality", how.quality)):
         if value is not None:
             raise ValueError(
                 f"{option} is {value}, but {kind} has an ideal code at the rate that the SNR "
                 f"allows; leave it out, or take {name}-ldpc"
             )
-    return DigitalScheme(CapacityCodec(source, rates), rate, weights=f"{source.name}, capacity")
+    return Scheme(CapacityCodec(source, rates), rate, provenance=f"{source.name}, capacity")

@@ -1,95 +1,172 @@
-"""Schemes as a sweep names them: every set of weights in memory once, no image coded twice."""
+"""Schemes by their configs: every set of weights in memory once, no image encoded twice."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from diffjscc.choices import DTypeName, NeuralKind
+from diffjscc.choices import DigitalKind, RefinerName
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
-from diffjscc.pretrained.ddnm import DDNMScheme, ddnm_from_pretrained
-from diffjscc.pretrained.diffjscc import DiffJSCC, parse_rate
-from diffjscc.refiners.config import DiffusionConfig
-from diffjscc.refiners.ddnm import DDNMConfig
-from diffjscc.refiners.diffusion import ControlledDiffusion
-from diffjscc.schemes.config import SchemeConfig, is_digital
-from diffjscc.schemes.digital import SOURCES, DigitalScheme, digital_scheme, source_name
-from diffjscc.schemes.options import DTYPES, RefinerOptions, load_scheme
+from diffjscc.plugins import Factory
+from diffjscc.pretrained.diffjscc import DiffJSCC
+from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_weights
+from diffjscc.rate import Rate, parse_rate
+from diffjscc.scheme import Scheme
+from diffjscc.schemes.config import SchemeConfig
+from diffjscc.schemes.digital import SOURCES, DigitalOptions, digital_scheme, source_name
+from diffjscc.schemes.kinds import KINDS
+from diffjscc.schemes.options import DTYPES, RefinerOptions
 
-LoadedScheme = DiffJSCC | DDNMScheme | DigitalScheme
+if TYPE_CHECKING:  # a codec alone does not wait for diffusers
+    from diffjscc.refiners.diffusion import ControlledDiffusion
 
 
-class Schemes:
-    """Loads schemes. A new kind of scheme with weights gets a case in `_load`.
+class SchemeLoader:
+    """Loads schemes and keeps what they share: networks, and coded images of source codecs.
 
     Args:
-        device: where they compute.
+        device: where they compute: "auto", "cpu", "cuda", …
     """
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._sources: dict[str, CachedSource] = {}
-        self._alone: dict[str, DiffJSCC] = {}
-        self._refined: dict[tuple[str, DTypeName, bool], DiffJSCC] = {}
-        self._ready: dict[str, DiffJSCC | DDNMScheme] = {}
+        self._schemes: dict[tuple[object, ...], Scheme] = {}
 
-    def at(self, choice: SchemeConfig, rate: str) -> LoadedScheme:
-        """A scheme at one of its rates; digital links have any.
+    def at(self, config: SchemeConfig, rate: Rate) -> Scheme:
+        """Load a scheme at one of its rates; digital links have any.
 
         Raises:
             ValueError: no such weights, no such rate, weights without a receiver where one is
-                asked for, or a source codec that is not installed.
+                asked for, a source codec that is not installed, or a factory that fails.
         """
-        wanted = parse_rate(rate)
-        if is_digital(choice.kind):
-            name = source_name(choice.kind)
-            if name not in self._sources:
-                self._sources[name] = CachedSource(SOURCES[name]())
-            return digital_scheme(choice.kind, wanted, choice.link, self._sources[name])
-        if choice.name not in self._ready:
-            self._ready[choice.name] = self._load(choice, choice.kind)
-        ready = self._ready[choice.name]
-        if wanted not in ready.codec.rates:
-            offered = ", ".join(map(str, ready.codec.rates))
-            raise ValueError(f"{choice.name}: rate {wanted} is not one of {offered}")
-        return replace(ready, rate=wanted)
+        try:
+            return KINDS[config.kind].load(self, config, parse_rate(rate))
+        except ValueError as error:
+            if type(error) is not ValueError or str(error).startswith(config.name):
+                raise
+            raise ValueError(f"{config.name}: {error}") from error
 
-    def _load(self, choice: SchemeConfig, kind: NeuralKind) -> DiffJSCC | DDNMScheme:
-        match kind:
-            case "deepjscc" | "adv":
-                return self._codec(choice)
-            case "diffjscc":
-                return self._receiver(choice)
-            case "ddnm":
-                return self._ddnm(choice)
+    def codec_alone(self, weights: str) -> Scheme:
+        """Load the codec of some weights, at its lowest rate."""
+        key = ("codec", weights)
+        if key not in self._schemes:
+            self._schemes[key] = load_scheme(weights, None, "none", RefinerOptions(), self.device)
+        return self._schemes[key]
 
-    def _codec(self, choice: SchemeConfig) -> DiffJSCC:
-        if choice.weights not in self._alone:
-            self._alone[choice.weights] = load_scheme(
-                choice.weights, None, "none", RefinerOptions(), self.device
-            )
-        return self._alone[choice.weights]
-
-    def _receiver(self, choice: SchemeConfig) -> DiffJSCC:
-        painting = choice.painting
-        key = (choice.weights, painting.dtype, painting.offload)
-        if key not in self._refined:
-            loading = RefinerOptions(dtype=painting.dtype, offload=painting.offload)
-            self._refined[key] = load_scheme(
-                choice.weights, None, "diffusion", loading, self.device
-            )
-        loaded = self._refined[key]
-        refiner = copy.copy(loaded.refiner)  # another way to paint with the same networks
-        if isinstance(refiner, ControlledDiffusion):
-            painting.apply(refiner)
+    def with_receiver(self, weights: str, options: RefinerOptions) -> Scheme:
+        """Load a codec and its diffusion receiver; other options share the same networks."""
+        key = ("receiver", weights, options.dtype, options.offload)
+        if key not in self._schemes:
+            loading = RefinerOptions(dtype=options.dtype, offload=options.offload)
+            self._schemes[key] = load_scheme(weights, None, "diffusion", loading, self.device)
+        loaded = self._schemes[key]
+        refiner = copy.copy(loaded.refiner)
+        options.apply(cast("ControlledDiffusion", refiner))
         return replace(loaded, refiner=refiner)
 
-    def _ddnm(self, choice: SchemeConfig) -> DDNMScheme:
-        painting = choice.painting
-        return ddnm_from_pretrained(
-            choice.weights,
-            config=DDNMConfig(sampler=painting.config(DiffusionConfig()).sampler),
-            device=self.device,
-            dtype=DTYPES[painting.dtype],
-            offload=painting.offload,
+    def ddnm(self, weights: str, options: RefinerOptions) -> Scheme:
+        """Load DDNM on some weights' codec and prior."""
+        from diffjscc.pretrained.ddnm import ddnm_from_pretrained  # noqa: PLC0415 - diffusers
+        from diffjscc.refiners.config import DiffusionConfig  # noqa: PLC0415
+        from diffjscc.refiners.ddnm import DDNMConfig  # noqa: PLC0415
+
+        key = ("ddnm", weights, options)
+        if key not in self._schemes:
+            self._schemes[key] = ddnm_from_pretrained(
+                weights,
+                config=DDNMConfig(sampler=options.config(DiffusionConfig()).sampler),
+                device=self.device,
+                dtype=DTYPES[options.dtype],
+                offload=options.offload,
+            )
+        return self._schemes[key]
+
+    def digital(self, kind: str, options: DigitalOptions, rate: Fraction) -> Scheme:
+        """Make a digital link; links of one source codec share what it has coded."""
+        link = cast(DigitalKind, kind)
+        name = source_name(link)
+        if name not in self._sources:
+            self._sources[name] = CachedSource(SOURCES[name]())
+        return digital_scheme(link, rate, options, self._sources[name])
+
+    def custom(self, factory: str, args: Mapping[str, Any]) -> Scheme:
+        """Call the user's factory, which returns a scheme at any of its rates.
+
+        Raises:
+            ValueError: it cannot be imported or called, or returns something else.
+        """
+        key = ("custom", factory, repr(sorted(args.items())))
+        if key not in self._schemes:
+            made = Factory(factory=factory, args=dict(args)).make()
+            if not isinstance(made, Scheme):
+                raise ValueError(
+                    f"{factory} returned {type(made).__name__}; it must return a diffjscc.Scheme"
+                )
+            if not made.provenance:
+                made = replace(made, provenance=f"{factory}({_arguments(args)})")
+            self._schemes[key] = made
+        return self._schemes[key]
+
+
+def load_scheme(
+    source: str | Path,
+    rate: Rate | None,
+    refiner: RefinerName | None,
+    options: RefinerOptions,
+    device: str = "auto",
+) -> DiffJSCC:
+    """Load weights, with their diffusion receiver or without, and set the latter up.
+
+    Args:
+        source: see `DiffJSCC.from_pretrained`, as for `rate` and `device`.
+        rate: nominal rate in cpp.
+        refiner: "diffusion" insists on a receiver, "none" leaves it out, and None takes it where
+            the weights have one.
+        options: settings of the receiver.
+        device: where to compute.
+
+    Raises:
+        ValueError: whatever is wrong with the weights or the options.
+    """
+    weights = open_weights(source)
+    refined = refiner != "none" and weights.has_refiner
+    if refiner == "diffusion" and not refined:
+        raise ValueError(f'weights "{source}" have no diffusion receiver; {_weights_that_have()}')
+    if options.given and not refined:
+        listed = ", ".join(options.given)
+        if refiner == "none":
+            raise ValueError(
+                f"{listed}: options of the diffusion receiver, which --refiner none leaves out; "
+                "remove one or the other"
+            )
+        raise ValueError(
+            f'{listed}: options of the diffusion receiver, but weights "{source}" have none; '
+            f"{_weights_that_have()}"
         )
+    if not refined:
+        return DiffJSCC.from_pretrained(weights, rate, refiner=None, device=device)
+    options.check()  # says what is out of range before gigabytes are read
+    scheme = DiffJSCC.from_pretrained(
+        weights, rate, device=device, dtype=DTYPES[options.dtype], offload=options.offload
+    )
+    options.apply(cast("ControlledDiffusion", scheme.refiner))
+    return scheme
+
+
+def _weights_that_have() -> str:
+    """Where weights with a diffusion receiver come from."""
+    having = [name for name in bundled_weights() if find_weights(name).has_refiner]
+    bundled = f"take bundled ones that do ({', '.join(having)}) or " if having else "take "
+    return (
+        f"{bundled}the paper's: --weights Mingyuyang/DiffJSCC-OpenImage-CBR-1-384 (7 GB, once), or "
+        "a folder that `diffjscc convert` made of them"
+    )
+
+
+def _arguments(args: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in args.items())

@@ -1,18 +1,14 @@
-"""What a user may say about the diffusion receiver, and a scheme that does as told."""
+"""Options of the diffusion receiver that differ from what its weights say."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diffjscc.choices import CaptionerName, ColourFix, DTypeName, RefinerName, SamplerName, Start
-from diffjscc.pretrained.diffjscc import DiffJSCC
-from diffjscc.pretrained.pretrained import bundled_weights, find_weights, has_refiner
+from diffjscc.choices import CaptionerName, ColourFix, DTypeName, SamplerName, Start
 from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError, FixedCaption
 
 if TYPE_CHECKING:  # a codec alone does not wait for diffusers
@@ -27,16 +23,22 @@ DTYPES: dict[DTypeName, torch.dtype | None] = {
 }
 
 
+def option_name(field: str) -> str:
+    """Spelling of a field of `RefinerOptions` on the command line."""
+    return "--steps" if field == "num_inference_steps" else f"--{field.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class RefinerOptions:
     """How to paint, where that is to differ from what the weights say of themselves.
 
     Attributes:
-        sampler, steps, start: see `SamplerConfig`; None, here and below, leaves the weights' own.
+        sampler, num_inference_steps, start: see `SamplerConfig`; None, here and below, leaves the
+            weights' own.
         captioner: "blip2" says what images show, "none" nothing.
         caption: the user's own words, in place of a captioner.
-        guidance: Λ of `GuidanceConfig`.
-        colour_fix, strength, control_guidance: see `DiffusionConfig`.
+        latent_guidance_scale: Λ of `GuidanceConfig`.
+        colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
         dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere.
         offload: keep networks on the CPU while others compute.
 
@@ -45,14 +47,14 @@ class RefinerOptions:
     """
 
     sampler: SamplerName | None = None
-    steps: int | None = None
+    num_inference_steps: int | None = None
     start: Start | None = None
     captioner: CaptionerName | None = None
     caption: str | None = None
-    guidance: float | None = None
+    latent_guidance_scale: float | None = None
     colour_fix: ColourFix | None = None
-    strength: float | None = None
-    control_guidance: float | None = None
+    control_scale: float | None = None
+    control_guidance_scale: float | None = None
     dtype: DTypeName = "auto"
     offload: bool = False
 
@@ -62,20 +64,31 @@ class RefinerOptions:
                 f"--caption {self.caption!r} and --captioner {self.captioner} exclude each other; "
                 "give one of them"
             )
-        for name in ("guidance", "strength", "control_guidance"):
+        for name in ("latent_guidance_scale", "control_scale", "control_guidance_scale"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} is {value}; it must be a finite number of at least 0")
+                raise ValueError(
+                    f"{option_name(name)} is {value}; it must be a finite number of at least 0"
+                )
 
     @property
     def given(self) -> list[str]:
         """The options, as the command line spells them, that are not at their defaults."""
         return [
-            f"--{field.name.replace('_', '-')}"
+            option_name(field.name)
             for field in fields(self)
             if getattr(self, field.name) != field.default
         ]
+
+    def only(self, options: frozenset[str]) -> RefinerOptions:
+        """Keep some of the options, as the command line spells them; the others stay unset."""
+        return RefinerOptions(
+            **{
+                field.name: getattr(self, field.name)
+                for field in fields(self)
+                if option_name(field.name) in options
+            }
+        )
 
     def config(self, own: DiffusionConfig) -> DiffusionConfig:
         """The weights' own settings with these in their place.
@@ -83,19 +96,29 @@ class RefinerOptions:
         Raises:
             ValueError: a value out of range.
         """
-        sampler = {"name": self.sampler, "steps": self.steps, "start": self.start}
+        sampler = {
+            "name": self.sampler,
+            "num_inference_steps": self.num_inference_steps,
+            "start": self.start,
+        }
         painting = {
             "colour_fix": self.colour_fix,
-            "strength": self.strength,
-            "control_guidance": self.control_guidance,
+            "control_scale": self.control_scale,
+            "control_guidance_scale": self.control_guidance_scale,
         }
-        guidance = {"scale": self.guidance}
+        guidance = {"scale": self.latent_guidance_scale}
         return replace(
             own,
             sampler=replace(own.sampler, **_said(sampler)),
-            guidance=replace(own.guidance, **_said(guidance)),
+            latent_guidance=replace(own.latent_guidance, **_said(guidance)),
             **_said(painting),
         )
+
+    def check(self) -> None:
+        """Raise ValueError where a value is out of range."""
+        from diffjscc.refiners.config import DiffusionConfig  # noqa: PLC0415 - diffusers
+
+        self.config(DiffusionConfig())
 
     def apply(self, refiner: ControlledDiffusion) -> None:
         """Have a refiner paint like this.
@@ -124,65 +147,6 @@ class RefinerOptions:
             return Blip2Captioner.from_pretrained(dtype=refiner.denoiser.unet.dtype)
         except CaptionerError as error:
             raise ValueError(f"{error}: --captioner none, or --caption TEXT") from error
-
-
-def load_scheme(
-    source: str | Path,
-    rate: str | float | Fraction | None,
-    refiner: RefinerName | None,
-    options: RefinerOptions,
-    device: str = "auto",
-) -> DiffJSCC:
-    """Load weights, with their diffusion receiver or without, and set the latter up.
-
-    Args:
-        source: see `DiffJSCC.from_pretrained`, as for `rate` and `device`.
-        rate: nominal rate in cpp.
-        refiner: "diffusion" insists on a receiver, "none" leaves it out, and None takes it where
-            the weights have one.
-        options: how it paints.
-        device: where to compute.
-
-    Raises:
-        ValueError: whatever is wrong with the weights or the options.
-    """
-    folder = find_weights(source)
-    painting = refiner != "none" and has_refiner(folder)
-    if refiner == "diffusion" and not painting:
-        raise ValueError(f'weights "{source}" have no diffusion receiver; {_weights_that_have()}')
-    if options.given and not painting:
-        listed = ", ".join(options.given)
-        if refiner == "none":
-            raise ValueError(
-                f"{listed} would tell the diffusion receiver how to paint, but --refiner none "
-                "leaves it out; drop one or the other"
-            )
-        raise ValueError(
-            f"{listed} would tell the diffusion receiver how to paint, but weights "
-            f'"{source}" have none; {_weights_that_have()}'
-        )
-    if not painting:
-        return DiffJSCC.from_pretrained(source, rate, refiner=None, device=device)
-    from diffjscc.refiners.config import DiffusionConfig  # noqa: PLC0415
-    from diffjscc.refiners.diffusion import ControlledDiffusion  # noqa: PLC0415
-
-    options.config(DiffusionConfig())  # says what is out of range before gigabytes are read
-    scheme = DiffJSCC.from_pretrained(
-        source, rate, device=device, dtype=DTYPES[options.dtype], offload=options.offload
-    )
-    if isinstance(scheme.refiner, ControlledDiffusion):
-        options.apply(scheme.refiner)
-    return scheme
-
-
-def _weights_that_have() -> str:
-    """Where weights with a diffusion receiver come from."""
-    having = [name for name in bundled_weights() if has_refiner(find_weights(name))]
-    bundled = f"take bundled ones that do ({', '.join(having)}) or " if having else "take "
-    return (
-        f"{bundled}the paper's: --weights Mingyuyang/DiffJSCC-OpenImage-CBR-1-384 (7 GB, once), or "
-        "a folder that `diffjscc convert` made of them"
-    )
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from diffjscc.training.config import (
 
 
 class LossConfig(Section):
-    """Distortion, and losses of your own.
+    """Distortion, and losses of the user's own.
 
     Attributes:
         name: "mse", or "log-mse", mean log(MSE + floor) over images: a dB counts the same at
@@ -36,7 +36,7 @@ class JSCCConfig(StageConfig):
     """Config of `diffjscc train jscc`.
 
     Attributes:
-        codec: class and architecture, see `build_codec`; or a codec of your own,
+        codec: class and architecture, see `build_codec`; or a codec of the user's own,
             {kind: custom, factory: "my_module:make_codec", args: {…}}, see `build_training_codec`.
         rate_shares: probability of each of the codec's rates, ascending; equal without it.
     """

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from diffjscc.configuration import Positive, Section, check, overridden, read_yaml
+from diffjscc.plugins import Factory
 from diffjscc.schemes.channel import ChannelConfig
 
 RateShares = tuple[Annotated[float, Field(ge=0)], ...]
@@ -21,9 +22,9 @@ class DataConfig(Section):
 
     Attributes:
         train: an image folder, WebDataset shards (folder, glob or {00..11} pattern), a pack, or
-            a dataset of your own by import string, "my_module:make_dataset": a function that
+            a dataset of the user's own by import string, "my_module:make_dataset": a function that
             returns an object with `__len__` and `__getitem__`, see `data.datasets`.
-        args: arguments of that function, by name.
+        args: keyword arguments of that function.
         crop: side of the square training crops, in pixels.
         split: manifest (`diffjscc fetch openimages` writes one) that says which images of
             `train` are for training and which for validation; without it all are for training.
@@ -35,7 +36,7 @@ class DataConfig(Section):
     """
 
     train: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     crop: Positive = 256
     split: Path | None = None
     validation: str | None = None
@@ -43,20 +44,18 @@ class DataConfig(Section):
     packed: Path | None = None
 
 
-class ExtraLossConfig(Section):
-    """A loss of your own.
+class ExtraLossConfig(Factory):
+    """A loss of the user's own.
 
     Attributes:
         factory: import string, "my_module:my_loss", of a function that is called as
             `loss(reconstruction, original)` with images float32 [B, 3, H, W] in about [0, 1] and
             returns a scalar; or of a class whose objects are such functions.
         weight: factor of its value in the sum that is minimised.
-        args: arguments of the class, by name.
+        args: keyword arguments of the class.
     """
 
-    factory: str
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    args: dict[str, Any] = {}
 
 
 ExtraLossConfigs = tuple[ExtraLossConfig, ...]

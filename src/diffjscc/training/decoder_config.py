@@ -66,7 +66,7 @@ class DecoderLossConfig(Section):
             it is no sum over images, so several processes train otherwise than one.
         lattice: error of patterns that repeat with the decoder's squares, see `lattice`.
         adversarial: the discriminators' loss, after its ramp.
-        extra: losses of your own.
+        extra: losses of the user's own.
     """
 
     l1: Annotated[float, Field(ge=0)] = 1.0

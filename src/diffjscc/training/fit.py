@@ -115,9 +115,7 @@ def fit(stage: Stage[Batch], accelerator: Accelerator, output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     optimisers = [Optimiser(group.network, group.config) for group in stage.groups]
     ema = EMA(stage.trained, run.ema)
-    checkpoint = Checkpoint(
-        output / "checkpoint.pt", stage.trained, optimisers, ema, stage.config
-    )
+    checkpoint = Checkpoint(output / "checkpoint.pt", stage.trained, optimisers, ema, stage.config)
     begin, last = checkpoint.restore(), run.iterations
     module = accelerator.prepare(stage.module)
     log = Log(output, begin, as_yaml(stage.config)) if main else None

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.weights import MetricUnavailable
 from diffjscc.pretrained.networks import Model, Network, load_network
-from diffjscc.pretrained.pretrained import find_weights
+from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.quantisation import SCALE
 from diffjscc.pretrained.sources import bundled_weights, find_folder
 from diffjscc.pretrained.storage import WeightsError, as_float32, compare, has_hashes
@@ -190,7 +190,7 @@ def take_over(network: Network, source: str, name: str) -> Model:
     Raises:
         WeightsError: it is missing, damaged or of another architecture.
     """
-    earlier = load_network(find_weights(source), network.folder, as_float32)
+    earlier = load_network(open_weights(source).folder, network.folder, as_float32)
     compare(network.model.state_dict(), earlier.state_dict(), f"{source}'s {name}")
     network.model.load_state_dict(earlier.state_dict())
     return earlier

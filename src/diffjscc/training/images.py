@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,8 @@ from accelerate import PartialState
 
 from diffjscc.data.manifest import read_manifest
 from diffjscc.data.sources import DatasetSource, ImageSource, open_source, pack
-from diffjscc.schemes.plugins import import_object
+from diffjscc.plugins import Factory, is_import_string
 from diffjscc.training.config import DataConfig
-
-IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def open_images(config: DataConfig) -> tuple[ImageSource, ImageSource | None]:
@@ -38,22 +34,12 @@ def open_images(config: DataConfig) -> tuple[ImageSource, ImageSource | None]:
     return training, validation
 
 
-def _open(place: str, args: Mapping[str, Any]) -> ImageSource:
-    """A folder, shards or a pack, or what an import string makes."""
-    if not IMPORT_STRING.fullmatch(place) or Path(place).exists():
-        if args:
-            raise ValueError(
-                f"data.args are for an import string, such as my_module:make_dataset; {place} is "
-                "none"
-            )
-        return open_source(place)
-    make = import_object(place)
-    if not callable(make):
-        raise ValueError(  # noqa: TRY004 - a broken config, not a wrong call
-            f"{place} is of {type(make).__name__}; give a function that returns a dataset"
+def _open(place: str, args: dict[str, Any]) -> ImageSource:
+    """Open a folder, shards or a pack, or what an import string makes."""
+    if is_import_string(place) and not Path(place).exists():
+        return DatasetSource(Factory(factory=place, args=args).make(), place)
+    if args:
+        raise ValueError(
+            f"data.args are for an import string such as my_module:make_dataset; {place} is a path"
         )
-    try:
-        dataset = make(**args)
-    except TypeError as error:
-        raise ValueError(f"{place} could not be called with data.args: {error}") from error
-    return DatasetSource(dataset, place)
+    return open_source(place)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.training.codec_config import JSCCConfig
-from diffjscc.training.codecs import TrainableCodec, build_training_codec
+from diffjscc.training.codecs import as_codec, build_training_codec
 from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.images import open_images
 from diffjscc.training.losses import ExtraLosses, distortion
@@ -33,13 +32,13 @@ class CodecLosses(nn.Module):
     """One differentiable pass over the link, and its losses.
 
     Args:
-        codec: the codec in training.
+        codec: the codec in training, a module that follows the `Codec` protocol.
         config: channel and losses.
     """
 
-    def __init__(self, codec: TrainableCodec, config: JSCCConfig) -> None:
+    def __init__(self, codec: nn.Module, config: JSCCConfig) -> None:
         super().__init__()
-        self.codec, self.config = codec, config
+        self.codec, self.config = as_codec(codec), config
         self.extra = ExtraLosses(config.loss.extra)
 
     def forward(
@@ -68,13 +67,14 @@ class JSCCStage(Stage[TransmissionBatch]):
         training, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
         set_seed(config.run.seed)
-        self.codec = build_training_codec(config.codec).to(self.device).train()
+        network = build_training_codec(config.codec).to(self.device).train()
         if init is not None:
-            self.codec.load_state_dict(load_codec(init).state_dict())
+            network.load_state_dict(load_codec(init).state_dict())
+        self.codec = as_codec(network)
         self.batches = TransmissionBatches(training, config, self.codec.rates)
         self.psnr = PSNRByRate(self.codec.rates)
-        self.trained, self.module = self.codec, CodecLosses(self.codec, config).to(self.device)
-        self.groups = (ParameterGroup(self.codec, config.optimiser, self.codec),)
+        self.trained, self.module = network, CodecLosses(network, config).to(self.device)
+        self.groups = (ParameterGroup(network, config.optimiser, network),)
 
     def batches_at(self, step: int, process: int, processes: int) -> tuple[TransmissionBatch]:
         """See `Stage.batches_at`."""
@@ -97,13 +97,12 @@ class JSCCStage(Stage[TransmissionBatch]):
         """PSNR of held-out images at every rate."""
         if self.held_out is None:
             return None
-        data, channel = self.config.data, self.config.channel
-        rates = self.codec.rates
-        return CodecValidation(self.held_out, data, channel, rates, self.codec, self.device)
+        data, channel, codec = self.config.data, self.config.channel, self.codec
+        return CodecValidation(self.held_out, data, channel, codec.rates, codec, self.device)
 
     def save(self, folder: Path) -> None:
         """Write the codec."""
-        save_codec(self.codec, folder)
+        save_codec(self.trained, folder)
 
 
 def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from diffjscc.schemes.plugins import import_object
+from diffjscc.plugins import import_object
 from diffjscc.training.codec_config import LossConfig
 from diffjscc.training.config import ExtraLossConfig
 
@@ -31,8 +31,8 @@ class ExtraLosses(nn.Module):
         super().__init__()
         self.configs = tuple(configs)
         self.functions = [_load(config) for config in configs]
-        modules = [loss for loss in self.functions if isinstance(loss, nn.Module)]
-        self.modules_ = nn.ModuleList(modules).requires_grad_(False)
+        networks = [loss for loss in self.functions if isinstance(loss, nn.Module)]
+        self.networks = nn.ModuleList(networks).requires_grad_(False)
 
     def forward(self, reconstruction: Tensor, original: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum of the losses, a scalar, and each loss by its import string.
@@ -55,21 +55,17 @@ class ExtraLosses(nn.Module):
 def _load(config: ExtraLossConfig) -> Callable[[Tensor, Tensor], Tensor]:
     loss = import_object(config.factory)
     if isinstance(loss, type):
-        try:
-            loss = loss(**config.args)
-        except TypeError as error:
-            raise ValueError(f"loss.extra: {config.factory} cannot be made: {error}") from error
+        loss = config.make()
+        if not callable(loss):
+            raise ValueError(  # noqa: TRY004 - a broken config, not a wrong call
+                f"objects of {config.factory} cannot be called; give the class a "
+                "__call__(reconstruction, original), or a forward to an nn.Module"
+            )
     elif config.args:
         raise ValueError(
-            f"loss.extra: {config.factory} is no class, so args have no effect; remove them"
+            f"{config.factory} is a function, called with two images; remove args, or give a class"
         )
-    if not callable(loss):
-        raise ValueError(  # noqa: TRY004 - a broken config, not a wrong call
-            f"loss.extra: {config.factory} is of {type(loss).__name__}; give a function "
-            "loss(reconstruction, original), or a class of such"
-        )
-    function: Callable[[Tensor, Tensor], Tensor] = loss
-    return function
+    return loss
 
 
 def _checked(loss: object, name: str) -> Tensor:

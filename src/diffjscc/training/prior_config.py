@@ -32,7 +32,7 @@ class VAELossConfig(Section):
         adversarial: weight of the patch discriminator's loss.
         adversarial_start: iteration from which there is a discriminator.
         discriminator_width: channels of its first layer.
-        extra: losses of your own.
+        extra: losses of the user's own.
     """
 
     l1: Annotated[float, Field(ge=0)] = 1.0

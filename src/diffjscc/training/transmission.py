@@ -68,9 +68,7 @@ class TransmissionBatches:
         ValueError: shares that do not fit the rates.
     """
 
-    def __init__(
-        self, source: ImageSource, config: JSCCConfig, rates: Sequence[Fraction]
-    ) -> None:
+    def __init__(self, source: ImageSource, config: JSCCConfig, rates: Sequence[Fraction]) -> None:
         self.config = config
         self.probabilities = rate_probabilities(config.rate_shares, rates)
         run = config.run

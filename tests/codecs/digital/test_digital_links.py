@@ -12,13 +12,13 @@ from torch import Tensor
 
 from diffjscc.channels.awgn import AWGN
 from diffjscc.channels.fading import Rayleigh
+from diffjscc.codecs.digital.capacity import capacity_bits
 from diffjscc.codecs.digital.frame import Frame
 from diffjscc.codecs.digital.link import MEAN_COLOUR
 from diffjscc.codecs.digital.mcs import ALL, MCS, thresholds_db
 from diffjscc.codecs.digital.separate import SeparateCodec
 from diffjscc.codecs.digital.source_codecs import hevc
 from diffjscc.codecs.digital.source_codecs.pillow import JPEG, JPEG2000
-from diffjscc.codecs.digital.source_codecs.search import capacity_bits
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
@@ -178,9 +178,9 @@ def test_capacity_delivers_what_fits_and_counts_all(crop: Tensor) -> None:
     assert symbols.channel_uses == 96 * 128 // 4
     assert symbols.uses_by_kind == {"payload": symbols.channel_uses}
     assert symbols.values.abs().square().mean().item() == pytest.approx(1, abs=1e-5)
-    assert symbols.delivered is not None
+    assert symbols.payload is not None
     bits = capacity_bits(symbols.channel_uses, 4.0)
-    assert 0.9 * bits < 8 * symbols.delivered.shape[1] <= bits
+    assert 0.9 * bits < 8 * symbols.payload.shape[1] <= bits
     result = scheme.decode(AWGN(4.0)(symbols, generator()))
     best = JPEG2000().finest(crop[0], bits)
     assert best is not None

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffjscc.codecs.digital.capacity import capacity_bits
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.codecs.digital.source_codecs.downsampled import Downsampled, DownsamplingLadder
 from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
 from diffjscc.codecs.digital.source_codecs.pillow import AVIF, JPEG, JPEG2000, WebP
-from diffjscc.codecs.digital.source_codecs.search import capacity_bits
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec, SourceError
 from diffjscc.codecs.digital.source_codecs.ycbcr import double, halve, to_rgb, to_ycbcr
 from diffjscc.data.images import load_image, quantise
@@ -99,7 +99,7 @@ def test_hevc_gives_the_recorded_bytes_and_psnr(
     [("kodim03.png", 7), ("kodim13.png", 1), ("kodim15.png", 13), ("kodim23.png", 10)],
 )
 def test_bpg_at_capacity_gives_the_golden_figures(shared: Path, name: str, snr_db: int) -> None:
-    (golden,) = (r for r in GOLDEN["rows"] if (r["image"], r["snr_db"]) == (name, snr_db))
+    (golden,) = (r for r in CAPACITY["rows"] if (r["image"], r["snr_db"]) == (name, snr_db))
     original = load_image(shared / "data/kodak" / name)
     bits = capacity_bits(original[0].numel() // 16, snr_db)
     data = HEVCIntra().finest(original, bits)
@@ -112,7 +112,7 @@ def test_bpg_at_capacity_gives_the_golden_figures(shared: Path, name: str, snr_d
 
 def test_golden_means_are_the_published_ones() -> None:
     for snr_db, published in PUBLISHED.items():
-        values = [row["psnr"] for row in GOLDEN["rows"] if row["snr_db"] == snr_db]
+        values = [row["psnr"] for row in CAPACITY["rows"] if row["snr_db"] == snr_db]
         assert len(values) == 24
         assert sum(values) / 24 == pytest.approx(published, abs=0.4)
 

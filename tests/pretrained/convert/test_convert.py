@@ -83,7 +83,7 @@ def test_converted_networks_give_the_recorded_numbers(shared: Path, converted: P
     inputs[3] = inputs[3][:, 0]
     denoiser = Denoiser(unet, control).eval()
     close(denoiser(*inputs), control_io["eps"])
-    close(denoiser(*inputs, strength=0.0), control_io["eps_no_control"])
+    close(denoiser(*inputs, control_scale=0.0), control_io["eps_no_control"])
 
     images = vae_io["image_u8"].float() / 255 * 2 - 1
     vae = AutoencoderKL.from_pretrained(converted / "vae").eval()

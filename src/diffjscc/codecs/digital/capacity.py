@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import torch
@@ -15,12 +16,63 @@ from diffjscc.codecs.digital.link import (
     finest_within,
     mean_image,
 )
-from diffjscc.codecs.digital.source_codecs.search import capacity_bits
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec
 from diffjscc.codecs.joint import check_images
-from diffjscc.scheme import InfeasibleError, Received, Symbols
+from diffjscc.scheme import ChannelState, InfeasibleError, Received, Symbols
 
-_ROUNDING_DB = 1e-3  # of an SNR that both ends compute from the same state
+
+def capacity_bits(channel_uses: int, snr_db: float) -> int:
+    """The most bits that K complex channel uses of AWGN carry: floor(K · log2(1 + Es/N0)).
+
+    Args:
+        channel_uses: K, at least 0.
+        snr_db: Es/N0 in dB, finite.
+
+    Raises:
+        ValueError: K is negative, or the SNR is not finite.
+    """
+    if channel_uses < 0:
+        raise ValueError(f"channel_uses is {channel_uses}; it must be at least 0")
+    if not math.isfinite(snr_db):
+        raise ValueError(f"snr_db is {snr_db}; it must be finite")
+    return math.floor(channel_uses * math.log2(1 + 10 ** (snr_db / 10)))
+
+
+@dataclass(frozen=True)
+class IdealSymbols(Symbols):
+    """Symbols of a code that attains capacity, and the bytes that it stands for.
+
+    Attributes:
+        payload: uint8 [B, N], which arrive without an error or not at all.
+    """
+
+    payload: Tensor = field(kw_only=True)
+
+    def repeat(self, times: int) -> IdealSymbols:
+        """See `Symbols.repeat`."""
+        return replace(super().repeat(times), payload=self.payload.repeat_interleave(times, 0))
+
+    def received(self, values: Tensor, state: ChannelState) -> IdealReceived:
+        """See `Symbols.received`."""
+        return IdealReceived(
+            values,
+            self.image_size,
+            self.nominal_rate,
+            state,
+            uses_by_kind=self.uses_by_kind,
+            payload=self.payload,
+        )
+
+
+@dataclass(frozen=True)
+class IdealReceived(Received):
+    """Received `IdealSymbols`."""
+
+    payload: Tensor = field(kw_only=True)
+
+    def select(self, rows: slice) -> IdealReceived:
+        """See `Received.select`."""
+        return replace(super().select(rows), payload=self.payload[rows])
 
 
 @dataclass(frozen=True)
@@ -28,7 +80,7 @@ class CapacityCodec:
     """⌊K·log2(1 + SNR)⌋ bits of an image file, without an error: an upper bound, no system.
 
     No code of K channel uses attains this. What goes on the air is Gaussian noise, as good codes
-    look; the bytes come along as `Symbols.delivered`. Over fading channels they arrive where the
+    look; the bytes come along as `IdealSymbols.payload`. Over fading channels they arrive where the
     capacity of the fade is at least what the transmitter assumed; below is an outage, which
     delivers the mean colour of photographs.
 
@@ -40,9 +92,7 @@ class CapacityCodec:
     source: SourceCodec
     rates: tuple[Fraction, ...]
 
-    def encode(
-        self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
-    ) -> Symbols:
+    def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> IdealSymbols:
         """See `Codec.encode`; images are sent at the finest quality that fits.
 
         Raises:
@@ -54,25 +104,25 @@ class CapacityCodec:
         height, width = images.shape[-2:]
         uses = channel_uses(rate, (height, width))
         sent = []
-        for image, level in zip(images, snr_db.tolist(), strict=True):
+        for image, level in zip(images, csi.snr_db.tolist(), strict=True):
             carrier = f"{uses:,} channel uses at {level:g} dB"
             try:
                 bits = capacity_bits(uses, level)
                 sent.append(finest_within(self.source, image, bits, carrier))
             except InfeasibleError:
-                if gain is None:
+                if not csi.transmitter_csi:
                     raise
                 sent.append(b"")
         longest = max(map(len, sent))
         padded = [list(data.ljust(longest, b"\0")) for data in sent]
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(1, uses, dtype=torch.complex64, generator=generator)
-        return Symbols(
+        return IdealSymbols(
             normalise_power(noise).expand(len(images), uses).to(images.device),
             (height, width),
             rate,
             uses_by_kind={"payload": uses},
-            delivered=torch.tensor(padded, dtype=torch.uint8, device=images.device),
+            payload=torch.tensor(padded, dtype=torch.uint8, device=images.device),
         )
 
     def decode(self, received: Received) -> Tensor:
@@ -86,15 +136,15 @@ class CapacityCodec:
             ValueError: symbols are not finite, not as many as the rate says, or not of this codec.
         """
         check_received(received, channel_uses(received.nominal_rate, received.image_size))
-        if received.delivered is None:
-            raise ValueError(
+        if not isinstance(received, IdealReceived):
+            raise ValueError(  # noqa: TRY004 - symbols of another codec, not a wrong call
                 "these symbols carry no bytes beside them: another codec sent them, and only what "
                 "CapacityCodec sent can be received by it"
             )
-        fits = received.snr_db >= received.state.assumed_snr_db - _ROUNDING_DB
-        outage = ~fits | (received.delivered == 0).all(dim=1)
+        fits = received.snr_db >= received.state.at_transmitter.snr_db
+        outage = ~fits | (received.payload == 0).all(dim=1)
         images = []
-        for data, lost in zip(received.delivered, outage.tolist(), strict=True):
+        for data, lost in zip(received.payload, outage.tolist(), strict=True):
             if lost:
                 image = mean_image(received.image_size, data.device)
             else:

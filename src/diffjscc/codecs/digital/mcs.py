@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from itertools import product
 
+import numpy as np
+
 from diffjscc.codecs.digital.ldpc import CODE_RATES, LDPC
 from diffjscc.codecs.digital.modulation import BITS_PER_SYMBOL, Modulation
 
@@ -70,11 +72,7 @@ def thresholds_db() -> dict[str, float]:
 
 def most_efficient(snr_db: float) -> MCS | None:
     """The MCS that carries most at an Es/N0 in dB; None where it is below every threshold."""
-    usable = [ALL[name] for name, needed in thresholds_db().items() if needed <= snr_db]
+    # As float32, which SNRs are elsewhere: 4.1 dB is then not below a threshold of 4.1 dB.
+    single = np.float32(snr_db)
+    usable = [ALL[name] for name, needed in thresholds_db().items() if np.float32(needed) <= single]
     return max(usable, key=lambda mcs: mcs.efficiency, default=None)
-
-
-def most_robust() -> MCS:
-    """The MCS with the lowest threshold."""
-    needed = thresholds_db()
-    return ALL[min(needed, key=lambda name: needed[name])]

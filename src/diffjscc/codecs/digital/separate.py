@@ -18,7 +18,7 @@ from diffjscc.codecs.digital.link import (
 from diffjscc.codecs.digital.mcs import MCS, most_efficient, thresholds_db
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec, SourceError
 from diffjscc.codecs.joint import check_images
-from diffjscc.scheme import InfeasibleError, Received, Symbols
+from diffjscc.scheme import ChannelState, InfeasibleError, Received, Symbols
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ class SeparateCodec:
     mcs: MCS | None = None
     quality: int | None = None
 
-    def encode(
-        self, images: Tensor, snr_db: Tensor, rate: Fraction, gain: Tensor | None = None
-    ) -> Symbols:
+    def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
         """See `Codec.encode`.
 
         Raises:
@@ -62,13 +60,13 @@ class SeparateCodec:
         most = channel_uses(rate, (height, width))
         values: list[Tensor] = []
         kinds: list[dict[str, int]] = []
-        for image, level in zip(images, snr_db.tolist(), strict=True):
+        for image, level in zip(images, csi.snr_db.tolist(), strict=True):
             try:
                 frame, data = self._compose(image, level, most)
                 values.append(frame.modulate(data))
                 kinds.append(frame.uses_by_kind)
             except InfeasibleError:
-                if gain is None:
+                if not csi.transmitter_csi:
                     raise
                 values.append(torch.ones(most, dtype=torch.complex64))
                 kinds.append({})
@@ -95,7 +93,7 @@ class SeparateCodec:
         uses = channel_uses(received.nominal_rate, received.image_size)
         check_received(received, uses if self.quality is None else None)
         noise_power = received.state.noise_power[:, None] / received.state.gain.abs().square()
-        assumed = received.state.assumed_snr_db.tolist()
+        assumed = received.state.at_transmitter.snr_db.tolist()
         images, outage = [], []
         for values, power, level in zip(received.equalised, noise_power, assumed, strict=True):
             image = self._receive(values, power, level, received.image_size)
@@ -139,8 +137,7 @@ class SeparateCodec:
     def _mcs_at(self, snr_db: float) -> MCS:
         if self.mcs is not None:
             return self.mcs
-        # Both ends round what they compute from the same state: the last digit may differ.
-        mcs = most_efficient(round(snr_db, 3))
+        mcs = most_efficient(snr_db)
         if mcs is None:
             needed = thresholds_db()
             robust = min(needed, key=lambda name: needed[name])
