@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -44,11 +45,13 @@ def as_images(images: ImageInput, device: torch.device | str | None = None) -> T
         batch = batch.to(device)
     if batch.ndim == 3:
         batch = batch[None]
-    if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
+    if batch.ndim != 4 or batch.shape[1] != 3:
         raise ValueError(
-            f"images have shape {tuple(batch.shape)}; give tensors [B, 3, H, W] or arrays "
-            "[B, H, W, 3] without empty sides"
+            f"images have shape {tuple(batch.shape)}; give a tensor of shape [B, 3, H, W], or an "
+            "array [B, H, W, 3]"
         )
+    if 0 in batch.shape:
+        raise ValueError(f"images have shape {tuple(batch.shape)}; no side may be 0")
     if batch.dtype == torch.uint8:
         return batch.float() / 255
     if not batch.is_floating_point():
@@ -60,7 +63,9 @@ def as_images(images: ImageInput, device: torch.device | str | None = None) -> T
 def check_range(images: Tensor, name: str) -> None:
     """Raise ValueError, which calls them `name`, unless all values are finite and in [0, 1]."""
     low, high = (float(bound) for bound in images.detach().aminmax())
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # false for NaN too
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} hold NaN or infinite values; give finite values in [0, 1]")
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         way = "divide 8-bit values by 255, or give them as uint8" if high > 2 else "clamp them"
         raise ValueError(f"{name} range from {low:g} to {high:g}; give values in [0, 1] ({way})")
 

@@ -114,9 +114,10 @@ def test_the_decoder_is_told_the_effective_snr_of_a_fade() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(3, 8, 8), r"shape \[B, 3, H, W\]"),
+        (torch.rand(8, 8), r"shape \[B, 3, H, W\]"),
         (torch.rand(1, 1, 8, 8), r"shape \[B, 3, H, W\]"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floats"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "floating point"),
+        (255 * torch.rand(1, 3, 8, 8), r"range from .* to 2.*divide 8-bit values by 255"),
         (torch.full((1, 3, 8, 8), torch.nan), "NaN"),
         (torch.rand(1, 3, 0, 8), "no side may be 0"),
     ],

@@ -25,6 +25,8 @@ from diffjscc.report.page import write_report
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import DigitalOptions
 
+BPSK = {"mcs": "bpsk 2/3"}
+
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerate() -> Iterator[None]:

@@ -92,10 +92,10 @@ def test_a_released_folder_that_cannot_be_converted_is_named(
     source.mkdir()
     (source / "config.yaml").write_bytes((checkpoint / "config.yaml").read_bytes())
     with pytest.raises(WeightsError, match=r"model\.ckpt is missing"):
-        open_weights(source).folder
+        open_weights(source)
     (source / "model.ckpt").write_bytes(b"<html>Not Found</html>")
     with pytest.raises(WeightsError, match=r"model\.ckpt is damaged"):
-        open_weights(source).folder
+        open_weights(source)
     kept = tmp_path / "assets/diffjscc/weights/converted"
     assert not [path for path in kept.iterdir() if path.is_dir()]
 
