@@ -17,15 +17,11 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from diffjscc.pretrained.pretrained import load_codec
-from diffjscc.training.config import (
-    JSCCConfig,
-    LossConfig,
-    OptimiserConfig,
-    load_config,
-    shipped_configs,
-)
-from diffjscc.training.jscc import distortion, train
-from diffjscc.training.loop import Optimiser, learning_rate_at
+from diffjscc.training.codec_config import JSCCConfig, LossConfig
+from diffjscc.training.config import OptimiserConfig, load_config, shipped_configs
+from diffjscc.training.jscc import train
+from diffjscc.training.losses import distortion
+from diffjscc.training.optimiser import Optimiser, learning_rate_at
 
 
 @pytest.fixture(autouse=True)

@@ -68,10 +68,10 @@ class AdversarialLosses(nn.Module):
             seeds: int64 [B].
             step: number of the iteration, from 0.
         """
-        images_hat = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
-        mse = (images_hat - images).square().mean(dim=(1, 2, 3))
-        real, fake = 2 * images - 1, 2 * images_hat - 1
-        extra, own = self.extra(images_hat, images)
+        reconstruction = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
+        mse = (reconstruction - images).square().mean(dim=(1, 2, 3))
+        real, fake = 2 * images - 1, 2 * reconstruction - 1
+        extra, own = self.extra(reconstruction, images)
         losses = {
             "distortion": distortion(mse, self.config.loss),
             "adversarial": generator_loss(self.discriminator, fake),

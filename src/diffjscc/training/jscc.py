@@ -12,9 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.training.codec_config import JSCCConfig
-from diffjscc.training.codecs import as_codec, build_training_codec
+from diffjscc.training.codecs import (
+    as_codec,
+    build_training_codec,
+    save_training_codec,
+    start_from,
+)
 from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.images import open_images
 from diffjscc.training.losses import ExtraLosses, distortion
@@ -45,9 +49,9 @@ class CodecLosses(nn.Module):
         self, images: Tensor, snr_db: Tensor, rates: Tensor, seeds: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses by name, and each image's MSE [B]; see `TransmissionBatch` for arguments."""
-        images_hat = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
-        mse = (images_hat - images).square().mean(dim=(1, 2, 3))
-        extra, losses = self.extra(images_hat, images)
+        reconstruction = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
+        mse = (reconstruction - images).square().mean(dim=(1, 2, 3))
+        extra, losses = self.extra(reconstruction, images)
         return {"loss": distortion(mse, self.config.loss) + extra, **losses}, mse
 
 
@@ -69,7 +73,7 @@ class JSCCStage(Stage[TransmissionBatch]):
         set_seed(config.run.seed)
         network = build_training_codec(config.codec).to(self.device).train()
         if init is not None:
-            network.load_state_dict(load_codec(init).state_dict())
+            start_from(network, init)
         self.codec = as_codec(network)
         self.batches = TransmissionBatches(training, config, self.codec.rates)
         self.psnr = PSNRByRate(self.codec.rates)
@@ -102,7 +106,7 @@ class JSCCStage(Stage[TransmissionBatch]):
 
     def save(self, folder: Path) -> None:
         """Write the codec."""
-        save_codec(self.trained, folder)
+        save_training_codec(self.trained, self.config.codec, folder)
 
 
 def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
