@@ -68,7 +68,7 @@ def _one_thread() -> Iterator[None]:
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accelerate keeps one precision per process; LPIPS is not to be fetched."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setattr("diffjscc.training.frozen.LPIPS.load", _no_weights)
+    monkeypatch.setattr("diffjscc.training.validation.LPIPS.load", _no_weights)
 
 
 def _no_weights(_: str) -> None:

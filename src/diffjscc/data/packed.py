@@ -144,7 +144,7 @@ def pack(
         path: the file; its folder must exist.
         short_side: larger images are reduced to this short side, in pixels; None keeps them.
         threads: decoders at work; None means one per processor.
-        progress: whether to draw a progress bar on stderr.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
         ImageError: another kind of file is at `path`, or no image could be read.

@@ -21,7 +21,6 @@ from diffjscc.pretrained.storage import WeightsError
 from diffjscc.training.codec_config import AdversarialConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.fit import Stage, Validation, fit, start
-from diffjscc.training.frozen import load_lpips
 from diffjscc.training.images import open_images
 from diffjscc.training.losses import ExtraLosses, distortion
 from diffjscc.training.optimiser import ParameterGroup
@@ -32,7 +31,7 @@ from diffjscc.training.transmission import (
     trained_rates,
     transmit,
 )
-from diffjscc.training.validation import CodecValidation
+from diffjscc.training.validation import CodecValidation, load_lpips
 
 
 class AdversarialLosses(nn.Module):

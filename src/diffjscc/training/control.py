@@ -33,12 +33,12 @@ from diffjscc.training.control_latents import (
     latent_settings,
 )
 from diffjscc.training.fit import Stage, Validation, fit, start
-from diffjscc.training.frozen import load_lpips, load_prior, take_over
+from diffjscc.training.frozen import load_prior, take_over
 from diffjscc.training.images import open_images
 from diffjscc.training.latents import LatentFolder
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.validation import ReceiverValidation
+from diffjscc.training.validation import ReceiverValidation, load_lpips
 
 
 def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusion:

@@ -94,7 +94,7 @@ class ControlBatches:
     Args:
         latents: latents of the images.
         config: batch, seed, transmissions and text dropout.
-        size: side of the crops, in latent cells.
+        size: side of the crops, in latent positions.
         time_steps: number of the prior's time steps.
     """
 

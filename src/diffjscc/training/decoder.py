@@ -32,12 +32,11 @@ from diffjscc.refiners.latents import stride
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.decoder_losses import DecoderLosses
 from diffjscc.training.fit import Stage, Validation, fit, start
-from diffjscc.training.frozen import load_lpips
 from diffjscc.training.images import open_images
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.sampled import SampledBatch, SampledBatches, sample_folder
 from diffjscc.training.transmission import trained_rates
-from diffjscc.training.validation import ReceiverValidation
+from diffjscc.training.validation import ReceiverValidation, load_lpips
 
 
 def load_receiver(source: str, device: torch.device) -> tuple[JointCodec, ControlledDiffusion]:

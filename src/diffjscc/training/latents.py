@@ -136,7 +136,7 @@ class LatentFolder:
 
         Args:
             number: of the image.
-            size: side of the square, in latent cells.
+            size: side of the square, in latent positions.
             corner: where it lies, from (0, 0), top left, to (1, 1), bottom right; 1 excluded.
         """
         place, row = self._places[number]
@@ -159,7 +159,7 @@ class LatentFolder:
     def image(self, number: int, size: int, corner: tuple[float, float], stride: int) -> Tensor:
         """The image behind the same square, float32 [3, stride·size, stride·size] in [0, 1].
 
-        `stride` is in pixels per latent cell and side.
+        `stride` is in pixels per latent position and side.
         """
         place, row = self._places[number]
         pixels = self._parts[place].get_slice(f"image.{row}")
@@ -187,7 +187,7 @@ class _OnDisk(Protocol):
 def _square(
     tensor: _OnDisk, which: slice | int, size: int, corner: tuple[float, float], stride: int = 1
 ) -> Tensor:
-    """Read a square of size² cells of [N, C, stride·h, stride·w] without the rest."""
+    """Read a square of size² positions of [N, C, stride·h, stride·w] without the rest."""
     sides = (side // stride for side in tensor.get_shape()[2:])
     top, left = (int(place * (side - size + 1)) for place, side in zip(corner, sides, strict=True))
     rows, columns = (slice(stride * n, stride * (n + size)) for n in (top, left))

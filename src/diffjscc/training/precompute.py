@@ -103,7 +103,7 @@ def make_captioner(config: ControlConfig, device: torch.device) -> Captioner | N
     """Load BLIP-2 to `device`, if it is configured.
 
     Raises:
-        ValueError: captions are configured for a prior that reads none, or BLIP-2 cannot be had.
+        ValueError: captions for a prior without a text encoder, or BLIP-2 cannot be loaded.
     """
     kept = config.precompute
     if kept.captions != "none" and not has_text(config.prior):

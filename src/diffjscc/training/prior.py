@@ -96,7 +96,7 @@ class PriorBatches:
     Args:
         latents: latents of the training images.
         config: seed and batch.
-        size: side of the crops, in latent cells.
+        size: side of the crops, in latent positions.
         time_steps: number of the prior's time steps.
     """
 
@@ -133,12 +133,12 @@ def image_latents(config: PriorConfig, images: ImageSource, vae: VAE) -> LatentF
         "crop": config.data.crop,
         "short_side": config.short_side,
     }
-    cell = stride(vae)
+    multiple = stride(vae)
 
     @torch.no_grad()
     def encoded(pixels: NDArray[np.uint8], number: int, text: str | None) -> ImageLatents:
         del number, text  # nothing is sent, nothing is described
-        image = fitted(pixels, config.data.crop, config.short_side, cell).to(vae.device)
+        image = fitted(pixels, config.data.crop, config.short_side, multiple).to(vae.device)
         posterior = encode(vae, image, TILE)
         original = torch.cat((posterior.mean, posterior.deviation)).half().cpu()
         nothing = torch.empty(0)

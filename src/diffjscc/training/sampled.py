@@ -170,11 +170,11 @@ class SampledBatches:
     Args:
         latents: the sampled latents.
         config: seed, batch, and shares of the kinds of latents.
-        cell: pixels per latent cell and side.
+        stride: pixels per latent position and side.
     """
 
-    def __init__(self, latents: LatentFolder, config: DecoderConfig, cell: int) -> None:
-        self.latents, self.config, self.cell = latents, config, cell
+    def __init__(self, latents: LatentFolder, config: DecoderConfig, stride: int) -> None:
+        self.latents, self.config, self.stride = latents, config, stride
         self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
 
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> SampledBatch:
@@ -188,7 +188,7 @@ class SampledBatches:
         return SampledBatch(torch.stack(images), torch.stack(latents))
 
     def _row(self, number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        shares, size = self.config.shares, self.config.window // self.cell
+        shares, size = self.config.shares, self.config.window // self.stride
         corner = (rng.random(), rng.random())
         kind = rng.choice(3, p=(shares.sampled, shares.original, shares.initial))
         if kind == 0:
@@ -197,4 +197,4 @@ class SampledBatches:
             latent = self.latents.original(number, size, corner)[0]
         else:
             latent = self.latents.initial(number, 0, size, corner)
-        return self.latents.image(number, size, corner, self.cell), latent
+        return self.latents.image(number, size, corner, self.stride), latent

@@ -124,11 +124,11 @@ class VAEValidation:
     @torch.no_grad()
     def __call__(self, log: Log, step: int) -> None:
         """Log mean metrics, and the first two images."""
-        device, cell = next(self.vae.parameters()).device, stride(self.vae)
+        device, multiple = next(self.vae.parameters()).device, stride(self.vae)
         psnrs, distances = [], []
         for number in range(self.count):
             pixels = self.source[number]
-            height, width = (side // cell * cell for side in pixels.shape[:2])
+            height, width = (side // multiple * multiple for side in pixels.shape[:2])
             original = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None]
             original = original.to(device).float() / 255
             latent = encode(self.vae, original, TILE).mean

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffjscc.data.sources import ImageSource
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
+from diffjscc.metrics.weights import MetricUnavailable
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.scheme import Codec, Scheme
 from diffjscc.training.config import DataConfig, TrainingChannelConfig
@@ -22,6 +23,14 @@ def read_image(source: ImageSource, number: int, device: torch.device) -> Tensor
     """Image `number` of a source, float32 [1, 3, H, W] in [0, 1]."""
     pixels = torch.from_numpy(source[number].copy()).permute(2, 0, 1)[None]
     return pixels.to(device).float() / 255
+
+
+def load_lpips(device: torch.device) -> LPIPS | None:
+    """Load LPIPS with SqueezeNet, or None where its weights cannot be had."""
+    try:
+        return LPIPS.load("squeeze").to(device)
+    except MetricUnavailable:
+        return None
 
 
 class CodecValidation:
