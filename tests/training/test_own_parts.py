@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import own_parts
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 
 from diffjscc.channels import AWGN
 from diffjscc.pretrained.diffjscc import DiffJSCC
@@ -22,9 +22,8 @@ OWN = "own_parts"
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate keeps one precision per process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+def _found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts lie beside this file."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
@@ -128,3 +127,14 @@ def test_arguments_of_a_path_are_refused(tmp_path: Path) -> None:
     config = load_config(JSCCConfig, toy(tmp_path), [f"data.train={tmp_path}"])
     with pytest.raises(ValueError, match=r"data\.args are for an import string"):
         open_images(config.data)
+
+
+def test_a_dataset_may_be_an_object(tmp_path: Path) -> None:
+    settings = ["run.iterations=2", "data.validation=null"]
+    named = load_config(JSCCConfig, toy(tmp_path), settings)
+    train(named, tmp_path / "named")
+    given = load_config(JSCCConfig, toy(tmp_path), [*settings, "data.train=nowhere"])
+    train(given, tmp_path / "given", dataset=own_parts.make_dataset(4))
+    states = [torch.load(tmp_path / n / "checkpoint.pt")["model"] for n in ("named", "given")]
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), name

@@ -7,20 +7,30 @@ from typing import Any
 
 from accelerate import PartialState
 
+from diffjscc.data.datasets import Dataset
 from diffjscc.data.manifest import read_manifest
 from diffjscc.data.sources import DatasetSource, ImageSource, open_source, pack
 from diffjscc.plugins import Factory, is_import_string
 from diffjscc.training.config import DataConfig
 
 
-def open_images(config: DataConfig) -> tuple[ImageSource, ImageSource | None]:
+def open_images(
+    config: DataConfig, dataset: Dataset | None = None
+) -> tuple[ImageSource, ImageSource | None]:
     """Open the images to train on, and those to validate on, if any.
+
+    Args:
+        config: settings.
+        dataset: takes the place of `config.train`.
 
     Raises:
         ValueError: no images there, a manifest of other images, or an import string that leads
             to no dataset.
     """
-    everything = _open(config.train, config.args)
+    if dataset is None:
+        everything = _open(config.train, config.args)
+    else:
+        everything = DatasetSource(dataset)
     if config.packed is not None:
         with PartialState().main_process_first():
             everything = pack(everything, config.packed)

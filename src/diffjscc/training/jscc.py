@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from diffjscc.data.datasets import Dataset
 from diffjscc.training.codec_config import JSCCConfig
 from diffjscc.training.codecs import (
     as_codec,
@@ -62,13 +63,20 @@ class JSCCStage(Stage[TransmissionBatch]):
         config: settings.
         accelerator: of this process.
         init: weights to start from (name, folder or hub id) instead of random ones.
+        dataset: training images in place of those that `config` names.
 
     Raises:
         ValueError: a setting or weights that do not fit.
     """
 
-    def __init__(self, config: JSCCConfig, accelerator: Accelerator, init: str | None) -> None:
-        training, self.held_out = open_images(config.data)
+    def __init__(
+        self,
+        config: JSCCConfig,
+        accelerator: Accelerator,
+        init: str | None = None,
+        dataset: Dataset | None = None,
+    ) -> None:
+        training, self.held_out = open_images(config.data, dataset)
         self.config, self.device = config, accelerator.device
         set_seed(config.run.seed)
         network = build_training_codec(config.codec).to(self.device).train()
@@ -109,16 +117,20 @@ class JSCCStage(Stage[TransmissionBatch]):
         save_training_codec(self.trained, self.config.codec, folder)
 
 
-def train(config: JSCCConfig, output: Path, init: str | None = None) -> Path:
+def train(
+    config: JSCCConfig, output: Path, init: str | None = None, dataset: Dataset | None = None
+) -> Path:
     """Train a codec, or resume its training, in the folder `output`.
 
     Args:
         config: settings.
         output: the run's folder, see `fit`.
         init: weights to start from (name, folder or hub id) instead of random ones.
+        dataset: training images, any object with a length and items by number, see `image_of`;
+            takes the place of `config.data.train`.
 
     Returns:
         The folder of the exported, averaged weights.
     """
     accelerator = start(config)
-    return fit(JSCCStage(config, accelerator, init), accelerator, output)
+    return fit(JSCCStage(config, accelerator, init, dataset), accelerator, output)

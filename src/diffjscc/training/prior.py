@@ -116,11 +116,9 @@ class PriorBatches:
             steps.append(int(rng.integers(self.time_steps)))
             corner = (rng.random(), rng.random())
             mean, deviation = self.latents.original(self.order(step, place), self.size, corner)
-            sample_, added = torch.from_numpy(
-                rng.standard_normal((2, *mean.shape), dtype=np.float32)
-            )
-            clean.append(mean + deviation * sample_)
-            noise.append(added)
+            normal = torch.from_numpy(rng.standard_normal((2, *mean.shape), dtype=np.float32))
+            clean.append(mean + deviation * normal[0])
+            noise.append(normal[1])
         return NoisyLatents(torch.stack(clean), torch.stack(noise), torch.tensor(steps))
 
 

@@ -1,16 +1,17 @@
-"""Decoder training: only the decoder learns, from what the receiver's own prior paints."""
+"""Decoder training: only the decoder learns, from latents that the receiver's prior samples."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -42,7 +43,6 @@ from diffjscc.training.decoder_losses import (
     frechet,
     lattice,
 )
-from diffjscc.training.ema import EMA
 from diffjscc.training.latents import ImageLatents, LatentFolder, part_path, write_part
 from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, sample_folder
 from toy_refiner import make_control, make_unet, make_vae, receive
@@ -54,8 +54,7 @@ LEVELS = ((0.01, 0.9), (0.1, 0.3))
 
 @pytest.fixture(autouse=True)
 def _fresh(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate keeps one precision per process; LPIPS is an untrained one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    """LPIPS is an untrained one."""
     monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(world / "metrics"))
 
 
@@ -166,22 +165,13 @@ def test_a_run_teaches_the_decoder_alone(world: Path, tmp_path: Path, kind: str)
     assert errors[0] < errors[1]
 
 
-def test_a_killed_run_goes_on_exactly(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_resumes_bit_for_bit(
+    world: Path, tmp_path: Path, interrupted: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     config = load_config(DecoderConfig, str(toy(world, tmp_path)))
     whole = train(config, tmp_path / "whole")
-    update = EMA.update
-
-    def killed(self: EMA, model: nn.Module, step: int) -> None:
-        if step == 5:  # the checkpoint is of iteration 3, the last row of the log of 4
-            raise KeyboardInterrupt
-        update(self, model, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EMA, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "killed")
+    with interrupted(5):  # the checkpoint is of iteration 3, the last line of the log of 4
+        train(config, tmp_path / "killed")
     assert not (tmp_path / "killed" / "weights").exists()
     resumed = train(config, tmp_path / "killed")
     for name, value in tensors(whole).items():

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from diffjscc.pretrained.pretrained import load_codec
@@ -22,12 +21,6 @@ from diffjscc.training.config import OptimiserConfig, load_config, shipped_confi
 from diffjscc.training.jscc import train
 from diffjscc.training.losses import distortion
 from diffjscc.training.optimiser import Optimiser, learning_rate_at
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> None:
-    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,8 @@
 """Adversarial training: two networks against each other, exactly resumable, for every codec."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor
 
@@ -36,13 +32,7 @@ CODECS = {
     | {f"{end}_depths": [1] * 4 for end in ("encoder", "decoder")}
     | {f"{end}_heads": [2] * 4 for end in ("encoder", "decoder")},
 }
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> None:
-    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+Interrupted = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +62,6 @@ def toy(images: Path, folder: Path, codec: str = "compact", **run: object) -> Pa
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
-
-
-def command(config: Path, output: Path, *more: str) -> list[str]:
-    words = ["train", "adversarial", "--config", str(config), "-o", str(output), *more]
-    return [sys.executable, "-m", "diffjscc", *words]
 
 
 def rows(output: Path) -> list[dict[str, float]]:
@@ -165,28 +150,16 @@ def test_a_run_learns_and_leaves_what_it_says(
         assert torch.equal(average[f"codec.{name}"], value), name
 
 
-def test_resume_after_kill_is_bit_exact(images: Path, tmp_path: Path) -> None:
-    config = toy(images, tmp_path, iterations=60)
-    subprocess.run(
-        command(config, tmp_path / "whole"), check=True, env=ENVIRONMENT, capture_output=True
-    )
-    killed = subprocess.Popen(
-        command(config, tmp_path / "killed"),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    path = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not path.exists() and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed" / "weights").exists(), "killed too late to mean anything"
-    assert torch.load(path, weights_only=True)["step"] < 60
-    subprocess.run(
-        command(config, tmp_path / "killed"), check=True, env=ENVIRONMENT, capture_output=True
-    )
+def test_an_interrupted_run_resumes_bit_for_bit(
+    images: Path, tmp_path: Path, interrupted: Interrupted
+) -> None:
+    config = load_config(AdversarialConfig, str(toy(images, tmp_path)))
+    train(config, tmp_path / "whole")
+    with interrupted(6):
+        train(config, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "weights").exists()
+    assert checkpoint(tmp_path / "killed")["step"] == 4
+    train(config, tmp_path / "killed")
     whole, resumed = (checkpoint(tmp_path / name) for name in ("whole", "killed"))
     for part in ("model", "ema"):
         for name, value in whole[part].items():
@@ -195,19 +168,13 @@ def test_resume_after_kill_is_bit_exact(images: Path, tmp_path: Path) -> None:
     assert logs[0] == logs[1]
 
 
-def test_two_processes_train_like_one(images: Path, tmp_path: Path) -> None:
-    config = toy(images, tmp_path, iterations=8)
-    # `accelerate launch --cpu` starts a single process, whatever number is asked for.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc-per-node", "2", "-m"]
-    for words in (
-        launch + command(config, tmp_path / "two")[2:],
-        command(config, tmp_path / "one"),
-    ):
-        subprocess.run(words, check=True, env=ENVIRONMENT, capture_output=True)
-    one, two = (checkpoint(tmp_path / name)["ema"] for name in ("one", "two"))
-    for name, value in one.items():  # the sums of gradients are rounded in another order
-        torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-2)
+def test_processes_share_batches(images: Path, tmp_path: Path) -> None:
+    config = load_config(AdversarialConfig, str(toy(images, tmp_path)))
+    rates = tuple(Fraction(n, 256) for n in (1, 2, 3, 4))
+    batches = TransmissionBatches(open_source(config.data.train), config, rates)
+    whole, halves = batches.batch_at(5), [batches.batch_at(5, n, 2) for n in range(2)]
+    for name in ("images", "snr_db", "rates", "seeds"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(h, name) for h in halves]))
 
 
 @pytest.mark.parametrize("codec", CODECS)
