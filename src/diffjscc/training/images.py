@@ -27,10 +27,7 @@ def open_images(
         ValueError: no images there, a manifest of other images, or an import string that leads
             to no dataset.
     """
-    if dataset is None:
-        everything = _open(config.train, config.args)
-    else:
-        everything = DatasetSource(dataset)
+    everything = _open(config.train, config.args) if dataset is None else DatasetSource(dataset)
     if config.packed is not None:
         with PartialState().main_process_first():
             everything = pack(everything, config.packed)
