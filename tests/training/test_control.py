@@ -2,18 +2,16 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from huggingface_hub.errors import HTTPError
 from PIL import Image
@@ -35,12 +33,15 @@ from diffjscc.refiners.latents import encode
 from diffjscc.refiners.sampling import paper_scheduler, signal_powers
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
-from diffjscc.training.config import ControlConfig, load_config, shipped_configs
+from diffjscc.training.config import load_config, shipped_configs
 from diffjscc.training.control import train
+from diffjscc.training.control_config import ControlConfig
+from diffjscc.training.control_latents import ControlBatches, latent_settings
 from diffjscc.training.frozen import load_prior, load_vae
-from diffjscc.training.latents import LatentBatches, LatentFolder, part_path, write_part
+from diffjscc.training.latent_writing import fitted
+from diffjscc.training.latents import LatentFolder, part_path, write_part
 from diffjscc.training.noise import NoiseError, step_weights
-from diffjscc.training.precompute import Precomputation, fitted, precompute, settings
+from diffjscc.training.precompute import Precomputation, precompute
 from toy_refiner import make_control, make_text_encoder, make_tokenizer, make_unet, make_vae
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
@@ -63,9 +64,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate keeps one precision per process; LPIPS is not to be fetched."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setattr("diffjscc.training.frozen.LPIPS.load", _no_weights)
+    """LPIPS is not to be fetched."""
+    monkeypatch.setattr("diffjscc.training.validation.LPIPS.load", _no_weights)
 
 
 def _no_weights(_: str) -> None:
@@ -175,7 +175,7 @@ def test_latents_are_those_of_what_the_link_delivers(world: Path, tmp_path: Path
     torch.testing.assert_close(
         stored["original.4"][0].float(), encode(vae, image, 128).mean[0], atol=1e-3, rtol=1e-3
     )
-    _, rates, seeds = Precomputation(config, codec, vae, None).draws(4)
+    _, rates, seeds = Precomputation(config, codec, vae, None).conditions(4)
     for n in range(3):
         noise = torch.Generator().manual_seed(seeds[n])
         initial = Scheme(codec, rates[n])(image, AWGN(snrs[4, n].item()), noise).image
@@ -187,7 +187,7 @@ def test_latents_are_those_of_what_the_link_delivers(world: Path, tmp_path: Path
 def test_precomputing_goes_on_where_it_was_killed(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("precompute", "latents"):
+    for module in ("latent_writing", "latents"):
         monkeypatch.setattr(f"diffjscc.training.{module}.PART", 2)
     config = ready(toy(world, tmp_path))
     whole = files_of(config.precompute.folder)
@@ -291,9 +291,9 @@ def test_captions_come_from_the_source_or_the_captioner(world: Path, tmp_path: P
     )
     codec, vae = load_codec(config.codec), load_vae(config.prior)
     source = open_source(config.data.train)
-    latents = LatentFolder(config.precompute.folder, settings(config, source, codec, vae))
+    latents = LatentFolder(config.precompute.folder, latent_settings(config, source, codec, vae))
     assert [latents.caption(n, 1) for n in range(3)] == ["a b", "cat", "a b"]
-    batches = LatentBatches(latents, config, 16, 1000)
+    batches = ControlBatches(latents, config, 16, 1000)
     captions = [text for step in range(50) for text in batches.batch_at(step).captions]
     assert captions.count("") / 200 == pytest.approx(0.5, abs=0.12)
     described = Precomputation(config, codec, vae, FixedCaption("a cat"))(source[0], 0, "else")
@@ -311,10 +311,10 @@ def test_a_batch_is_a_function_of_its_number(world: Path, tmp_path: Path) -> Non
     config = ready(toy(world, tmp_path))
     source, codec = open_source(config.data.train), load_codec(config.codec)
     latents = LatentFolder(
-        config.precompute.folder, settings(config, source, codec, load_vae(config.prior))
+        config.precompute.folder, latent_settings(config, source, codec, load_vae(config.prior))
     )
-    batches = LatentBatches(latents, config, 16, 1000)
-    whole, again = batches.batch_at(7), LatentBatches(latents, config, 16, 1000).batch_at(7)
+    batches = ControlBatches(latents, config, 16, 1000)
+    whole, again = batches.batch_at(7), ControlBatches(latents, config, 16, 1000).batch_at(7)
     halves = [batches.batch_at(7, n, 2) for n in range(2)]
     for name in ("clean", "noise", "t", "condition", "snr_db"):
         assert torch.equal(getattr(whole, name), getattr(again, name))
@@ -327,8 +327,8 @@ def test_a_batch_is_a_function_of_its_number(world: Path, tmp_path: Path) -> Non
     assert t.float().mean() == pytest.approx(499.5, abs=40)
     noise = torch.cat([batch.noise for batch in many])
     assert noise.std().item() == pytest.approx(1, abs=0.01)
-    shown = [batches.order(step, place) for step in range(3) for place in range(4)]
-    assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))
+    order = [batches.order(step, place) for step in range(3) for place in range(4)]
+    assert sorted(order[:6]) == sorted(order[6:]) == list(range(6))
 
 
 def test_only_the_control_module_has_gradients() -> None:
@@ -374,8 +374,8 @@ def test_a_run_learns_and_leaves_a_whole_scheme(world: Path, tmp_path: Path) -> 
     path = toy(world, tmp_path, iterations=80, log_every=10, validate_every=80)
     config = ready(path, f"data.validation={world / 'images'}", "data.validation_images=2")
     weights = train(config, tmp_path / "run")
-    figures = losses(tmp_path / "run")
-    assert np.mean(figures[-3:]) < 0.9 * figures[0]
+    values = losses(tmp_path / "run")
+    assert np.mean(values[-3:]) < 0.9 * values[0]
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert {"psnr/initial", "psnr/final"} <= last.keys()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
@@ -397,21 +397,14 @@ def test_a_run_learns_and_leaves_a_whole_scheme(world: Path, tmp_path: Path) -> 
     assert image.shape == original.shape
 
 
-def test_resume_after_kill_is_bit_exact(world: Path, tmp_path: Path) -> None:
-    path = toy(world, tmp_path, iterations=40)
-    config = ready(path)
-    words = ("train", "control", "--config", path, "-o", tmp_path / "killed")
-    killed = subprocess.Popen(
-        command(*words), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed" / "weights").exists(), "killed too late to mean anything"
-    assert torch.load(checkpoint, weights_only=True)["step"] < 40
+def test_an_interrupted_run_resumes_bit_for_bit(
+    world: Path, tmp_path: Path, interrupted: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    config = ready(toy(world, tmp_path))
+    with interrupted(3):
+        train(config, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "weights").exists()
+    assert torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["step"] == 2
     train(config, tmp_path / "killed")
     train(config, tmp_path / "whole")
     whole, resumed = control_of(tmp_path / "whole"), control_of(tmp_path / "killed")
@@ -464,10 +457,10 @@ def test_a_control_module_without_the_snr_serves_fig6(
 ) -> None:
     path = toy(world, tmp_path)
     weights = {}
-    for told in (True, False):
-        config = ready(path, f"snr_embedding={told}")
-        weights[told] = train(config, tmp_path / f"{told}")
-        refiner = DiffJSCC.from_pretrained(weights[told]).refiner
+    for embedded in (True, False):
+        config = ready(path, f"snr_embedding={embedded}")
+        weights[embedded] = train(config, tmp_path / f"{embedded}")
+        refiner = DiffJSCC.from_pretrained(weights[embedded]).refiner
         assert isinstance(refiner, ControlledDiffusion)
         generator = torch.Generator().manual_seed(0)
         z, condition = torch.randn(2, 1, 4, 8, 8, generator=generator)
@@ -479,7 +472,7 @@ def test_a_control_module_without_the_snr_serves_fig6(
                 for snr_db, s in ((0.0, 1.0), (12.0, 1.0), (0.0, 0.0))
             )
         assert not torch.equal(low, blind)  # it does steer
-        assert torch.equal(low, high) != told
+        assert torch.equal(low, high) != embedded
     lesser = load_config(ControlConfig, str(path), ["snr_embedding=false"])
     with pytest.raises(ValueError, match=r"control module(?s:.)*class_embedding"):
         train(lesser, tmp_path / "other", init=str(weights[True]))

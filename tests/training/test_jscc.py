@@ -13,25 +13,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from diffjscc.pretrained.pretrained import load_codec
-from diffjscc.training.config import (
-    JSCCConfig,
-    LossConfig,
-    OptimiserConfig,
-    load_config,
-    shipped_configs,
-)
-from diffjscc.training.jscc import distortion, train
-from diffjscc.training.loop import Optimiser, learning_rate_at
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> None:
-    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+from diffjscc.training.codec_config import JSCCConfig, LossConfig
+from diffjscc.training.config import OptimiserConfig, load_config, shipped_configs
+from diffjscc.training.jscc import train
+from diffjscc.training.losses import distortion
+from diffjscc.training.optimiser import Optimiser, learning_rate_at
 
 
 @pytest.fixture(scope="module")

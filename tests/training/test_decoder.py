@@ -1,16 +1,17 @@
-"""Decoder training: only the decoder learns, from what the receiver's own prior paints."""
+"""Decoder training: only the decoder learns, from latents that the receiver's prior samples."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -32,20 +33,18 @@ from diffjscc.refiners.latents import decode, encode
 from diffjscc.refiners.sampling import SamplerConfig, gaussian
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
-from diffjscc.training import loop
 from diffjscc.training.config import load_config
-from diffjscc.training.decoder import (
-    AdversarialLosses,
+from diffjscc.training.decoder import load_receiver, train
+from diffjscc.training.decoder_config import DecoderConfig
+from diffjscc.training.decoder_losses import (
+    DecoderLosses,
     FeatureQueue,
     features_error,
     frechet,
     lattice,
-    load_receiver,
-    train,
 )
-from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.latents import ImageLatents, LatentFolder, part_path, write_part
-from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, paint
+from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, sample_folder
 from toy_refiner import make_control, make_unet, make_vae, receive
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
@@ -55,8 +54,7 @@ LEVELS = ((0.01, 0.9), (0.1, 0.3))
 
 @pytest.fixture(autouse=True)
 def _fresh(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate keeps one precision per process; LPIPS is an untrained one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    """LPIPS is an untrained one."""
     monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(world / "metrics"))
 
 
@@ -96,17 +94,17 @@ def save_scheme(folder: Path, vae: nn.Module, levels: tuple[tuple[float, float],
 
 def toy(world: Path, folder: Path, weights: str = "kl", **run: object) -> Path:
     """A config file."""
-    opponents = {"start": 4, "ramp": 4, "width": 4}
+    discriminators = {"start": 4, "ramp": 4, "width": 4}
     config: dict[str, object] = {
         "weights": str(world / weights),
         "rate_shares": [0.75, 0.25],
-        "shown": 32,
+        "window": 32,
         "data": {"train": str(world / "images"), "crop": 64},
         "channel": {"snr_db": [0, 12]},
-        "painted": {"folder": str(folder / "painted"), "images": 4},
+        "sampled": {"folder": str(folder / "sampled"), "images": 4},
         "loss": {"frechet": 0.1},
-        "recent": 6,
-        "discriminators": opponents | {"optimiser": {"learning_rate": 1e-3}},
+        "queue": 6,
+        "discriminators": discriminators | {"optimiser": {"learning_rate": 1e-3}},
         "optimiser": {"learning_rate": 3e-3, "clip": 1.0},
         "run": {"iterations": 8, "batch": 4, "checkpoint_every": 3, "log_every": 2, "ema": 0.5}
         | {"validate_every": 8}
@@ -141,12 +139,12 @@ def test_a_run_teaches_the_decoder_alone(world: Path, tmp_path: Path, kind: str)
     settings = [f"data.validation={world / 'images'}", "data.validation_images=2"]
     settings += ["optimiser.learning_rate=1e-2"]
     weights = train(load_config(DecoderConfig, str(path), settings), tmp_path / "run")
-    told = rows(tmp_path / "run")
-    losses = [row for row in told if "total" in row]
+    logged = rows(tmp_path / "run")
+    losses = [row for row in logged if "l1" in row]
     assert losses[-1]["l1"] < 0.9 * losses[0]["l1"]
     assert losses[-1]["discriminators"] != losses[0]["discriminators"]
     assert {"lpips", "features", "adversarial", "learning rate"} <= losses[0].keys()
-    assert {"psnr/initial", "psnr/final", "lpips/final"} <= told[-1].keys()
+    assert {"psnr/initial", "psnr/final", "lpips/final"} <= logged[-1].keys()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
     before, after = tensors(world / kind), tensors(weights)
@@ -159,30 +157,21 @@ def test_a_run_teaches_the_decoder_alone(world: Path, tmp_path: Path, kind: str)
     scheme = DiffJSCC.from_pretrained(weights, "1/128")
     old = DiffJSCC.from_pretrained(world / kind, "1/128")
     original = torch.from_numpy(open_source(world / "images")[4].copy()).permute(2, 0, 1)[None]
-    told_by = [
+    decoded = [
         each(original / 255, AWGN(3.0), torch.Generator().manual_seed(0)).image
         for each in (scheme, old)
     ]
-    errors = [(image - original / 255).abs().mean() for image in told_by]
+    errors = [(image - original / 255).abs().mean() for image in decoded]
     assert errors[0] < errors[1]
 
 
-def test_a_killed_run_goes_on_exactly(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_resumes_bit_for_bit(
+    world: Path, tmp_path: Path, interrupted: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     config = load_config(DecoderConfig, str(toy(world, tmp_path)))
     whole = train(config, tmp_path / "whole")
-    update = loop.EMA.update
-
-    def killed(self: loop.EMA, model: nn.Module, step: int) -> None:
-        if step == 5:  # the checkpoint is of iteration 3, the last row of the log of 4
-            raise KeyboardInterrupt
-        update(self, model, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.EMA, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "killed")
+    with interrupted(5):  # the checkpoint is of iteration 3, the last line of the log of 4
+        train(config, tmp_path / "killed")
     assert not (tmp_path / "killed" / "weights").exists()
     resumed = train(config, tmp_path / "killed")
     for name, value in tensors(whole).items():
@@ -204,41 +193,41 @@ def test_two_processes_train_like_one(world: Path, tmp_path: Path) -> None:
     words = ["-m", "diffjscc", "train", "decoder", "--config", str(path), *settings]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    told = []
+    logged = []
     for name, launcher in (("one", []), ("two", launch)):
         run = [sys.executable, *launcher, *words, "-o", str(tmp_path / name)]
-        run.append(f"painted.folder={tmp_path / name / 'painted'}")
+        run.append(f"sampled.folder={tmp_path / name / 'sampled'}")
         subprocess.run(run, check=True, env=environment, capture_output=True, timeout=300)
-        told.append(rows(tmp_path / name))
-    assert told[0][0]["l1"] != told[1][0]["l1"]  # each process reports its own part of a batch
-    for name, value in told[0][-1].items():  # the sums of gradients are rounded in another order
-        assert told[1][-1][name] == pytest.approx(value, rel=1e-3), name
-    assert files_of(tmp_path / "one" / "painted") == files_of(tmp_path / "two" / "painted")
+        logged.append(rows(tmp_path / name))
+    assert logged[0][0]["l1"] != logged[1][0]["l1"]  # each process reports its own part of a batch
+    for name, value in logged[0][-1].items():  # the sums of gradients are rounded in another order
+        assert logged[1][-1][name] == pytest.approx(value, rel=1e-3), name
+    assert files_of(tmp_path / "one" / "sampled") == files_of(tmp_path / "two" / "sampled")
 
 
-def test_painting_goes_on_where_it_was_killed(
+def test_sampling_goes_on_where_it_was_killed(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("precompute", "latents"):
+    for module in ("latent_writing", "latents"):
         monkeypatch.setattr(f"diffjscc.training.{module}.PART", 1)
     config = load_config(DecoderConfig, str(toy(world, tmp_path)))
     images = open_source(config.data.train)
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
-    painted = paint(config, images, codec, refiner)
-    assert len(painted) == 4
-    whole = files_of(tmp_path / "painted")
-    times = part_path(tmp_path / "painted", 0).stat().st_mtime_ns
+    latents = sample_folder(config, images, codec, refiner)
+    assert len(latents) == 4
+    whole = files_of(tmp_path / "sampled")
+    times = part_path(tmp_path / "sampled", 0).stat().st_mtime_ns
     for number in (1, 3):
-        part_path(tmp_path / "painted", number).unlink()
-    paint(config, images, codec, refiner)
-    assert files_of(tmp_path / "painted") == whole
-    assert part_path(tmp_path / "painted", 0).stat().st_mtime_ns == times
+        part_path(tmp_path / "sampled", number).unlink()
+    sample_folder(config, images, codec, refiner)
+    assert files_of(tmp_path / "sampled") == whole
+    assert part_path(tmp_path / "sampled", 0).stat().st_mtime_ns == times
 
 
-def test_painted_latents_are_what_the_receiver_paints(
+def test_sampled_latents_are_those_of_the_receiver(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = ["painted.level_jitter=0"]
+    overrides = ["sampled.level_jitter=0"]
     config = load_config(DecoderConfig, str(toy(world, tmp_path)), overrides)
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     seen = []
@@ -248,14 +237,14 @@ def test_painted_latents_are_what_the_receiver_paints(
         "diffjscc.training.sampled.gaussian",
         lambda shape, _, device: gaussian(shape, torch.Generator().manual_seed(7), device),
     )
-    images, painter = open_source(config.data.train), LatentSampler(config, codec, refiner)
+    images, sampler = open_source(config.data.train), LatentSampler(config, codec, refiner)
     for number in range(3):
-        kept = painter(images[number], number, None)
+        kept = sampler(images[number], number, None)
         received = seen[-1]
         assert (received.snr_db, received.rate) == (kept.snr_db, codec.rates[int(kept.rates)])
         initial = codec.decode(received)
         final = refiner.refine(initial, received, torch.Generator().manual_seed(7)).image
-        decoded = decode(refiner.vae, kept.painted.float(), 128).clamp(0, 1)
+        decoded = decode(refiner.vae, kept.sampled.float(), 128).clamp(0, 1)
         torch.testing.assert_close(decoded, final, atol=2e-3, rtol=0)
         own = encode(refiner.vae, initial, 128).mean
         torch.testing.assert_close(kept.initial.float(), own, atol=2e-3, rtol=0)
@@ -268,10 +257,10 @@ def test_painted_latents_are_what_the_receiver_paints(
 
 
 def test_start_levels_are_the_receiver_s_own_give_or_take(world: Path, tmp_path: Path) -> None:
-    config = load_config(DecoderConfig, str(toy(world, tmp_path)), ["painted.level_jitter=0.05"])
-    painter = LatentSampler(config, *load_receiver(config.weights, torch.device("cpu")))
+    config = load_config(DecoderConfig, str(toy(world, tmp_path)), ["sampled.level_jitter=0.05"])
+    sampler = LatentSampler(config, *load_receiver(config.weights, torch.device("cpu")))
     poor, rich = receive([-20.0]), receive([0.0])  # 0.0018 and 0.125 bits per pixel
-    levels = [painter.level(link, jitter) for link in (poor, rich) for jitter in (0.0, -1.0, 1.0)]
+    levels = [sampler.level(link, jitter) for link in (poor, rich) for jitter in (0.0, -1.0, 1.0)]
     assert levels == pytest.approx([0.9, 0.85, 0.95, 0.3, 0.25, 0.35])
     save_scheme(tmp_path / "bold", make_vae(), ((0.001, 1.0), (0.01, 0.0)))
     edge = LatentSampler(config, *load_receiver(str(tmp_path / "bold"), torch.device("cpu")))
@@ -286,16 +275,16 @@ def test_latents_of_other_settings_are_refused(world: Path, tmp_path: Path) -> N
     config = load_config(DecoderConfig, str(path))
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     images = open_source(config.data.train)
-    paint(config, images, codec, refiner)
+    sample_folder(config, images, codec, refiner)
 
     def refused(message: str, *overrides: str) -> None:
         other = load_config(DecoderConfig, str(path), overrides)
         with pytest.raises(ValueError, match=message):
-            paint(other, images, codec, refiner)
+            sample_folder(other, images, codec, refiner)
 
     refused(r"rate_shares: \[0.75, 0.25\] there, \[0.5, 0.5\] here", "rate_shares=[0.5, 0.5]")
-    refused("level_jitter: 0.08 there, 0.1 here", "painted.level_jitter=0.1")
-    refused("images: 4 there, 3 here", "painted.images=3")
+    refused("level_jitter: 0.08 there, 0.1 here", "sampled.level_jitter=0.1")
+    refused("images: 4 there, 3 here", "sampled.images=3")
     refused("crop: 64 there, 32 here", "data.crop=32")
     refused("channel: .*awgn.* there, .*rayleigh.* here", "channel.name=rayleigh")
     refused("seed: 0 there, 5 here", "run.seed=5")
@@ -315,19 +304,19 @@ def test_latents_of_other_settings_are_refused(world: Path, tmp_path: Path) -> N
         ("start_levels", begin_elsewhere),
     ):
         codec, refiner = load_receiver(config.weights, torch.device("cpu"))
-        paint(config, images, codec, refiner)
+        sample_folder(config, images, codec, refiner)
         change(codec, refiner)
         refused(f"{name}: .* there, .* here")
     # A decoder that was trained further paints nothing else.
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     move(refiner.vae.decoder)
-    paint(config, images, codec, refiner)
+    sample_folder(config, images, codec, refiner)
 
 
 def test_squares_of_images_and_latents_lie_alike(world: Path, tmp_path: Path) -> None:
     """Every cell of the latents and all of its pixels hold the cell's row and column."""
     path = toy(world, tmp_path, batch=100)
-    shares = ["shares.painted=0.5", "shares.original=0.3", "shares.initial=0.2"]
+    shares = ["shares.sampled=0.5", "shares.original=0.3", "shares.initial=0.2"]
     config = load_config(DecoderConfig, str(path), shares)
     folder = tmp_path / "made"
     folder.mkdir()
@@ -341,7 +330,8 @@ def test_squares_of_images_and_latents_lie_alike(world: Path, tmp_path: Path) ->
     (folder / "index.json").write_text('{"images": 1}')
     write_part(part_path(folder, 0), [kept])
     batches = SampledBatches(LatentFolder(folder, {"images": 1}), config, 16)
-    images, squares = batches.batch_at(3)
+    batch = batches.batch_at(3)
+    images, squares = batch.images, batch.latents
     assert images.shape == (100, 3, 32, 32)
     kinds = squares.flatten(1).amin(1) // 100
     found = (images * 255)[..., ::16, ::16] + 100 * kinds[:, None, None, None]
@@ -351,8 +341,8 @@ def test_squares_of_images_and_latents_lie_alike(world: Path, tmp_path: Path) ->
     assert counts == pytest.approx([50, 30, 20], abs=12)  # two and a half deviations
     assert len({tuple(pixels) for pixels in (255 * images[:, :2, 0, 0]).tolist()}) == 3 * 5
     halves = [batches.batch_at(3, part, 2) for part in range(2)]
-    for which, whole in enumerate((images, squares)):
-        assert torch.equal(torch.cat([half[which] for half in halves]), whole)
+    assert torch.equal(torch.cat([half.images for half in halves]), images)
+    assert torch.equal(torch.cat([half.latents for half in halves]), squares)
 
 
 def test_each_side_follows_its_own_loss(world: Path, tmp_path: Path) -> None:
@@ -360,9 +350,9 @@ def test_each_side_follows_its_own_loss(world: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     lpips = LPIPS.load("squeeze")
     _, refiner = load_receiver(config.weights, torch.device("cpu"))
-    game = AdversarialLosses(refiner.vae, lpips, config)
+    networks = DecoderLosses(refiner.vae, lpips, config)
     images, latents = torch.rand(2, 3, 32, 32), torch.randn(2, 4, 16, 16)
-    assert [game.adversarial_weight(step) for step in (0, 10, 11, 14, 99)] == pytest.approx(
+    assert [networks.adversarial_weight(step) for step in (0, 10, 11, 14, 99)] == pytest.approx(
         [0, 0, 0.015, 0.06, 0.06]
     )
 
@@ -370,13 +360,16 @@ def test_each_side_follows_its_own_loss(world: Path, tmp_path: Path) -> None:
         return list(torch.autograd.grad(loss, list(network.parameters()), retain_graph=True))
 
     # In eval mode spectral norms stay, so that one pass is like the other.
-    game.eval()
-    losses = game(images, latents, 99)
+    networks.eval()
+    losses = networks(images, latents, 99)
     ours = losses["l1"] + 0.5 * losses["lpips"] + 0.5 * losses["features"]
     ours = ours + 8 * losses["lattice"] + 0.06 * losses["adversarial"]
-    for network, own in ((game.decoder, ours), (game.discriminators, losses["discriminators"])):
+    for network, own in (
+        (networks.decoder, ours),
+        (networks.discriminators, losses["discriminators"]),
+    ):
         for gradient, alone in zip(
-            gradients(losses["total"], network), gradients(own, network), strict=True
+            gradients(losses["loss"], network), gradients(own, network), strict=True
         ):
             torch.testing.assert_close(gradient, alone)
         assert max(float(g.abs().max()) for g in gradients(own, network)) > 0
@@ -390,8 +383,10 @@ def test_each_side_follows_its_own_loss(world: Path, tmp_path: Path) -> None:
     assert losses["lpips"].item() == pytest.approx(distance, rel=1e-5)
     small = [nn.functional.interpolate(made, scale_factor=0.5, mode="area") * 2 - 1]
     verdicts = [
-        opponent(image).mean().item()
-        for opponent, image in zip(game.discriminators, [2 * made - 1, *small], strict=True)
+        discriminator(image).mean().item()
+        for discriminator, image in zip(
+            networks.discriminators, [2 * made - 1, *small], strict=True
+        )
     ]
     assert losses["adversarial"].item() == pytest.approx(-np.mean(verdicts), rel=1e-4)
 
@@ -434,13 +429,13 @@ def test_the_frechet_distance_is_that_of_the_metric() -> None:
 
 def test_a_batch_is_compared_among_the_latest_images() -> None:
     rng = torch.Generator().manual_seed(0)
-    recent = FeatureQueue(10, 3)
+    queue = FeatureQueue(10, 3)
     batches = [torch.randn(2, 4, 3, generator=rng) for _ in range(4)]
-    assert [recent(*batch).item() for batch in batches[:2]] == [0, 0]
+    assert [queue(*batch).item() for batch in batches[:2]] == [0, 0]
     made = batches[2][0].requires_grad_()
     wanted = torch.cat([batch[1] for batch in batches[2::-1]])[:10]
     rows = torch.cat((made, batches[1][0], batches[0][0]))[:10]
-    (gradient,) = torch.autograd.grad(recent(made, batches[2][1]), made)
+    (gradient,) = torch.autograd.grad(queue(made, batches[2][1]), made)
     (known,) = torch.autograd.grad(2.5 * frechet(rows, wanted), made)
     torch.testing.assert_close(gradient, known)
 
@@ -448,14 +443,14 @@ def test_a_batch_is_compared_among_the_latest_images() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("shown=96", "shown is 96; data.crop is but 64"),
-        ("shown=33", "shown is 33; this receiver needs a multiple of 2"),
+        ("window=96", "window is 96; it must be at most data.crop, 64"),
+        ("window=33", "window is 33; this receiver needs a multiple of 2"),
         ("data.crop=62", "data.crop is 62; this receiver needs a multiple of 4"),
-        ("shares.painted=0.5", "painted, original and initial add up to 0.75; make it 1"),
+        ("shares.sampled=0.5", "sampled, original and initial add up to 0.75; make it 1"),
         ("rate_shares=[1]", "rate_shares are .*; give 2 numbers that add up to 1"),
         ("weights={world}/bare", "have no diffusion receiver"),
         ("weights=nothing", "neither bundled"),
-        ("painted.level_jiter=0.1", "did you mean 'level_jitter'"),
+        ("sampled.level_jiter=0.1", "did you mean 'level_jitter'"),
     ],
 )
 def test_bad_settings_are_named(world: Path, tmp_path: Path, override: str, message: str) -> None:
@@ -469,9 +464,9 @@ def test_bad_settings_are_named(world: Path, tmp_path: Path, override: str, mess
 
 def test_the_command_trains(world: Path, tmp_path: Path) -> None:
     words = ["train", "decoder", "--config", str(toy(world, tmp_path)), "run.iterations=2"]
-    told = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "run")])
-    assert told.exit_code == 0, told.output
-    assert str(tmp_path / "run" / "weights") in told.output.replace("\n", "")
+    logged = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "run")])
+    assert logged.exit_code == 0, logged.output
+    assert str(tmp_path / "run" / "weights") in logged.output.replace("\n", "")
     assert (tmp_path / "run" / "weights" / "refiner.json").exists()
 
 
@@ -480,6 +475,6 @@ def test_the_shipped_config_fits_the_bundled_receiver() -> None:
     assert config.run.batch == 96
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     assert config.data.crop % refiner.multiple == 0
-    assert config.shown % 16 == 0
+    assert config.window % 16 == 0
     assert config.channel.snr_db == refiner.snr_range_db
     LatentSampler(config, codec, refiner)  # a share for each of its rates

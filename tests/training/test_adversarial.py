@@ -1,27 +1,26 @@
 """Adversarial training: two networks against each other, exactly resumable, for every codec."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor
 
+from diffjscc.data.sources import open_source
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.pretrained.build import build_codec
 from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.training.adversarial import AdversarialLosses, build, train
-from diffjscc.training.config import AdversarialConfig, load_config, shipped_configs
-from diffjscc.training.jscc import Transmission, conditions
+from diffjscc.training.codec_config import AdversarialConfig
+from diffjscc.training.config import load_config, shipped_configs
+from diffjscc.training.transmission import TransmissionBatches, transmit
 
 COMPACT = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 COMPACT |= {"decoder_blocks": [1, 1]}
@@ -33,13 +32,7 @@ CODECS = {
     | {f"{end}_depths": [1] * 4 for end in ("encoder", "decoder")}
     | {f"{end}_heads": [2] * 4 for end in ("encoder", "decoder")},
 }
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> None:
-    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+Interrupted = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +64,6 @@ def toy(images: Path, folder: Path, codec: str = "compact", **run: object) -> Pa
     return path
 
 
-def command(config: Path, output: Path, *more: str) -> list[str]:
-    words = ["train", "adversarial", "--config", str(config), "-o", str(output), *more]
-    return [sys.executable, "-m", "diffjscc", *words]
-
-
 def rows(output: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
@@ -85,44 +73,47 @@ def checkpoint(output: Path) -> dict[str, dict[str, Tensor]]:
     return state
 
 
-def batch(config: AdversarialConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images and what befalls them, as a game takes them."""
-    images = torch.rand(config.run.batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return (images, *conditions(config, [0.5, 0.5, 0, 0], 0, 0, 1))
+def batch(config: AdversarialConfig, rates: tuple[Fraction, ...]) -> list[Tensor]:
+    """Crops and the conditions that they are sent under, as the losses take them."""
+    source = open_source(config.data.train)
+    made = TransmissionBatches(source, config, rates).batch_at(0)
+    return [made.images, made.snr_db, made.rates, made.seeds]
 
 
-def gradients(game: AdversarialLosses, network: str) -> list[Tensor]:
-    return [p.grad.clone() for p in game.trained[network].parameters() if p.grad is not None]
+def gradients(losses: AdversarialLosses, network: str) -> list[Tensor]:
+    return [p.grad.clone() for p in losses.trained[network].parameters() if p.grad is not None]
 
 
 def test_each_side_follows_its_own_loss(images: Path, tmp_path: Path) -> None:
     path = str(toy(images, tmp_path))
     by_weight = {}
     for weight in (0.0, 0.1, 0.2):
-        config = load_config(AdversarialConfig, path, [f"adversary.weight={weight}"])
+        settings = [f"adversary.weight={weight}", "rate_shares=[0.5, 0.5, 0, 0]"]
+        config = load_config(AdversarialConfig, path, settings)
         torch.manual_seed(0)
-        game = build(config, None).eval()  # so that all three see one spectral norm
-        losses, mse = game(*batch(config), step=0)
-        losses["total"].backward()
-        by_weight[weight] = game, losses
+        networks = build(config, None).eval()  # so that all three have one spectral norm
+        sent = batch(config, networks.codec.rates)
+        losses, mse = networks(*sent, step=0)
+        losses["loss"].backward()
+        by_weight[weight] = networks, losses
         torch.testing.assert_close(losses["distortion"], mse.mean())
     (alone, _), (once, losses), (twice, _) = by_weight.values()
 
-    link = Transmission(alone.codec, config.channel).eval()
     alone.zero_grad()
-    link(*batch(config)).mean().backward()
+    images_hat = transmit(alone.codec, config.channel, *sent)
+    (images_hat - sent[0]).square().mean().backward()
     distortion = gradients(alone, "codec")
     sides = zip(distortion, gradients(once, "codec"), gradients(twice, "codec"), strict=True)
-    told = [(a - d, b - d) for d, a, b in sides]
-    assert max(float(a.abs().max()) for a, _ in told) > 1e-4
-    for single, double in told:  # the verdict reaches the codec in proportion to α, and no more
+    added = [(a - d, b - d) for d, a, b in sides]
+    assert max(float(a.abs().max()) for a, _ in added) > 1e-4
+    for single, double in added:  # the adversarial loss counts in proportion to α, and no more
         torch.testing.assert_close(double, 2 * single, atol=1e-6, rtol=1e-3)
 
     own = gradients(once, "discriminator")
     for ours, theirs in zip(own, gradients(twice, "discriminator"), strict=True):
         torch.testing.assert_close(ours, theirs)
     assert max(float(gradient.abs().max()) for gradient in own) > 0
-    assert losses["total"].item() == pytest.approx(
+    assert losses["loss"].item() == pytest.approx(
         (losses["distortion"] + 0.1 * losses["adversarial"] + losses["discriminator"]).item()
     )
 
@@ -134,74 +125,56 @@ def test_a_run_learns_and_leaves_what_it_says(
     settings = ["rate_shares=[0.5, 0.5, 0, 0]", "adversary.start=50"]
     settings += [f"data.validation={images}", "data.validation_images=2"]
     path = str(toy(images, tmp_path, iterations=150, log_every=10, validate_every=75))
-    told = {}
+    logged = {}
     for weight in (0, 0.02):
         config = load_config(AdversarialConfig, path, [*settings, f"adversary.weight={weight}"])
         weights = train(config, tmp_path / f"{weight}")
-        told[weight] = [row for row in rows(tmp_path / f"{weight}") if "total" in row]
-    assert told[0][:5] == told[0.02][:5]  # as long as the verdict does not count
-    assert told[0][-1]["distortion"] < 0.7 * told[0][0]["distortion"]
-    assert told[0][-1]["discriminator"] < 0.5  # smooth images are easily told from grainy ones
-    assert told[0.02][-1]["discriminator"] > 0.8
-    assert told[0.02][-1]["distortion"] > told[0][-1]["distortion"]  # what that costs
-    for row in told[0.02]:
+        logged[weight] = [row for row in rows(tmp_path / f"{weight}") if "distortion" in row]
+    assert logged[0][:5] == logged[0.02][:5]  # as long as the adversarial loss does not count
+    assert logged[0][-1]["distortion"] < 0.7 * logged[0][0]["distortion"]
+    assert logged[0][-1]["discriminator"] < 0.5  # grain is easily recognised
+    assert logged[0.02][-1]["discriminator"] > 0.8
+    assert logged[0.02][-1]["distortion"] > logged[0][-1]["distortion"]  # what that costs
+    for row in logged[0.02]:
         alone = row["distortion"] + row["discriminator"]
-        verdict = 0.02 * row["adversarial"] if row["step"] > 50 else 0
-        assert row["total"] == pytest.approx(alone + verdict, abs=1e-5)
+        adversarial = 0.02 * row["adversarial"] if row["step"] > 50 else 0
+        assert row["loss"] == pytest.approx(alone + adversarial, abs=1e-5)
 
-    assert {"learning rate", "training psnr/rate 1/128"} <= told[0][0].keys()
+    assert {"learning rate", "training psnr/rate 1/128"} <= logged[0][0].keys()
     validated = {name for row in rows(tmp_path / "0.02") for name in row if " at " in name}
     assert {"psnr/rate 1/128 at 6 dB", "lpips/rate 1/64 at 12 dB"} <= validated
     assert not any("1/32" in name for name in validated)
     assert list((tmp_path / "0.02" / "tensorboard").glob("events*"))
-    averaged = checkpoint(tmp_path / "0.02")["averaged"]
+    average = checkpoint(tmp_path / "0.02")["ema"]
     for name, value in load_codec(weights).state_dict().items():
-        assert torch.equal(averaged[f"codec.{name}"], value), name
+        assert torch.equal(average[f"codec.{name}"], value), name
 
 
-def test_resume_after_kill_is_bit_exact(images: Path, tmp_path: Path) -> None:
-    config = toy(images, tmp_path, iterations=60)
-    subprocess.run(
-        command(config, tmp_path / "whole"), check=True, env=ENVIRONMENT, capture_output=True
-    )
-    killed = subprocess.Popen(
-        command(config, tmp_path / "killed"),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    path = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not path.exists() and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed" / "weights").exists(), "killed too late to mean anything"
-    assert torch.load(path, weights_only=True)["step"] < 60
-    subprocess.run(
-        command(config, tmp_path / "killed"), check=True, env=ENVIRONMENT, capture_output=True
-    )
+def test_an_interrupted_run_resumes_bit_for_bit(
+    images: Path, tmp_path: Path, interrupted: Interrupted
+) -> None:
+    config = load_config(AdversarialConfig, str(toy(images, tmp_path)))
+    train(config, tmp_path / "whole")
+    with interrupted(6):
+        train(config, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "weights").exists()
+    assert checkpoint(tmp_path / "killed")["step"] == 4
+    train(config, tmp_path / "killed")
     whole, resumed = (checkpoint(tmp_path / name) for name in ("whole", "killed"))
-    for part in ("model", "averaged"):
+    for part in ("model", "ema"):
         for name, value in whole[part].items():
             assert torch.equal(resumed[part][name], value), name
     logs = [(tmp_path / n / "log.jsonl").read_text() for n in ("whole", "killed")]
     assert logs[0] == logs[1]
 
 
-def test_two_processes_train_like_one(images: Path, tmp_path: Path) -> None:
-    config = toy(images, tmp_path, iterations=8)
-    # `accelerate launch --cpu` starts a single process, whatever number is asked for.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc-per-node", "2", "-m"]
-    for words in (
-        launch + command(config, tmp_path / "two")[2:],
-        command(config, tmp_path / "one"),
-    ):
-        subprocess.run(words, check=True, env=ENVIRONMENT, capture_output=True)
-    one, two = (checkpoint(tmp_path / name)["averaged"] for name in ("one", "two"))
-    for name, value in one.items():  # the sums of gradients are rounded in another order
-        torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-2)
+def test_processes_share_batches(images: Path, tmp_path: Path) -> None:
+    config = load_config(AdversarialConfig, str(toy(images, tmp_path)))
+    rates = tuple(Fraction(n, 256) for n in (1, 2, 3, 4))
+    batches = TransmissionBatches(open_source(config.data.train), config, rates)
+    whole, halves = batches.batch_at(5), [batches.batch_at(5, n, 2) for n in range(2)]
+    for name in ("images", "snr_db", "rates", "seeds"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(h, name) for h in halves]))
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -258,6 +231,6 @@ def test_another_weight_does_not_continue_a_run(images: Path, tmp_path: Path) ->
 def test_shipped_configs_fit_the_weights_they_are_for(name: str) -> None:
     config = load_config(AdversarialConfig, name)
     assert config.adversary.weight > 0
-    game = build(config, "compact")
+    networks = build(config, "compact")
     for key, value in load_codec("compact").state_dict().items():
-        assert torch.equal(game.codec.state_dict()[key], value), key
+        assert torch.equal(networks.codec.state_dict()[key], value), key

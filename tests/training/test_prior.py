@@ -13,8 +13,9 @@ from PIL import Image
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.refiners.latents import encode
 from diffjscc.training import prior, vae
-from diffjscc.training.config import PriorConfig, VAEConfig, load_config
+from diffjscc.training.config import load_config
 from diffjscc.training.frozen import load_prior, load_vae
+from diffjscc.training.prior_config import PriorConfig, VAEConfig
 
 WIDTHS = "[16, 32]"
 VAE_SETTINGS = [
