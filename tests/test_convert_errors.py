@@ -152,11 +152,15 @@ class Malicious:
         return os.system, (f"touch '{self.marker}'",)
 
 
-def test_a_pickle_that_runs_code_is_refused(
-    settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
+def test_a_pickle_that_runs_code_is_passed_over_or_refused(
+    settings: dict[str, Any], state: dict[str, Tensor], converted: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "was-run"
     source = write_checkpoint(tmp_path / "source", settings, state, hook=Malicious(marker))
+    ours = convert_released(source, tmp_path / "beside")
+    assert read_json(ours / "card.json")["sha256"] == read_json(converted / "card.json")["sha256"]
+    state["hook"] = Malicious(marker)  # type: ignore[assignment]
+    source = write_checkpoint(tmp_path / "source", settings, state)
     with pytest.raises(WeightsError, match=r"refused.*(posix|nt|os)\.system") as caught:
         convert_released(source, tmp_path / "ours")
     assert "nothing in it was run" in str(caught.value)
