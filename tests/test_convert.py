@@ -108,6 +108,7 @@ def test_converted_folder_says_what_it_is(checkpoint: Path, converted: Path) -> 
     assert scheduler.config.clip_sample is False
     refiner = read_json(converted / "refiner.json")
     assert refiner["snr_scale"] == 100
+    assert refiner["clamp_snr"] is False
     assert refiner["scaling_factor"] == 0.18215
 
     card = read_json(converted / "card.json")

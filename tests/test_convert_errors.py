@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from diffjscc.models.keys import SCHEDULE
+from diffjscc.models.pretrained import find_weights
 from diffjscc.models.released import convert_released
 from diffjscc.models.released_config import check_config
 from diffjscc.models.storage import MismatchError, WeightsError, read_json
@@ -32,6 +33,8 @@ def test_prefix_and_leftovers_of_training_are_passed_over(
         "module.lvlb_weights": torch.ones(1000),
         "module.logvar": torch.zeros(1000),
         "module.cond_stage_model.model.attn_mask": torch.zeros(77, 77),
+        "blip_model.language_model.model.decoder.layers.0.fc1.weight": torch.zeros(2).half(),
+        "module.captioner.model.query_tokens": torch.zeros(1, 2, 3),
         "preprocess_model.lpips_loss.lin0.weight": torch.zeros(1),
     }
     extra = {"callbacks": {"best": 0.1}, "pytorch-lightning_version": "1.9.5"}
@@ -274,6 +277,16 @@ def test_hub_ids_are_downloaded_once(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     again = convert_released("someone/weights", tmp_path / "again")
     assert read_json(again / "card.json") == card
+
+
+def test_a_revision_is_asked_for_and_recorded(hub: type[Hub], tmp_path: Path) -> None:
+    card = read_json(convert_released("someone/weights@v1", tmp_path / "ours") / "card.json")
+    assert (card["converted_from"], card["revision"]) == ("someone/weights", "0" * 40)
+    assert find_weights("someone/weights@v1") == find_weights("someone/weights")
+    with pytest.raises(WeightsError, match="has no revision 'v2'"):
+        convert_released("someone/weights@v2", tmp_path / "other")
+    with pytest.raises(WeightsError, match="names no revision behind the @"):
+        convert_released("someone/weights@", tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from diffjscc.models.checkpoint_file import Checkpoint
 from diffjscc.models.inert_pickle import Inert, StoredTensor
-from diffjscc.models.sources import CHECKPOINT_NAME, CONFIG_NAME, RELEASED_IDS, download
+from diffjscc.models.sources import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    RELEASED_IDS,
+    download,
+    split_revision,
+)
 from diffjscc.models.storage import WeightsError
 
 MAX_CONFIG_BYTES = 1 << 20  # the released ones have 3 kB
@@ -39,6 +45,8 @@ class ReleasedFiles:
 def find_released(source: str | Path) -> ReleasedFiles:
     """The files of a folder, or of a hub id: downloaded once, continued after an interruption.
 
+    A hub id may name a revision: "owner/name@revision".
+
     Raises:
         WeightsError: no such folder or id, a file is missing, or no network.
     """
@@ -60,9 +68,10 @@ def find_released(source: str | Path) -> ReleasedFiles:
             f"{name!r} is neither a folder with {CONFIG_NAME} and {CHECKPOINT_NAME} nor a hub id "
             f"such as {RELEASED_IDS[0]}"
         )
-    config = download(name, CONFIG_NAME)
-    revision = config.parent.name
-    return ReleasedFiles(name, revision, config, download(name, CHECKPOINT_NAME, revision))
+    name, asked = split_revision(name)
+    config = download(name, CONFIG_NAME, asked)
+    commit = config.parent.name
+    return ReleasedFiles(name, commit, config, download(name, CHECKPOINT_NAME, commit))
 
 
 def read_config(path: Path) -> dict[str, Any]:

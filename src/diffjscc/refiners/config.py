@@ -32,6 +32,8 @@ class DiffusionConfig:
             `detail`. For VAEs whose decoder was trained to make grain of it. Without any, a small
             decoder paints areas of which a poor link told nothing, and whose latent cells are
             alike, with one texture over and over.
+        clamp_snr: whether the control module is told the nearer end of its trained range in place
+            of an SNR outside it. Converted weights are told any SNR, as by the released code.
         geometry: "reflect" pads to what the networks' strides need. "released" does as the
             released code: a short side under 512 is enlarged, and padding is black.
         tile: latent cells per side; latents of more than `tile`² cells are worked on in tiles.
@@ -44,6 +46,7 @@ class DiffusionConfig:
     strength: float = 1.0
     control_guidance: float = 1.0
     decode_noise: ByBits = ((1.0, 0.0),)
+    clamp_snr: bool = True
     geometry: Geometry = "reflect"
     tile: int = 128
 

@@ -216,17 +216,22 @@ class ControlledDiffusion:
         return [at_bits(self.config.decode_noise, bits) for bits in bits_per_pixel(received)]
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
-        """SNR [B] in dB within the trained range; warns where it was not."""
+        """SNR [B] in dB that the control module is told; warns outside the trained range."""
         low, high = self.snr_range_db
-        usable = snr_db.clamp(low, high)
-        if bool((usable != snr_db).any()):
+        clamped = snr_db.clamp(low, high)
+        if bool((clamped != snr_db).any()):
+            told = (
+                "the nearer end of the range is used in its place"
+                if self.config.clamp_snr
+                else "it is used as it is"
+            )
             # Without the value in it, Python shows the text once and not for every fade.
             warnings.warn(
                 f"an effective SNR is outside the {low:g} to {high:g} dB that the control module "
-                "was trained for; the nearer end of the range is used in its place",
+                f"was trained for; {told}",
                 stacklevel=3,
             )
-        return usable
+        return clamped if self.config.clamp_snr else snr_db
 
     def captions(self, images: Tensor) -> list[str] | None:
         """What pictures [B, 3, H, W] show; None without a captioner.
