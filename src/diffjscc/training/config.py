@@ -220,8 +220,9 @@ class ControlConfig(StageConfig):
     """`diffjscc train control`, and `diffjscc precompute` before it.
 
     Attributes:
-        prior: folder or hub id with unet/, vae/, scheduler/ and, for priors that read text,
-            text_encoder/ and tokenizer/, as diffusers has them.
+        prior: folder or hub id ("owner/name@revision" for one revision) with unet/, vae/,
+            scheduler/ and, for priors that read text, text_encoder/ and tokenizer/, as diffusers
+            has them.
         codec: weights of the codec.
         data: `crop` is in pixels of the pictures that the latents stand for.
         channel: what the initial pictures came over.

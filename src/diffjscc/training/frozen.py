@@ -19,9 +19,10 @@ from diffjscc.evaluation.metric_weights import MetricUnavailable
 from diffjscc.models.networks import Model, Network, load_network
 from diffjscc.models.pretrained import find_weights
 from diffjscc.models.quantisation import SCALE
-from diffjscc.models.sources import bundled_weights, find_folder
+from diffjscc.models.sources import bundled_weights, find_folder, split_revision
 from diffjscc.models.storage import WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
+from diffjscc.refiners.prior import check_prediction
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE, VAES
 
@@ -46,9 +47,11 @@ class Prior:
     text: TextFeatures | None
 
 
-def find_prior(source: str) -> str:
-    """Folder of bundled weights by name; other folders and hub ids as they are."""
-    return str(find_folder(source)) if source in bundled_weights() else source
+def find_prior(source: str) -> tuple[str, str | None]:
+    """Folder of bundled weights by name, other folders and hub ids as they are; and a revision."""
+    if source in bundled_weights():
+        return str(find_folder(source)), None
+    return (source, None) if Path(source).is_dir() else split_revision(source)
 
 
 def _part(source: str, name: str, load: Callable[[], T]) -> T:
@@ -72,8 +75,12 @@ def load_vae(source: str) -> VAE:
     Raises:
         WeightsError: it is missing, damaged or of an unknown class.
     """
-    place = find_prior(source)
-    config = _part(source, "vae", lambda: AutoencoderKL.load_config(place, subfolder="vae"))
+    place, revision = find_prior(source)
+    config = _part(
+        source,
+        "vae",
+        lambda: AutoencoderKL.load_config(place, subfolder="vae", revision=revision),
+    )
     name = config["_class_name"]
     known = {kind.__name__: kind for kind in VAES}
     if name not in known:
@@ -90,15 +97,15 @@ def load_prior(source: str) -> Prior:
         source: name of bundled weights, folder or hub id.
 
     Raises:
-        WeightsError: a part is missing or damaged.
+        WeightsError: a part is missing or damaged, or the prior does not predict noise.
     """
-    place = find_prior(source)
+    scheduler = load_scheduler(source)  # first: it is small, and tells priors that are refused
     unet = _network(source, "unet", UNet2DConditionModel)
     return Prior(
         vae=load_vae(source),
         unet=unet,
-        scheduler=_load_scheduler(source, place),
-        text=_load_text(source, place),
+        scheduler=scheduler,
+        text=_load_text(source),
     )
 
 
@@ -108,7 +115,7 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
     What this package wrote, it reads itself, 8-bit rows included. Folders that others wrote may
     have files and settings that only the library they are of knows.
     """
-    place, name = find_prior(source), folder.replace("_", " ")
+    (place, revision), name = find_prior(source), folder.replace("_", " ")
     if has_hashes(Path(place, folder)):
         network = _part(source, name, lambda: load_network(Path(place), folder, as_float32))
     else:
@@ -118,7 +125,11 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
             source,
             name,
             lambda: kind.from_pretrained(
-                place, subfolder=folder, output_loading_info=True, **number
+                place,
+                subfolder=folder,
+                revision=revision,
+                output_loading_info=True,
+                **number,
             ),
         )
         if any(key.endswith(SCALE) for key in found["unexpected_keys"]):
@@ -129,14 +140,24 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
     return cast("M", network.requires_grad_(False).eval())
 
 
-def _load_scheduler(source: str, place: str) -> DDPMScheduler:
-    """The noise that the prior was trained with; how to sample it is the paper's."""
+def load_scheduler(source: str) -> DDPMScheduler:
+    """The noise that a prior was trained with; how to sample it is the paper's.
+
+    Args:
+        source: name of bundled weights, folder or hub id.
+
+    Raises:
+        WeightsError: it is missing or damaged, or the prior does not predict noise.
+    """
+    place, revision = find_prior(source)
     noise = _part(
         source,
         "scheduler",
-        lambda: DDPMScheduler.from_pretrained(place, subfolder="scheduler").config,
+        lambda: (
+            DDPMScheduler.from_pretrained(place, subfolder="scheduler", revision=revision).config
+        ),
     )
-    return DDPMScheduler(
+    scheduler = DDPMScheduler(
         num_train_timesteps=noise.num_train_timesteps,
         beta_start=noise.beta_start,
         beta_end=noise.beta_end,
@@ -148,17 +169,26 @@ def _load_scheduler(source: str, place: str) -> DDPMScheduler:
         clip_sample=False,
         timestep_spacing="linspace",
     )
+    try:
+        check_prediction(scheduler)
+    except ValueError as error:
+        raise WeightsError(
+            f"{error}: {source!r} cannot be used; Stable Diffusion 2.1-base predicts noise, 2.1 "
+            "does not"
+        ) from error
+    return scheduler
 
 
 def has_text(source: str) -> bool:
     """Whether a prior has a text encoder; of one on the hub it is taken for granted."""
-    place = Path(find_prior(source))
+    place = Path(find_prior(source)[0])
     return not place.is_dir() or (place / "text_encoder").is_dir()
 
 
-def _load_text(source: str, place: str) -> TextFeatures | None:
+def _load_text(source: str) -> TextFeatures | None:
     if not has_text(source):
         return None
+    place, revision = find_prior(source)
     encoder = _network(source, "text_encoder", CLIPTextModel)
     folder = Path(place)
     tokenizer = None
@@ -166,7 +196,7 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
         tokenizer = _part(
             source,
             "tokenizer",
-            lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"),
+            lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer", revision=revision),
         )
     return TextFeatures(encoder, tokenizer)
 

@@ -35,7 +35,7 @@ from diffjscc.refiners.latents import encode, stride
 from diffjscc.refiners.vae import VAE
 from diffjscc.scheme import Scheme
 from diffjscc.training.config import ControlConfig
-from diffjscc.training.frozen import encoder_hash, has_text, load_vae, tensors_hash
+from diffjscc.training.frozen import encoder_hash, has_text, load_scheduler, load_vae, tensors_hash
 from diffjscc.training.latents import (
     INDEX,
     PART,
@@ -258,11 +258,13 @@ def precompute(config: ControlConfig) -> Path:
         The folder, `config.precompute.folder`.
 
     Raises:
-        ValueError: the folder holds latents made with other settings, or a setting is wrong.
+        ValueError: the folder holds latents made with other settings, a setting is wrong, or the
+            prior does not predict noise.
         CaptionerError: the captioner cannot be had.
         OSError: the folder cannot be written.
     """
     device = PartialState().device
+    load_scheduler(config.prior)  # refuses a prior that control training would refuse, at once
     pictures, _ = open_pictures(config.data)
     codec, vae = load_codec(config.codec, device=device), load_vae(config.prior)
     work = Precomputation(config, codec, vae.to(device), make_captioner(config, device))
