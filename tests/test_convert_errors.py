@@ -16,6 +16,7 @@ from diffjscc.models.pretrained import find_weights
 from diffjscc.models.released import convert_released
 from diffjscc.models.released_config import check_config
 from diffjscc.models.storage import MismatchError, WeightsError, read_json
+from lightning_checkpoint import lightning
 from released_checkpoint import write_checkpoint
 from toy_hub import Hub
 
@@ -37,8 +38,8 @@ def test_prefix_and_leftovers_of_training_are_passed_over(
         "module.captioner.model.query_tokens": torch.zeros(1, 2, 3),
         "preprocess_model.lpips_loss.lin0.weight": torch.zeros(1),
     }
-    extra = {"callbacks": {"best": 0.1}, "pytorch-lightning_version": "1.9.5"}
-    source = write_checkpoint(tmp_path / "source", settings, odd, **extra)
+    source = write_checkpoint(tmp_path / "source", settings, odd)
+    torch.save(lightning(odd), source / "model.ckpt")
     ours = convert_released(source, tmp_path / "ours")
     for folder in FOLDERS:
         names = [path.name for path in (ours / folder).glob("*.safetensors")]
