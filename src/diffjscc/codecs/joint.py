@@ -130,7 +130,7 @@ class JointCodec(nn.Module, ABC):
             raise RuntimeError("this codec was loaded for the transmitter only; it cannot decode")
         index = self.rate_index(received.nominal_rate)
         height, width = (padded_length(n, self.stride) // self.stride for n in received.image_size)
-        values, channels = received.equalised, self.channels[index]
+        (values, snr_db), channels = self.observed(received), self.channels[index]
         expected = channels // 2 * height * width
         if values.shape[1] != expected:
             raise ValueError(
@@ -140,8 +140,12 @@ class JointCodec(nn.Module, ABC):
         if not bool(torch.isfinite(torch.view_as_real(values)).all()):
             raise ValueError("received symbols hold NaN or infinite values; nothing was decoded")
         latent = symbols_to_latent(values, channels, (height, width))
-        images = self.synthesise(latent, received.snr_db, index, received)
+        images = self.synthesise(latent, snr_db, index, received)
         return crop(images, received.image_size)
+
+    def observed(self, received: Received) -> tuple[Tensor, Tensor]:
+        """Symbols [B, K] that the decoder sees and SNR [B] in dB that it is told."""
+        return received.equalised, received.snr_db
 
     def rate_index(self, rate: Fraction) -> int:
         """Position of `rate` in `rates`, or a ValueError that lists them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
 from diffjscc.scheme import Received
+
+Receiver = Literal["equalised", "unequalised"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class SwinJSCCConfig:
             codec itself takes pictures of any size.
         snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
         padding: how pictures whose sides are no multiple of the stride are filled up.
+        receiver: "equalised" divides by the channel's gain and tells the decoder the effective SNR
+            |h|²/N0. "unequalised" gives it h·x + n as it is and tells it the mean SNR 1/N0, as the
+            released weights for Rayleigh fading were trained.
     """
 
     channels: int = 4
@@ -51,8 +57,12 @@ class SwinJSCCConfig:
     trained_size: tuple[int, int] = (256, 256)
     snr_range_db: tuple[float, float] = (0.0, 14.0)
     padding: Padding = "reflect"
+    receiver: Receiver = "equalised"
 
     def __post_init__(self) -> None:
+        if self.receiver not in get_args(Receiver):
+            known = ", ".join(get_args(Receiver))
+            raise ValueError(f"receiver is {self.receiver!r}; known: {known}")
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
         ends = (
@@ -243,6 +253,12 @@ class SwinJSCC(JointCodec):
         assert self.encoder is not None
         latent: Tensor = self.encoder(images, snr_db)
         return latent
+
+    def observed(self, received: Received) -> tuple[Tensor, Tensor]:
+        """See `JointCodec.observed` and `SwinJSCCConfig.receiver`."""
+        if self.config.receiver == "equalised":
+            return super().observed(received)
+        return received.values, received.state.mean_snr_db
 
     def synthesise(
         self, latent: Tensor, snr_db: Tensor, rate_index: int, received: Received
