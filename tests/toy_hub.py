@@ -28,6 +28,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
             headers = {"Content-Type": "application/json"}
         elif words[:2] != ["someone", "weights"]:
             headers = {"X-Error-Code": "RepoNotFound"}
+        elif words[3] not in ("main", "v1", COMMIT):
+            headers = {"X-Error-Code": "RevisionNotFound"}
         elif not (path := self.folder.joinpath(*words[4:])).is_file():
             headers = {"X-Error-Code": "EntryNotFound"}
         else:

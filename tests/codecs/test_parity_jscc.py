@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -157,6 +157,19 @@ def test_the_swin_codec_matches_inside_at_a_size_it_was_not_configured_for(recor
     assert len(seen) == 4
     for name, values in seen.items():
         close(values.flatten(1, 2), recording.tensors[name])
+
+
+@pytest.mark.parametrize("recording", ["jscc_swin_tiny_w2"], indirect=True)
+def test_an_unequalised_receiver_decodes_faded_symbols_at_the_mean_snr(recording):
+    codec, received = recording.codec, recording.receive()
+    gain = torch.full_like(received.state.gain, 0.3 - 0.4j)
+    faded = replace(received, state=replace(received.state, gain=gain))
+    plain = codec.decode(received)  # gain 1: both receivers are the same
+    assert not torch.allclose(codec.decode(faded), plain)
+    codec.config = replace(codec.config, receiver="unequalised")
+    torch.testing.assert_close(codec.decode(faded), plain)
+    with pytest.raises(ValueError, match="receiver is 'mmse'; known: equalised, unequalised"):
+        replace(codec.config, receiver="mmse")
 
 
 @pytest.mark.parametrize("recording", CODECS, indirect=True)

@@ -54,6 +54,10 @@ def test_the_control_module_is_conditioned_on_the_effective_snr() -> None:
     with pytest.warns(UserWarning, match="outside the range of 0 to 14 dB that the control"):
         refiner.refine(torch.rand(2, 3, 8, 8), receive([6.0, 20.0], [0.01, 1.0]))
     torch.testing.assert_close(seen[1], torch.tensor([0.0, 14.0]))
+    refiner.config = replace(refiner.config, clamp_snr=False)
+    with pytest.warns(UserWarning, match="module was trained for; it is used as it is"):
+        refiner.refine(torch.rand(2, 3, 8, 8), receive([-6.0, 20.0]))
+    torch.testing.assert_close(seen[2], torch.tensor([-6.0, 20.0]))
 
 
 def test_at_control_scale_0_the_prior_is_alone() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, PNDMScheduler, UNet2DConditionModel
 from huggingface_hub.errors import HTTPError
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,6 +26,7 @@ from diffjscc.evaluation.results import read_results
 from diffjscc.pretrained.build import build_codec
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.pretrained.pretrained import load_codec, save_codec
+from diffjscc.pretrained.storage import WeightsError
 from diffjscc.refiners.captions import FixedCaption
 from diffjscc.refiners.control import Denoiser
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -241,7 +242,7 @@ def test_latents_of_other_settings_are_refused(world: Path, tmp_path: Path) -> N
     [
         ("precompute.captions=source", "has no text encoder; set it to none"),
         ("precompute.rates=[1/100]", "rate 1/100 is not one of 1/128, 1/64"),
-        ("prior=/nonexistent", "vae of prior '/nonexistent' could not be loaded"),
+        ("prior=/nonexistent", "scheduler of prior '/nonexistent' could not be loaded"),
         ("codec=nothing", "neither bundled"),
         (
             "prior={world}/text-prior precompute.captions=blip2 precompute.blip2=/nonexistent",
@@ -395,6 +396,22 @@ def test_a_run_learns_and_leaves_a_whole_scheme(world: Path, tmp_path: Path) -> 
     original = fitted(open_source(config.data.train)[0], 32, None, 2)
     image = scheme(original, AWGN(3.0), torch.Generator().manual_seed(0)).image
     assert image.shape == original.shape
+
+
+def test_a_prior_that_predicts_velocity_is_refused_before_any_work(
+    world: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "velocity" / "scheduler"
+    DDPMScheduler(prediction_type="v_prediction").save_pretrained(folder)
+    # It has no networks: nothing else is looked for.
+    overrides = [f"prior={folder.parent}"]
+    config = load_config(ControlConfig, str(toy(world, tmp_path)), overrides)
+    with pytest.raises(WeightsError, match=r"'v_prediction'.*2\.1-base, which predicts noise"):
+        precompute(config)
+    with pytest.raises(WeightsError, match=r"'v_prediction'.*2\.1-base, which predicts noise"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "latents").exists()
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(

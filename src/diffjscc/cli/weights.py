@@ -30,7 +30,7 @@ def info(
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="Folder or hub id of a checkpoint.")],
+    source: Annotated[str, typer.Argument(help="Folder, or hub id[@revision], of a checkpoint.")],
     destination: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
     to: Annotated[WeightsFormat, typer.Option(help="The format to write.")] = "diffjscc",
 ) -> None:

@@ -97,7 +97,7 @@ class JointCodec(nn.Module, ABC):
 
     @abstractmethod
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
-        """Transform the equalised latent [B, C, h, w] to padded images, not clamped."""
+        """Transform the latent [B, C, h, w] of `observed` symbols to padded images, not clamped."""
 
     def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
         """See `Codec.encode`. Images are padded to a multiple of `stride` first."""
@@ -124,7 +124,7 @@ class JointCodec(nn.Module, ABC):
             raise RuntimeError("this codec was loaded for the transmitter only; it cannot decode")
         index = self.rate_index(received.nominal_rate)
         height, width = (padded_length(n, self.stride) // self.stride for n in received.image_size)
-        values, channels = received.equalised, self.channels[index]
+        (values, csi), channels = self.observed(received), self.channels[index]
         expected = channels // 2 * height * width
         if values.shape[1] != expected:
             raise ValueError(
@@ -134,8 +134,12 @@ class JointCodec(nn.Module, ABC):
         if not bool(torch.isfinite(torch.view_as_real(values)).all()):
             raise ValueError("received symbols hold NaN or infinite values; nothing was decoded")
         latent = symbols_to_latent(values, channels, (height, width))
-        images = self.synthesise(latent, received.state, index)
+        images = self.synthesise(latent, csi, index)
         return crop(images, received.image_size)
+
+    def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
+        """Return the decoder's input symbols [B, K] and the CSI that it is conditioned on."""
+        return received.equalised, received.state
 
     def rate_index(self, rate: Fraction) -> int:
         """Find the index of `rate` in `rates`; a ValueError lists them."""

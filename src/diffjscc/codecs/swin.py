@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
-from diffjscc.scheme import ChannelState
+from diffjscc.scheme import ChannelState, Received
+
+Receiver = Literal["equalised", "unequalised"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class SwinJSCCConfig:
             images of any size.
         snr_range_db: SNR range of training in dB; outside it the codec warns.
         padding: padding of images whose sides are not multiples of the stride.
+        receiver: "equalised" divides by the channel's gain and conditions the decoder on the
+            effective SNR |h|²/N0. "unequalised" decodes h·x + n as received, conditioned on the
+            mean SNR 1/N0, as the released weights for Rayleigh fading were trained.
     """
 
     channels: int = 4
@@ -51,8 +57,12 @@ class SwinJSCCConfig:
     trained_size: tuple[int, int] = (256, 256)
     snr_range_db: tuple[float, float] = (0.0, 14.0)
     padding: Padding = "reflect"
+    receiver: Receiver = "equalised"
 
     def __post_init__(self) -> None:
+        if self.receiver not in get_args(Receiver):
+            known = ", ".join(get_args(Receiver))
+            raise ValueError(f"receiver is {self.receiver!r}; known: {known}")
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
         ends = (
@@ -241,6 +251,13 @@ class SwinJSCC(JointCodec):
         assert self.encoder is not None
         latent: Tensor = self.encoder(images, csi.snr_db)
         return latent
+
+    def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
+        """See `JointCodec.observed` and `SwinJSCCConfig.receiver`."""
+        if self.config.receiver == "equalised":
+            return super().observed(received)
+        state = received.state
+        return received.values, replace(state, gain=torch.ones_like(state.gain))
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""

@@ -22,7 +22,13 @@ from huggingface_hub.utils import WeakFileLock
 
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.pretrained.codec import read_codec, save_codec
-from diffjscc.pretrained.sources import CHECKPOINT_NAME, CONFIG_NAME, bundled_weights, find_folder
+from diffjscc.pretrained.sources import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    bundled_weights,
+    find_folder,
+    split_revision,
+)
 from diffjscc.pretrained.storage import WeightsError, has_refiner, weights_hash
 
 __all__ = [
@@ -117,7 +123,7 @@ def _converted(source: str | Path, folder: Path) -> Path:
     if Path(source).is_dir():
         key = f"{folder.resolve().name}-{_stamp(folder)}"
     else:
-        key = f"{str(source).replace('/', '--')}-{folder.name}"
+        key = f"{split_revision(str(source))[0].replace('/', '--')}-{folder.name}"
     try:
         cache: Path = cached_assets_path(
             "diffjscc", "weights", "converted", assets_dir=constants.HF_ASSETS_CACHE

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from diffjscc.pretrained.storage import WeightsError
@@ -38,6 +39,24 @@ MIRRORS = {
 _FETCHED = ["*.json", "*.safetensors", "tokenizer/*.txt", CONFIG_NAME]
 
 
+def is_hub_id(source: str) -> bool:
+    """Return whether `source` has the form of a hub id, "owner/name" or "owner/name@revision"."""
+    name = source.partition("@")[0]
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """A hub id and its revision, if it has one: "owner/name@branch, tag or commit".
+
+    Raises:
+        WeightsError: nothing stands behind the @.
+    """
+    name, at, revision = source.partition("@")
+    if at and not revision:
+        raise WeightsError(f"{source!r} names no revision behind the @; add one or remove the @")
+    return name, revision or None
+
+
 def bundled_weights() -> list[str]:
     """Names of the weights that come with the package."""
     return sorted(entry.name for entry in BUNDLED.iterdir() if entry.is_dir())
@@ -46,7 +65,8 @@ def bundled_weights() -> list[str]:
 def find_folder(source: str | Path) -> Path:
     """The folder of bundled weights by name, of a local path, or of a hub id (downloaded once).
 
-    Of a hub id, everything but a released checkpoint's tensors is downloaded.
+    A hub id may name a revision: "owner/name@revision". Of one, everything but a released
+    checkpoint's tensors is downloaded.
 
     Raises:
         WeightsError: there is no such folder, and no such hub id or no network.
@@ -56,12 +76,13 @@ def find_folder(source: str | Path) -> Path:
         return Path(str(BUNDLED / name))
     if Path(name).is_dir():
         return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise WeightsError(
             f"weights {name!r} are neither bundled ({', '.join(bundled_weights())}) nor a folder"
         )
-    with _told(name, "the weights"):
-        return Path(snapshot_download(name, allow_patterns=_FETCHED))
+    name, revision = split_revision(name)
+    with _told(name, "the weights", revision):
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED))
 
 
 def download(name: str, file: str, revision: str | None = None) -> Path:
@@ -70,12 +91,12 @@ def download(name: str, file: str, revision: str | None = None) -> Path:
     Args:
         name: the hub id.
         file: the file's name there.
-        revision: commit; the newest where it is None.
+        revision: branch, tag or commit; the newest where it is None.
 
     Raises:
         WeightsError: it cannot be had; says whether the id, the file or the network is missing.
     """
-    with _told(name, file):
+    with _told(name, file, revision):
         return Path(hf_hub_download(name, file, revision=revision))
 
 
@@ -96,7 +117,7 @@ def gone(name: str) -> str:
 
 
 @contextmanager
-def _told(name: str, file: str) -> Iterator[None]:
+def _told(name: str, file: str, revision: str | None) -> Iterator[None]:
     """Say what is missing where `file` of the hub id `name` cannot be had in the block."""
     try:
         yield
@@ -109,6 +130,11 @@ def _told(name: str, file: str) -> Iterator[None]:
         raise WeightsError(
             f"{name} asks for its terms to be accepted; do so on the hub and log in with `hf auth "
             "login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WeightsError(
+            f"{name} has no revision {revision!r}; give one of its branches, tags or commits "
+            "behind the @, or remove it for the newest"
         ) from error
     except RepositoryNotFoundError as error:
         raise WeightsError(gone(name)) from error

@@ -34,6 +34,9 @@ class DiffusionConfig:
             capacity per pixel: (bits per pixel, deviation), as `detail`. For VAEs whose decoder
             was trained to turn it into grain. On poor links, areas without information have
             nearly constant latents; without noise a small decoder repeats one texture there.
+        clamp_snr: whether the control module is conditioned on the nearer end of its range of
+            training in place of an SNR outside it. False for converted weights: the released code
+            does not clamp.
         geometry: "reflect" pads by reflection to multiples of the networks' strides. "released"
             does as the released code: short sides below 512 are enlarged, and padding is black.
         tile: side of a tile in latent positions; latents of more than `tile`² positions are
@@ -47,6 +50,7 @@ class DiffusionConfig:
     control_scale: float = 1.0
     control_guidance_scale: float = 1.0
     decode_noise: ByBits = ((1.0, 0.0),)
+    clamp_snr: bool = True
     geometry: Geometry = "reflect"
     tile: int = 128
 

@@ -227,17 +227,18 @@ class ControlledDiffusion:
         return [at_bits(self.config.decode_noise, bits) for bits in bits_per_pixel(received)]
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
-        """Clamp SNRs [B] in dB to the range of training, with a warning if one is outside."""
+        """Clamp SNRs [B] in dB to the range of training if `clamp_snr`; warn if one is outside."""
         low, high = self.snr_range_db
-        usable = snr_db.clamp(low, high)
-        if bool((usable != snr_db).any()):
+        clamped = snr_db.clamp(low, high)
+        if bool((clamped != snr_db).any()):
+            taken = "clamped to that range" if self.config.clamp_snr else "used as it is"
             # The text has no value in it, so that Python shows it once and not for every fade.
             warnings.warn(
                 f"an effective SNR is outside the range of {low:g} to {high:g} dB that the control "
-                "module was trained for; it is clamped to that range",
+                f"module was trained for; it is {taken}",
                 stacklevel=3,
             )
-        return usable
+        return clamped if self.config.clamp_snr else snr_db
 
     def captions(self, images: Tensor) -> list[str] | None:
         """Caption images [B, 3, H, W]; None without a captioner.

@@ -64,8 +64,9 @@ class ControlConfig(StageConfig):
     """Config of `diffjscc train control`, and of `diffjscc precompute` before it.
 
     Attributes:
-        prior: folder or hub id with unet/, vae/, scheduler/ and, for priors that read text,
-            text_encoder/ and tokenizer/, as diffusers has them.
+        prior: folder or hub id ("owner/name@revision" for one revision) with unet/, vae/,
+            scheduler/ and, for priors that read text, text_encoder/ and tokenizer/, as diffusers
+            has them.
         codec: weights of the codec.
         data: `crop` is in pixels of the images that the latents stand for.
         channel: channel over which the initial images were received.

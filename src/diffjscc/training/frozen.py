@@ -17,9 +17,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from diffjscc.pretrained.networks import Model, Network, load_network
 from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.quantisation import SCALE
-from diffjscc.pretrained.sources import bundled_weights, find_folder
+from diffjscc.pretrained.sources import bundled_weights, find_folder, split_revision
 from diffjscc.pretrained.storage import WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
+from diffjscc.refiners.prior import check_prediction
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE, VAES
 
@@ -44,9 +45,11 @@ class Prior:
     text: TextFeatures | None
 
 
-def find_prior(source: str) -> str:
-    """Replace the name of bundled weights by their folder; keep folders and hub ids."""
-    return str(find_folder(source)) if source in bundled_weights() else source
+def find_prior(source: str) -> tuple[str, str | None]:
+    """Find a prior: its folder or hub id, and the revision of a hub id if one is given."""
+    if source in bundled_weights():
+        return str(find_folder(source)), None
+    return (source, None) if Path(source).is_dir() else split_revision(source)
 
 
 def _part(source: str, name: str, load: Callable[[], T]) -> T:
@@ -70,8 +73,12 @@ def load_vae(source: str) -> VAE:
     Raises:
         WeightsError: it is missing, damaged or of an unknown class.
     """
-    place = find_prior(source)
-    config = _part(source, "vae", lambda: AutoencoderKL.load_config(place, subfolder="vae"))
+    place, revision = find_prior(source)
+    config = _part(
+        source,
+        "vae",
+        lambda: AutoencoderKL.load_config(place, subfolder="vae", revision=revision),
+    )
     name = config["_class_name"]
     known = {kind.__name__: kind for kind in VAES}
     if name not in known:
@@ -88,15 +95,15 @@ def load_prior(source: str) -> Prior:
         source: name of bundled weights, folder or hub id.
 
     Raises:
-        WeightsError: a part is missing or damaged.
+        WeightsError: a part is missing or damaged, or the prior does not predict noise.
     """
-    place = find_prior(source)
+    scheduler = load_scheduler(source)  # first: it is small and shows whether the prior is refused
     unet = _network(source, "unet", UNet2DConditionModel)
     return Prior(
         vae=load_vae(source),
         unet=unet,
-        scheduler=_load_scheduler(source, place),
-        text=_load_text(source, place),
+        scheduler=scheduler,
+        text=_load_text(source),
     )
 
 
@@ -106,7 +113,7 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
     Files that this package wrote are read by it, 8-bit rows included. Other folders may have files
     and settings that only their own library knows.
     """
-    place, name = find_prior(source), folder.replace("_", " ")
+    (place, revision), name = find_prior(source), folder.replace("_", " ")
     if has_hashes(Path(place, folder)):
         network = _part(source, name, lambda: load_network(Path(place), folder, as_float32))
     else:
@@ -116,7 +123,11 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
             source,
             name,
             lambda: kind.from_pretrained(
-                place, subfolder=folder, output_loading_info=True, **number
+                place,
+                subfolder=folder,
+                revision=revision,
+                output_loading_info=True,
+                **number,
             ),
         )
         if any(key.endswith(SCALE) for key in found["unexpected_keys"]):
@@ -127,14 +138,24 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
     return cast("M", network.requires_grad_(False).eval())
 
 
-def _load_scheduler(source: str, place: str) -> DDPMScheduler:
-    """Load the noise schedule of the prior's training; sampling settings are the paper's."""
+def load_scheduler(source: str) -> DDPMScheduler:
+    """Load the noise schedule of a prior's training; sampling settings are the paper's.
+
+    Args:
+        source: name of bundled weights, folder or hub id.
+
+    Raises:
+        WeightsError: it is missing or damaged, or the prior does not predict noise.
+    """
+    place, revision = find_prior(source)
     noise = _part(
         source,
         "scheduler",
-        lambda: DDPMScheduler.from_pretrained(place, subfolder="scheduler").config,
+        lambda: (
+            DDPMScheduler.from_pretrained(place, subfolder="scheduler", revision=revision).config
+        ),
     )
-    return DDPMScheduler(
+    scheduler = DDPMScheduler(
         num_train_timesteps=noise.num_train_timesteps,
         beta_start=noise.beta_start,
         beta_end=noise.beta_end,
@@ -146,17 +167,26 @@ def _load_scheduler(source: str, place: str) -> DDPMScheduler:
         clip_sample=False,
         timestep_spacing="linspace",
     )
+    try:
+        check_prediction(scheduler)
+    except ValueError as error:
+        raise WeightsError(
+            f"{error}; {source!r} cannot be used: give one such as Stable Diffusion 2.1-base, "
+            "which predicts noise (2.1 does not)"
+        ) from error
+    return scheduler
 
 
 def has_text(source: str) -> bool:
     """Whether a prior has a text encoder; one on the hub is assumed to have."""
-    place = Path(find_prior(source))
+    place = Path(find_prior(source)[0])
     return not place.is_dir() or (place / "text_encoder").is_dir()
 
 
-def _load_text(source: str, place: str) -> TextFeatures | None:
+def _load_text(source: str) -> TextFeatures | None:
     if not has_text(source):
         return None
+    place, revision = find_prior(source)
     encoder = _network(source, "text_encoder", CLIPTextModel)
     folder = Path(place)
     tokenizer = None
@@ -164,7 +194,7 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
         tokenizer = _part(
             source,
             "tokenizer",
-            lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"),
+            lambda: CLIPTokenizer.from_pretrained(place, subfolder="tokenizer", revision=revision),
         )
     return TextFeatures(encoder, tokenizer)
 

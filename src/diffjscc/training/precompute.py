@@ -24,7 +24,7 @@ from diffjscc.refiners.vae import VAE
 from diffjscc.scheme import Scheme
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.control_latents import chosen_rates, latent_settings
-from diffjscc.training.frozen import has_text, load_vae
+from diffjscc.training.frozen import has_text, load_scheduler, load_vae
 from diffjscc.training.images import open_images
 from diffjscc.training.latent_writing import TILE, fill, fitted
 from diffjscc.training.latents import ImageLatents
@@ -132,11 +132,13 @@ def precompute(config: ControlConfig) -> Path:
         The folder, `config.precompute.folder`.
 
     Raises:
-        ValueError: the folder holds latents computed with other settings, or a setting is wrong.
+        ValueError: the folder holds latents computed with other settings, a setting is wrong, or
+            the prior does not predict noise.
         CaptionerError: the captioner cannot be had.
         OSError: the folder cannot be written.
     """
     device = PartialState().device
+    load_scheduler(config.prior)  # refuses before any work a prior that training would refuse
     images, _ = open_images(config.data)
     codec, vae = load_codec(config.codec, device=device), load_vae(config.prior)
     compute = Precomputation(config, codec, vae.to(device), make_captioner(config, device))

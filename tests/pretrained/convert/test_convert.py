@@ -108,6 +108,7 @@ def test_converted_folder_says_what_it_is(checkpoint: Path, converted: Path) -> 
     assert scheduler.config.clip_sample is False
     refiner = read_json(converted / "refiner.json")
     assert refiner["snr_scale"] == 100
+    assert refiner["clamp_snr"] is False
     assert refiner["scaling_factor"] == 0.18215
 
     card = read_json(converted / "card.json")
@@ -236,12 +237,14 @@ def test_condition_encoder_is_shared_where_it_is_the_vaes(
     assert kept["quant_conv.bias"].equal(state["cond_encoder.quant_conv.bias"])
 
 
+@pytest.mark.parametrize("channel", ["AWGN", "Rayleigh"])
 def test_swin_codec_converts_both_ways(
-    shared: Path, settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
+    channel: str, shared: Path, settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = shared / "parity/jscc_swin_tiny_w2.weights.safetensors"
     with safe_open(path, "pt") as file:
         params = json.loads(file.metadata()["config"]) | {"SNR_low": 0, "SNR_high": 14}
+        params["channel"] = channel
     settings["params"]["preprocess_config"] = {
         "target": "model.deepjscc_swin.DeepJSCC_SWIN",
         "params": params,
@@ -253,6 +256,7 @@ def test_swin_codec_converts_both_ways(
     codec = load_codec(ours)
     assert isinstance(codec, SwinJSCC)
     assert codec.config.window == 2
+    assert codec.config.receiver == ("unequalised" if channel == "Rayleigh" else "equalised")
     back = convert_released(ours, tmp_path / "back", to="released")
     floats = {key: v.float() if v.is_floating_point() else v for key, v in state.items()}
     assert not differing(checkpoint_state(back), floats)

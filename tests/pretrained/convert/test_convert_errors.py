@@ -14,7 +14,9 @@ from torch import Tensor
 from diffjscc.pretrained.convert.config import check_config
 from diffjscc.pretrained.convert.keys import SCHEDULE
 from diffjscc.pretrained.convert.released import convert_released
+from diffjscc.pretrained.pretrained import find_weights
 from diffjscc.pretrained.storage import MismatchError, WeightsError, read_json
+from lightning_checkpoint import lightning
 from released_checkpoint import write_checkpoint
 from toy_hub import Hub
 
@@ -32,10 +34,12 @@ def test_prefix_and_leftovers_of_training_are_passed_over(
         "module.lvlb_weights": torch.ones(1000),
         "module.logvar": torch.zeros(1000),
         "module.cond_stage_model.model.attn_mask": torch.zeros(77, 77),
+        "blip_model.language_model.model.decoder.layers.0.fc1.weight": torch.zeros(2).half(),
+        "module.captioner.model.query_tokens": torch.zeros(1, 2, 3),
         "preprocess_model.lpips_loss.lin0.weight": torch.zeros(1),
     }
-    extra = {"callbacks": {"best": 0.1}, "pytorch-lightning_version": "1.9.5"}
-    source = write_checkpoint(tmp_path / "source", settings, odd, **extra)
+    source = write_checkpoint(tmp_path / "source", settings, odd)
+    torch.save(lightning(odd), source / "model.ckpt")
     ours = convert_released(source, tmp_path / "ours")
     for folder in FOLDERS:
         names = [path.name for path in (ours / folder).glob("*.safetensors")]
@@ -152,11 +156,15 @@ class Malicious:
         return os.system, (f"touch '{self.marker}'",)
 
 
-def test_a_pickle_that_runs_code_is_refused(
-    settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
+def test_a_pickle_that_runs_code_is_passed_over_or_refused(
+    settings: dict[str, Any], state: dict[str, Tensor], converted: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "was-run"
     source = write_checkpoint(tmp_path / "source", settings, state, hook=Malicious(marker))
+    ours = convert_released(source, tmp_path / "beside")
+    assert read_json(ours / "card.json")["sha256"] == read_json(converted / "card.json")["sha256"]
+    state["hook"] = Malicious(marker)  # type: ignore[assignment]
+    source = write_checkpoint(tmp_path / "source", settings, state)
     with pytest.raises(WeightsError, match=r"refused.*(posix|nt|os)\.system") as caught:
         convert_released(source, tmp_path / "ours")
     assert "nothing in it was run" in str(caught.value)
@@ -270,6 +278,17 @@ def test_hub_ids_are_downloaded_once(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     again = convert_released("someone/weights", tmp_path / "again")
     assert read_json(again / "card.json") == card
+
+
+def test_a_revision_is_asked_for_and_recorded(hub: type[Hub], tmp_path: Path) -> None:
+    card = read_json(convert_released("someone/weights@v1", tmp_path / "ours") / "card.json")
+    assert (card["converted_from"], card["revision"]) == ("someone/weights", "0" * 40)
+    at_tag, newest = (find_weights(f"someone/weights{at}") for at in ("@v1", ""))
+    assert at_tag.folder == newest.folder
+    with pytest.raises(WeightsError, match="has no revision 'v2'"):
+        convert_released("someone/weights@v2", tmp_path / "other")
+    with pytest.raises(WeightsError, match="names no revision behind the @"):
+        convert_released("someone/weights@", tmp_path / "other")
 
 
 @pytest.mark.parametrize(

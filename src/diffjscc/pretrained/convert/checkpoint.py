@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
-from diffjscc.pretrained.sources import CHECKPOINT_NAME, CONFIG_NAME, RELEASED_IDS, download
+from diffjscc.pretrained.convert.checkpoint_file import Checkpoint
+from diffjscc.pretrained.convert.inert_pickle import Inert, StoredTensor
+from diffjscc.pretrained.sources import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    RELEASED_IDS,
+    download,
+    is_hub_id,
+    split_revision,
+)
 from diffjscc.pretrained.storage import WeightsError
 
 MAX_CONFIG_BYTES = 1 << 20  # the released ones have 3 kB
@@ -40,6 +46,8 @@ class ReleasedFiles:
 def find_released(source: str | Path) -> ReleasedFiles:
     """The files of a folder, or of a hub id: downloaded once, continued after an interruption.
 
+    A hub id may name a revision: "owner/name@revision".
+
     Raises:
         WeightsError: no such folder or id, a file is missing, or no network.
     """
@@ -56,14 +64,15 @@ def find_released(source: str | Path) -> ReleasedFiles:
                 )
         return files
     name = str(source)
-    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if folder.exists() or not is_hub_id(name):
         raise WeightsError(
             f"{name!r} is neither a folder with {CONFIG_NAME} and {CHECKPOINT_NAME} nor a hub id "
             f"such as {RELEASED_IDS[0]}"
         )
-    config = download(name, CONFIG_NAME)
-    revision = config.parent.name
-    return ReleasedFiles(name, revision, config, download(name, CHECKPOINT_NAME, revision))
+    name, asked = split_revision(name)
+    config = download(name, CONFIG_NAME, asked)
+    commit = config.parent.name
+    return ReleasedFiles(name, commit, config, download(name, CHECKPOINT_NAME, commit))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -96,44 +105,35 @@ def read_config(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without the prefix that data parallelism adds.
+def state_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights of a checkpoint by name, without the prefix that data parallelism adds.
 
-    They stay in the file and come into memory where they are used.
+    What lies beside `state_dict`, such as callbacks, settings and the optimiser, is passed over.
 
     Raises:
-        WeightsError: damaged, or more than tensors and plain data; nothing in it is run.
+        WeightsError: there are no weights, or something else than tensors stands among them.
     """
-    try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
+    path, content = checkpoint.path, checkpoint.content
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if isinstance(state, Inert):
         raise WeightsError(
-            f"{path} is refused: it holds more than tensors and plain data ({_globals(path)}); "
-            "nothing in it was run. Have its makers save the state_dict alone"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise WeightsError(
-            f"{path} is damaged, truncated or no checkpoint ({str(error).splitlines()[0]}); "
-            "fetch it again"
-        ) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not state:
+            f"{path} is refused: it holds {state} where its weights should be; nothing in it was "
+            "run. Have its makers save the state_dict alone"
+        )
+    if not isinstance(state, dict) or not state:
         raise WeightsError(f"{path} holds no state_dict, so there are no tensors to convert")
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path} holds {type(value).__name__} under {key!r}, not a tensor")
+        label = str(key)[:200] if isinstance(key, str | Inert) else type(key).__name__
+        if isinstance(key, Inert) or isinstance(value, Inert):
+            raise WeightsError(
+                f"{path} is refused: its weights hold {value if isinstance(value, Inert) else key} "
+                f"at {label!r}; nothing in it was run. Have its makers save tensors alone"
+            )
+        if not isinstance(key, str) or not isinstance(value, StoredTensor):
+            raise WeightsError(f"{path} holds {type(value).__name__} under {label!r}, not a tensor")
         name = key.removeprefix("module.")
         if name in tensors:
             raise WeightsError(f"{path} holds {name} twice, with and without the prefix module.")
-        tensors[name] = value
+        tensors[name] = checkpoint.tensor(value, name)
     return tensors
-
-
-def _globals(path: Path) -> str:
-    """The Python objects that a refused pickle names."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except (RuntimeError, ValueError, pickle.UnpicklingError):
-        names = []
-    return ", ".join(names) or "its pickle is not of the kind that torch.save writes"

@@ -212,7 +212,7 @@ class SwinParams(CodecParams):
     qkv_bias: bool
     qk_scale: None = None
     patch_norm: Literal[True]
-    channel: Literal["AWGN"]
+    channel: Literal["AWGN", "Rayleigh"]
 
     @property
     def description(self) -> dict[str, Any]:
@@ -229,6 +229,7 @@ class SwinParams(CodecParams):
             "window": self.window_size,
             "mlp_ratio": self.mlp_ratio,
             "qkv_bias": self.qkv_bias,
+            "receiver": "equalised" if self.channel == "AWGN" else "unequalised",
             "trained_size": (self.img_size_h, self.img_size_w),
             "snr_range_db": (self.snr_low, self.snr_high),
             "padding": "zero",

@@ -17,7 +17,18 @@ from diffjscc.codecs.swin import released_keys as swin_keys
 from diffjscc.pretrained.build import build_codec
 from diffjscc.pretrained.convert.components import components
 from diffjscc.pretrained.convert.config import ReleasedConfig
-from diffjscc.pretrained.convert.keys import CODEC, SCHEDULE, Move, codec_table, unused_text_shapes
+from diffjscc.pretrained.convert.keys import (
+    CODEC,
+    CONDITION_ENCODER,
+    CONTROL,
+    SCHEDULE,
+    TEXT,
+    UNET,
+    VAE,
+    Move,
+    codec_table,
+    unused_text_shapes,
+)
 from diffjscc.pretrained.storage import compare
 
 
@@ -30,11 +41,23 @@ def codec_names(codec: JointCodec) -> tuple[dict[str, str], frozenset[str]]:
     raise TypeError(f"{type(codec).__name__} was never released")
 
 
+# Modules of BLIP-2, as transformers and as LAVIS name them: a checkpoint may hold the captioner
+# under any prefix, or not at all, and captions are made by one that is fetched apart.
+_CAPTIONER = frozenset(
+    (
+        *("vision_model", "qformer", "language_model", "language_projection", "query_tokens"),
+        *("visual_encoder", "ln_vision", "Qformer", "opt_model", "opt_proj", "t5_model", "t5_proj"),
+    )
+)
+_OURS = (UNET, CONTROL, VAE, CONDITION_ENCODER, TEXT, CODEC)
+
+
 def tolerated(key: str) -> bool:
     """Whether a released tensor is left by training or can be computed: it is passed over."""
     parts = key.split(".")
     extra = parts[-1] in ("lvlb_weights", "logvar", "attn_mask")
-    return key in SCHEDULE or extra or any(part.startswith("lpips") for part in parts)
+    captioner = not key.startswith(_OURS) and not _CAPTIONER.isdisjoint(parts)
+    return key in SCHEDULE or extra or captioner or any(part.startswith("lpips") for part in parts)
 
 
 def schedule_buffers(config: ReleasedConfig) -> dict[str, Tensor]:
@@ -95,6 +118,7 @@ class Plan:
             "scaling_factor": config.params.scale_factor,
             "snr_scale": config.control.snr_scale,
             "min_snr": config.control.min_snr,
+            "clamp_snr": False,  # the released code tells the control module any SNR as it is
             "snr_range_db": [config.codec.snr_low, config.codec.snr_high],
         }
 

@@ -30,7 +30,8 @@ from torch import Tensor
 from diffjscc.choices import WeightsFormat
 from diffjscc.data.files import new_folder, sha256_of
 from diffjscc.pretrained.codec import read_codec, save_codec
-from diffjscc.pretrained.convert.checkpoint import find_released, read_checkpoint, read_config
+from diffjscc.pretrained.convert.checkpoint import find_released, read_config, state_tensors
+from diffjscc.pretrained.convert.checkpoint_file import open_checkpoint
 from diffjscc.pretrained.convert.components import Component, save_scheduler
 from diffjscc.pretrained.convert.config import check_config
 from diffjscc.pretrained.convert.keys import CONDITION_ENCODER, VAE, Move
@@ -47,6 +48,8 @@ from diffjscc.pretrained.storage import (
     write_tensors,
 )
 from diffjscc.version import __version__
+
+_SHARD_BYTES = 1_000_000_000  # about twice of this are in memory at a time
 
 Advance = Callable[[int], None]
 
@@ -85,29 +88,36 @@ def _convert(source: str | Path, folder: Path) -> None:
     files = find_released(source)
     settings = read_config(files.config)
     plan = Plan(check_config(settings, files.config))
-    state = read_checkpoint(files.checkpoint)
+    checkpoint = open_checkpoint(files.checkpoint)
+    state = state_tensors(checkpoint)
     plan.check(state, str(files.checkpoint))
     size = sum(value.nbytes for value in plan.released().values())
     _check_space(folder, size)
     # Everything is written, then read again for its checksum, as is the source.
-    with _progress(3 * size) as advance:
+    read = sum(path.stat().st_size for path in (files.config, files.checkpoint))
+    with _progress(2 * size + read) as advance:
+
+        def written(count: int) -> None:
+            advance(count)
+            checkpoint.forget()
+
         codec_state = _moved(plan.tables["codec"], state)
         plan.codec.load_state_dict(codec_state, assign=True)
         save_codec(plan.codec, folder)
         shared = _same_encoder(plan.tables["condition_encoder"], state)
         for network in plan.networks:
             if not (shared and network.folder == "condition_encoder"):
-                _write(network, state, folder, advance)
+                _write(network, state, folder, written)
         save_scheduler(plan.config, folder / "scheduler")
         write_json(folder / "refiner.json", plan.refiner(shared))
         _write_unused(plan, settings, state, folder, shared)
-        written = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
         card = {
             "converted_from": files.name,
             "revision": files.revision,
             "converted_with": f"diffjscc {__version__}",
             "source_sha256": _checksums([files.config, files.checkpoint], None, advance),
-            "sha256": _checksums(written, folder, advance),
+            "sha256": _checksums(paths, folder, advance),
         }
     write_json(folder / "card.json", card)
 
@@ -127,7 +137,13 @@ def _write(network: Component, state: Mapping[str, Tensor], folder: Path, advanc
     target = folder / network.folder
     target.mkdir()
     network.save_config(target)
-    write_shards(_moved(network.table, state), target, network.stem, advance=advance)
+    write_shards(
+        _moved(network.table, state),
+        target,
+        network.stem,
+        advance=advance,
+        shard_bytes=_SHARD_BYTES,
+    )
 
 
 def _write_unused(
