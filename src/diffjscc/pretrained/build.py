@@ -1,4 +1,4 @@
-"""From plain data to checked configs, and to codecs: the one table of what those can be."""
+"""Checked configs from plain data, and codecs from their descriptions: the table of codecs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CODECS: dict[str, tuple[type[Any], type[Any]]] = {
 
 
 def build_config(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
-    """A config dataclass from plain data.
+    """Build a config dataclass from plain data.
 
     Args:
         kind: the dataclass; configs within it are plain data too.
-        values: settings by name; those that are missing keep their defaults.
-        name: of the whole, for errors.
+        values: settings by name; missing ones keep their defaults.
+        name: name of the config in errors.
 
     Raises:
         ValueError: an unknown key or a value that cannot be; it is named.
@@ -73,7 +73,7 @@ def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointC
 
 
 def describe_codec(codec: JointCodec) -> dict[str, Any]:
-    """`{"class": NAME, **architecture}`, from which `build_codec` builds the same codec."""
+    """Return `{"class": NAME, **architecture}`, from which `build_codec` builds the same codec."""
     for name, (codec_class, _) in CODECS.items():
         if type(codec) is codec_class:
             return {"class": name, **dataclasses.asdict(codec.config)}

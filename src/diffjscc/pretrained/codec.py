@@ -39,7 +39,7 @@ def read_codec(
     Args:
         folder: the weights.
         parts: "transmitter" or "receiver" reads and keeps that end only.
-        device: where to put it.
+        device: device of the codec.
 
     Raises:
         WeightsError: missing or damaged files, or tensors that do not fit the architecture.

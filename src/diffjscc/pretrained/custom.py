@@ -1,4 +1,4 @@
-"""Codecs and refiners of the user's own on disk.
+"""Custom codecs and refiners (the user's own) on disk.
 
     FOLDER/config.json               {"class": "custom", "factory": "module:name", "args": {…},
                                      "file": "model-<hash>.safetensors" or null}
@@ -30,19 +30,19 @@ CLASS = "custom"
 
 
 def is_custom(config: Path) -> bool:
-    """Whether a config.json describes a part of the user's own."""
+    """Return whether a config.json describes a custom codec or refiner."""
     return config.is_file() and read_json(config).get("class") == CLASS
 
 
 def save_custom(
     part: object, folder: Path, factory: Factory, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write how to make a part again and, of a torch module, its tensors.
+    """Write the factory of a part and, for a torch module, its tensors.
 
     Args:
         part: a codec or a refiner.
-        folder: gets the files; made if need be.
-        factory: call that makes such a part, without trained weights.
+        folder: folder to write, created if needed.
+        factory: call that builds such a part, without trained weights.
         dtype: of the tensors on disk, see `storage`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +57,9 @@ def load_custom(folder: Path, device: torch.device, trust_custom_code: bool) -> 
     """Load a part that `save_custom` wrote, ready for inference.
 
     Args:
-        folder: of the part.
-        device: where to put its tensors.
-        trust_custom_code: the user's consent to import and call what config.json names.
+        folder: the part's folder.
+        device: device of its tensors.
+        trust_custom_code: the user's consent to import and call the factory in config.json.
 
     Raises:
         WeightsError: no consent, a damaged folder, or tensors that do not fit.

@@ -1,4 +1,4 @@
-"""DDNM from saved weights: their codec on the pooled image, their prior alone."""
+"""DDNM from saved weights: their codec on the pooled image, and their prior."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def ddnm_from_pretrained(
     dtype: torch.dtype | None = None,
     offload: bool = False,
 ) -> Scheme:
-    """Load weights as DDNM uses them: without their control module.
+    """Load weights for DDNM: without their control module.
 
     Args:
         source: see `DiffJSCC.from_pretrained`; the weights must have a diffusion receiver.
         rate: nominal rate in cpp, such as "1/128": a quarter of one that the codec offers, with
             blocks of 2x2. The lowest where it is None.
-        config: how to paint; by default as published.
+        config: settings of the sampling; the published ones by default.
         device: "auto", "cpu", "cuda", "cuda:1", …
         dtype: of the prior's weights; by default bfloat16 on CUDA and float32 elsewhere.
         offload: keep the prior on the CPU while it is not needed.

@@ -1,4 +1,4 @@
-"""`DiffJSCC.from_pretrained`: the front door to every set of weights."""
+"""`DiffJSCC.from_pretrained`: a scheme from any set of weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, wr
 from diffjscc.rate import Rate
 from diffjscc.scheme import Codec, Refiner, Scheme
 
-CUSTOM_REFINER = "custom_refiner"  # folder of a refiner of the user's own
+CUSTOM_REFINER = "custom_refiner"  # folder of a custom refiner
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is a CUDA GPU where there is one, else the CPU.
+    """Return the device of that name; "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
         ValueError: no such device on this machine.
@@ -39,13 +39,13 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @dataclass(frozen=True, init=False, repr=False)
 class DiffJSCC(Scheme):
-    """A scheme that comes from saved weights.
+    """A scheme loaded from saved weights.
 
     Attributes:
         codec, rate, refiner: see `Scheme`.
-        provenance: where the weights came from, and the start of the hash of those that were
-            loaded from there, of the codec always both ends: "compact@1a2b3c".
-        card: what made the weights, on what data, and what was measured with them.
+        provenance: source of the weights, and the start of the hash of the loaded ones (always
+            both ends of the codec): "compact@1a2b3c".
+        card: training and data of the weights, and metrics measured with them.
     """
 
     card: dict[str, Any] | None
@@ -77,12 +77,13 @@ class DiffJSCC(Scheme):
         """Load weights.
 
         Args:
-            source: name of bundled weights, a folder written by `save_pretrained`, or a hub id.
+            source: name of bundled weights, a folder written by `save_pretrained`, or a hub id,
+                with a revision if need be ("owner/name@revision").
                 A folder or hub id may also be a checkpoint that the paper's authors released; it
                 is converted once. `Weights` that were found before are not looked up again.
             rate: nominal rate in cpp, such as "1/128"; the weights' lowest where it is None.
-            refiner: makes the final image: "default" is the weights' own where they have one, None
-                gives the codec alone, and any other refiner is taken as it is.
+            refiner: refiner of the initial images: "default" is the weights' own if they have one,
+                None gives the codec alone, and any other refiner is used as it is.
             parts: "transmitter" or "receiver" loads that end only; a transmitter loads no refiner.
             device: "auto", "cpu", "cuda", "cuda:1", …
             dtype: of the refiner's weights; by default bfloat16 on CUDA and float32 elsewhere. The
@@ -142,12 +143,12 @@ class DiffJSCC(Scheme):
             dtype: torch.float32 loses nothing; float16 and bfloat16 take half the space, and int8
                 a quarter, with one scale per row of every large tensor (see `storage`). Whatever
                 they are stored as, weights load as `from_pretrained` is asked to.
-            codec_factory: import string and arguments that make a codec of the user's own.
-            refiner_factory: likewise for a refiner.
+            codec_factory: import string and arguments that build a custom codec.
+            refiner_factory: import string and arguments that build a custom refiner.
 
         Raises:
-            ValueError: `dtype` is none of these or cannot hold the numbers, a codec or refiner of
-                the user's own comes without its factory, the codec was loaded for one end only, or
+            ValueError: `dtype` is none of these or cannot hold the numbers, a custom codec or
+                refiner comes without its factory, the codec was loaded for one end only, or
                 `folder` holds a refiner and this scheme has none.
             OSError: `folder` cannot be written.
         """
@@ -187,6 +188,6 @@ class DiffJSCC(Scheme):
 def _needs_factory(part: object, name: str) -> WeightsError:
     kind = type(part).__name__
     return WeightsError(
-        f"{kind} is a {name} of your own; say how it is made again, such as "
+        f"{kind} is a custom {name}; give the factory that builds it, such as "
         f'{name}_factory=Factory(factory="my_module:{kind}"), or save the scheme without it'
     )

@@ -30,8 +30,8 @@ from diffjscc.refiners.vae import VAE, VAES
 
 Model: TypeAlias = UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder
 
-# What each folder may hold. The largest come first, and so are loaded first: the file of a smaller
-# one is in memory beside them before its numbers are taken over.
+# Classes of the network in each folder. The largest networks come first, so that they are loaded
+# first: while a network is loaded, its file is in memory beside those loaded before it.
 CLASSES: dict[str, tuple[type[Model], ...]] = {
     "unet": (UNet2DConditionModel,),
     "control": (ControlModule,),
@@ -39,8 +39,8 @@ CLASSES: dict[str, tuple[type[Model], ...]] = {
     "vae": VAES,
     "condition_encoder": (ConditionEncoder,),
 }
-# Settings of CLIPTextConfig that describe the network. Others are passed over: among them are
-# some by which transformers is told to fetch code.
+# Settings of CLIPTextConfig that describe the network. Others are passed over: some of them make
+# transformers download code.
 TEXT_SETTINGS = (
     "vocab_size",
     "hidden_size",
@@ -55,7 +55,7 @@ TEXT_SETTINGS = (
     "bos_token_id",
     "eos_token_id",
 )
-# What libraries raise where a setting's value makes no network.
+# Exceptions of the libraries for a setting whose value makes no network.
 _BAD_VALUES = (
     *(TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AttributeError),
     StrictDataclassError,
@@ -64,11 +64,11 @@ _BAD_VALUES = (
 
 @dataclass(frozen=True)
 class Network:
-    """A network and how it is written.
+    """A network and its form on disk.
 
     Attributes:
         folder: its folder's name; one of `CLASSES`.
-        model: the network; on the meta device it is names, shapes and config alone.
+        model: the network; on the meta device it has only names, shapes and a config.
     """
 
     folder: str
@@ -76,12 +76,12 @@ class Network:
 
     @property
     def stem(self) -> str:
-        """How the library that reads it names its files."""
+        """Stem of its file names, as the library that reads it expects."""
         return "model" if isinstance(self.model, CLIPTextModel) else "diffusion_pytorch_model"
 
     @property
     def prefix(self) -> str:
-        """What its names on disk begin with, whatever the library's release calls them."""
+        """Prefix of its tensors' names on disk, the same for every release of the library."""
         return "text_model." if isinstance(self.model, CLIPTextModel) else ""
 
     @property
@@ -90,11 +90,11 @@ class Network:
         return self.named(self.model.state_dict())
 
     def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict of the network by the names on disk."""
+        """Rename a state dict of the network to the names on disk."""
         return {self.on_disk(key): value for key, value in state.items()}
 
     def on_disk(self, key: str) -> str:
-        """The name on disk of a tensor of the network."""
+        """Return the name on disk of a tensor of the network."""
         return self.prefix + key.removeprefix(self.prefix)
 
     def save_config(self, folder: Path) -> None:
@@ -107,12 +107,12 @@ class Network:
 
 
 def load_network(weights: Path, name: str, place: Callable[[Tensor], Tensor]) -> Model:
-    """Load a network, each tensor straight to where and what it is going to be.
+    """Load a network, each tensor directly to its device and type.
 
     Args:
         weights: the folder of weights.
         name: the network's folder; one of `CLASSES`.
-        place: brings a tensor that lies in a file to where it is to stay.
+        place: moves a tensor in a file to its device and type.
 
     Raises:
         WeightsError: missing or damaged files, or a config that names another class, unknown
@@ -137,7 +137,7 @@ def save_network(network: Network, weights: Path, dtype: torch.dtype) -> None:
 
 
 def load_scheduler(folder: Path) -> DDPMScheduler:
-    """The noise schedule of a folder that diffusers' `DDPMScheduler` saved.
+    """Load the noise schedule of a folder that diffusers' `DDPMScheduler` saved.
 
     Raises:
         WeightsError: missing, of another class, or with settings that cannot be.
@@ -152,7 +152,7 @@ def load_scheduler(folder: Path) -> DDPMScheduler:
 
 
 def _without_numbers(name: str, path: Path) -> Model:
-    """The network that a config.json describes, its parameters on the meta device."""
+    """Build the network that a config.json describes, its parameters on the meta device."""
     kind, values = _read_config(path, CLASSES[name])
     text = kind is CLIPTextModel
     if text:
@@ -170,7 +170,7 @@ def _without_numbers(name: str, path: Path) -> Model:
 
 
 def _read_config(path: Path, kinds: tuple[type[Any], ...]) -> tuple[type[Any], dict[str, Any]]:
-    """A config, and which of the known classes it names; the name itself is not looked up."""
+    """Read a config and find its class among the known ones; the name is never imported."""
     values = read_json(path)
     named = values.get("_class_name", values.get("architectures"))
     for kind in kinds:
@@ -181,7 +181,7 @@ def _read_config(path: Path, kinds: tuple[type[Any], ...]) -> tuple[type[Any], d
 
 
 def _known_settings(kind: type[Any], values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The arguments of a class that a config gives, without the notes that diffusers adds."""
+    """Return a class's arguments from a config, without the notes that diffusers adds."""
     known = [key for key in inspect.signature(kind.__init__).parameters if key != "self"]
     settings = {key: value for key, value in values.items() if not key.startswith("_")}
     for key in settings:

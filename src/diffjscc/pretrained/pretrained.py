@@ -1,9 +1,9 @@
-"""From a name to weights: bundled, a folder, a hub id, or a released checkpoint of either kind.
+"""Weights by name: bundled, a folder, a hub id, or a released checkpoint of either kind.
 
     WEIGHTS/
-      card.json                  what made the weights, on what, and how good they are
+      card.json                  training and data of the weights, and metrics
       codec/                     see `codec`
-      refiner.json, unet/ …      see `receiver`; only where the weights have a diffusion receiver
+      refiner.json, unet/ …      see `receiver`; only if the weights have a diffusion receiver
 
 Released checkpoints are converted once, into the hub's cache (HF_HOME, or HF_ASSETS_CACHE).
 """
@@ -49,8 +49,8 @@ class Weights:
     """A folder of weights, looked up once.
 
     Attributes:
-        source: what the user named: bundled weights, a folder or a hub id.
-        folder: where they lie.
+        source: the user's input: name of bundled weights, a folder or a hub id.
+        folder: folder of the weights on this machine.
     """
 
     source: str
@@ -58,11 +58,11 @@ class Weights:
 
     @property
     def has_refiner(self) -> bool:
-        """Whether they have a diffusion receiver."""
+        """Return whether they have a diffusion receiver."""
         return has_refiner(self.folder)
 
     def provenance(self, parts: Sequence[str]) -> str:
-        """Name and start of the hash of the parts that were loaded: "compact@1a2b3c"."""
+        """Return name and start of the hash of the loaded parts: "compact@1a2b3c"."""
         return f"{Path(self.source).name}@{weights_hash(self.folder, parts)}"
 
 
@@ -70,7 +70,8 @@ def find_weights(source: str | Path) -> Weights:
     """Find weights; nothing is converted.
 
     Args:
-        source: name of bundled weights, a folder, or a hub id (downloaded once).
+        source: name of bundled weights, a folder, or a hub id (downloaded once), see
+            `find_folder`.
 
     Raises:
         WeightsError: there is no such folder, and no such hub id or no network.
@@ -105,7 +106,7 @@ def load_codec(
     Args:
         source: see `open_weights`.
         parts: "transmitter" or "receiver" reads and keeps that end only.
-        device: where to put it.
+        device: device of the codec.
 
     Raises:
         WeightsError: missing or damaged files, or tensors that do not fit the architecture.
@@ -114,11 +115,11 @@ def load_codec(
 
 
 def _converted(source: str | Path, folder: Path) -> Path:
-    """The weights that a released checkpoint becomes, from the cache where they are there.
+    """Return the folder of a released checkpoint's converted weights; convert it if needed.
 
     Args:
         source: hub id or folder of the checkpoint.
-        folder: where its files lie, or, on the hub's side, its commit's folder.
+        folder: folder of its files; for a hub id, that of the commit in the cache.
     """
     if Path(source).is_dir():
         key = f"{folder.resolve().name}-{_stamp(folder)}"
@@ -131,7 +132,7 @@ def _converted(source: str | Path, folder: Path) -> Path:
         target = cache / key
         if target.is_dir():
             return target
-        # A second process waits for the first and finds what it made.
+        # A second process waits for the first and finds the converted weights.
         with WeakFileLock(cache / f".{key}.lock"):
             if not target.is_dir():
                 from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
@@ -148,7 +149,7 @@ def _converted(source: str | Path, folder: Path) -> Path:
 
 
 def _stamp(folder: Path) -> str:
-    """What tells a local checkpoint from others and from its own earlier states."""
+    """Compute a fingerprint of a local checkpoint, from path, sizes and modification times."""
     facts = [str(folder.resolve())]
     for name in (CONFIG_NAME, CHECKPOINT_NAME):
         if (folder / name).is_file():

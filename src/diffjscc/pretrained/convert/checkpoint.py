@@ -1,4 +1,4 @@
-"""Where a released checkpoint lies, and its files: tensors and plain data, never code."""
+"""A released checkpoint's two files: found, and read as tensors and plain data, never code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ReleasedFiles:
 
 
 def find_released(source: str | Path) -> ReleasedFiles:
-    """The files of a folder, or of a hub id: downloaded once, continued after an interruption.
+    """Find the files of a folder or hub id: downloaded once, continued after an interruption.
 
     A hub id may name a revision: "owner/name@revision".
 
@@ -76,7 +76,7 @@ def find_released(source: str | Path) -> ReleasedFiles:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings as plain data, such as JSON can hold.
+    """Read the settings as plain data, such as JSON can hold.
 
     Raises:
         WeightsError: unreadable, no YAML, or YAML that asks for a Python object to be built.
@@ -106,12 +106,12 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def state_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights of a checkpoint by name, without the prefix that data parallelism adds.
+    """Return a checkpoint's weights by name, without the prefix that data parallelism adds.
 
-    What lies beside `state_dict`, such as callbacks, settings and the optimiser, is passed over.
+    Everything beside `state_dict`, such as callbacks, settings and the optimiser, is passed over.
 
     Raises:
-        WeightsError: there are no weights, or something else than tensors stands among them.
+        WeightsError: there are no weights, or something other than tensors is among them.
     """
     path, content = checkpoint.path, checkpoint.content
     state = content.get("state_dict", content) if isinstance(content, dict) else content

@@ -1,8 +1,8 @@
-"""A file that torch.save wrote, as described data: which tensors it holds, and where in the file.
+"""Files of torch.save as described data: the tensors in them and their positions in the file.
 
-Read are the zip format (PyTorch 1.6 and later, above 4 GB too) and the one before it, five pickles
-with the storages behind them. The pickles are read by `inert_pickle`: nothing in them is run.
-Tensors lie in the file until their numbers are used; what nobody uses is never read.
+Both formats are read: zip files (PyTorch 1.6 and later, above 4 GB too), and five pickles followed
+by the storages (before 1.6). `inert_pickle` reads the pickles, and nothing in them is run.
+Tensors stay in the file until their numbers are used; those that nobody uses are never read.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from diffjscc.pretrained.storage import WeightsError
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_MAX_DIRECTORY = 1 << 24  # bytes of a zip file's list of members; the released ones have 0.3 MB
+_MAX_DIRECTORY = 1 << 24  # bytes of a zip file's list of members; a full checkpoint's has 0.3 MB
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The content of a file, its tensors still on disk.
 
     Attributes:
         path: the file.
         content: the pickled value, tensors as `StoredTensor`.
-        places: byte position and size of every storage by its key.
+        places: position and size in bytes of every storage, by its key.
         memory: the file, mapped.
     """
 
@@ -50,11 +50,11 @@ class Checkpoint:
     memory: mmap.mmap
 
     def tensor(self, stored: StoredTensor, name: str) -> Tensor:
-        """A tensor whose numbers come from the file where they are used; read it only.
+        """Map a tensor: its numbers are read from the file when they are used. It is read-only.
 
         Args:
-            stored: its description.
-            name: what errors call it.
+            stored: the tensor's description.
+            name: the tensor's name in errors.
 
         Raises:
             WeightsError: its storage is not in the file, or too small for it.
@@ -84,27 +84,27 @@ class Checkpoint:
         return whole.as_strided(shape, stored.stride, stored.offset)
 
     def forget(self) -> None:
-        """Let go of the memory that numbers read so far take; they are read again if need be."""
+        """Free the memory of the numbers read so far; they are read again if they are needed."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self.memory.madvise(mmap.MADV_DONTNEED)
 
 
 class _ShortReads(Bounded):
-    """A seekable file for `zipfile` that gives no more than a directory's size at a time."""
+    """A seekable file for `zipfile` that returns at most a directory's size at a time."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, _MAX_DIRECTORY)
         self.seek, self.seekable = file.seek, file.seekable
 
     def read(self, count: int = _MAX_DIRECTORY) -> bytes:
-        """`count` bytes, or fewer at the end of the file."""
+        """Read `count` bytes, or fewer at the end of the file."""
         if not 0 <= count <= _MAX_DIRECTORY:
             raise PickleError(f"its zip directory claims {count:,} bytes")
         return self._file.read(count)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Read what a file says of itself; its tensors stay in it.
+    """Read the description of a file's content; its tensors stay in the file.
 
     Raises:
         WeightsError: unreadable, damaged, or of another format.
@@ -125,7 +125,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
             elif start.startswith(_PICKLE):
                 content, places = _read_legacy(file, len(memory))
             else:
-                raise PickleError("it begins like no file of torch.save")
+                raise PickleError("its first bytes are not those of a file of torch.save")
             return Checkpoint(path, content, places, memory)
     except (PickleError, zipfile.BadZipFile, NotImplementedError) as error:
         raise WeightsError(
@@ -136,7 +136,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read_zip(file: BinaryIO, size: int) -> tuple[Value, dict[str, tuple[int, int]]]:
-    """The pickle of a zip file, and where its storages lie."""
+    """Read the pickle of a zip file and find its storages."""
     with zipfile.ZipFile(cast("BinaryIO", _ShortReads(file))) as archive:
         members = {member.filename: member for member in archive.infolist()}
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -161,7 +161,7 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Value, dict[str, tuple[int, in
 
 
 def _place(file: BinaryIO, member: zipfile.ZipInfo, size: int) -> tuple[int, int]:
-    """Position and size in bytes of a member, which must be stored as it is."""
+    """Find the position and size in bytes of a member, which must be stored uncompressed."""
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         raise PickleError(
             f"its member {member.filename[:80]} is compressed or encrypted, which torch never does"
@@ -169,7 +169,7 @@ def _place(file: BinaryIO, member: zipfile.ZipInfo, size: int) -> tuple[int, int
     file.seek(member.header_offset)
     header = file.read(30)
     if len(header) < 30 or not header.startswith(_ZIP):
-        raise PickleError(f"its member {member.filename[:80]} is not where it should be")
+        raise PickleError(f"its member {member.filename[:80]} is not at the position that its directory gives")
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     start = member.header_offset + 30 + names
     if start + member.file_size > size:
@@ -181,7 +181,7 @@ def _place(file: BinaryIO, member: zipfile.ZipInfo, size: int) -> tuple[int, int
 
 
 def _read_legacy(file: BinaryIO, size: int) -> tuple[Value, dict[str, tuple[int, int]]]:
-    """The value of a file without a zip directory, and where its storages lie."""
+    """Read the value of a file without a zip directory and find its storages."""
     file.seek(0)
     if read_pickle(file) != _LEGACY_MAGIC:
         raise PickleError("it is a pickle, but not one of torch.save")
@@ -196,7 +196,7 @@ def _read_legacy(file: BinaryIO, size: int) -> tuple[Value, dict[str, tuple[int,
         count = int.from_bytes(file.read(8), sys.byteorder)
         start, length = file.tell(), count * widths.get(key, 0)
         if key not in widths:
-            raise PickleError(f"nothing tells the type of its storage {key[:40]}")
+            raise PickleError(f"no tensor gives the type of its storage {key[:40]}")
         if start + length > size:
             raise PickleError(f"it ends at {size:,} bytes, within its storage {key[:40]}")
         places[key] = (start, length)
@@ -205,7 +205,7 @@ def _read_legacy(file: BinaryIO, size: int) -> tuple[Value, dict[str, tuple[int,
 
 
 def _widths(content: Value) -> dict[str, int]:
-    """Bytes of a number of every storage that a value refers to."""
+    """Return the bytes per number of every storage that a value refers to, by its key."""
     widths: dict[str, int] = {}
     seen: set[int] = set()
     left = [content]

@@ -1,4 +1,4 @@
-"""The networks of a released checkpoint, from its config: shapes, and which tensors they take."""
+"""The networks of a released checkpoint, from its config: shapes and the tables of their tensors."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from diffjscc.refiners.latents import ConditionEncoder
 
 @dataclass(frozen=True)
 class Component(Network):
-    """A network of a checkpoint, as yet without numbers.
+    """A network of a checkpoint, on the meta device.
 
     Attributes:
-        table: which released tensors it is made of.
+        table: the released tensors that it is made of.
     """
 
     table: tuple[Move, ...]
 
 
 def components(config: ReleasedConfig) -> list[Component]:
-    """The networks of a released checkpoint but the codec, on the meta device."""
+    """Build the networks of a released checkpoint except the codec, on the meta device."""
     unet, control, vae, text = config.unet, config.control, config.vae, config.text_tiny
     encoder_settings = {
         "down_block_types": ("DownEncoderBlock2D",) * len(vae.ch_mult),

@@ -1,4 +1,4 @@
-"""A released checkpoint's config.yaml: checked, and said in our terms.
+"""A released checkpoint's config.yaml: checked, and translated to our settings.
 
 The class names in the file are compared with known ones and never imported. Settings that our
 modules cannot express are refused; settings of training are passed over.
@@ -24,7 +24,7 @@ Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
 
 
 class Section(BaseModel):
-    """Part of the file; what is not asked for is passed over."""
+    """Part of the file; unknown settings are passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -49,7 +49,7 @@ class UNetParams(Section):
 
     @property
     def layout(self) -> UNetLayout:
-        """What the tensors' names depend on."""
+        """The sizes that the tensors' names depend on."""
         return UNetLayout(
             widths=tuple(self.model_channels * factor for factor in self.channel_mult),
             attention=tuple(
@@ -116,7 +116,7 @@ class VAEShape(Section):
 
     @property
     def layout(self) -> VAELayout:
-        """What the tensors' names depend on."""
+        """The sizes that the tensors' names depend on."""
         return VAELayout(tuple(self.ch * factor for factor in self.ch_mult), self.num_res_blocks)
 
 
@@ -149,12 +149,12 @@ class TextTower(Section):
 
     @property
     def layout(self) -> TextLayout:
-        """What the tensors' names depend on."""
+        """The sizes that the tensors' names depend on."""
         return TextLayout(self.width, self.layers)
 
 
 class CodecParams(Section):
-    """What both kinds of JSCC codec state: the SNR in dB they were trained for."""
+    """Settings of both kinds of JSCC codec: the SNR range in dB of their training."""
 
     snr_low: float = Field(alias="SNR_low", allow_inf_nan=False)
     snr_high: float = Field(alias="SNR_high", allow_inf_nan=False)
@@ -177,7 +177,7 @@ class CNNParams(CodecParams):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The codec as `build_codec` takes it."""
+        """The codec's description for `build_codec`."""
         return {
             "class": "DeepJSCC",
             "channels": self.c_channel,
@@ -310,7 +310,7 @@ class ModelParams(Section):
 
 
 class ReleasedConfig(Section):
-    """The whole file; `text_tiny` is there where the text encoder is not OpenCLIP's ViT-H/14."""
+    """The whole file; `text_tiny` is present if the text encoder is not OpenCLIP's ViT-H/14."""
 
     target: Literal["model.cldm.ControlLDM"]
     params: ModelParams
@@ -363,7 +363,7 @@ def check_config(value: dict[str, Any], path: Path) -> ReleasedConfig:
 
 
 def describe(fault: ErrorDetails) -> str:
-    """One line for one fault that pydantic found."""
+    """Describe one fault that pydantic found, in one line."""
     where = ".".join(map(str, fault["loc"])) or "the file as a whole"
     if fault["type"] == "missing":
         return f"{where} is missing"

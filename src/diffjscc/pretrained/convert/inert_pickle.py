@@ -1,8 +1,8 @@
 """Pickles of tensors read as data: no name in a file is imported, nothing in it is called.
 
-A pickle is a program for a small stack machine. `read_pickle` runs that machine itself and knows
-containers, strings, numbers and torch's way to write a tensor. Whatever else a file names, be it a
-class, an instance or a call, becomes an `Inert`, which only remembers the name.
+A pickle is a program for a small stack machine. `read_pickle` is such a machine for containers,
+strings, numbers and torch's description of a tensor. Everything else in a file, be it a class, an
+instance or a call, becomes an `Inert`, which keeps only the name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 import torch
 
-MAX_BYTES = 1 << 26  # of all that one pickle holds; those of the released checkpoints have 1 MB
+MAX_BYTES = 1 << 26  # of one pickle; a full checkpoint's has less than 1 MB
 # A full checkpoint with both moments of an optimiser for each of its tensors takes 234,000 steps.
 MAX_STEPS = 500_000  # each may cost some 100 bytes of memory
 _MAX_COUNT, _MAX_DIMENSIONS = (1 << 62), 64
@@ -39,10 +39,10 @@ class PickleError(ValueError):
 
 
 class Inert:
-    """Stand-in for an object that is not built; takes items and state, and forgets them.
+    """Stand-in for an object that is not built; its items and state are discarded.
 
     Attributes:
-        name: the module and name that the file gives.
+        name: module and name in the file.
     """
 
     __slots__ = ("name",)
@@ -56,12 +56,12 @@ class Inert:
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers somewhere in the file.
+    """A block of numbers in the file.
 
     Attributes:
-        key: what the file calls it.
+        key: its name in the file.
         dtype: type of its numbers.
-        count: how many they are.
+        count: number of numbers.
     """
 
     key: str
@@ -71,10 +71,10 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that was not read: numbers `offset + Σ index·stride` of a storage.
+    """Description of a tensor in the file: numbers `offset + Σ index·stride` of a storage.
 
     Attributes:
-        storage: where the numbers lie.
+        storage: block that holds the numbers.
         offset: index of the first one.
         shape: the tensor's shape.
         stride: steps in the storage along each dimension.
@@ -90,18 +90,18 @@ Value: TypeAlias = Any  # a scalar, a container of values, Storage, StoredTensor
 
 
 class Bounded:
-    """A file for the machine to read from, `limit` bytes at most from where it stands."""
+    """A file that the machine may read at most `limit` bytes of, from its current position."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file, self._limit = file, limit
 
     def read(self, count: int) -> bytes:
-        """`count` bytes, or fewer at the end of the file."""
+        """Read `count` bytes, or fewer at the end of the file."""
         self._spend(count)
         return self._file.read(count)
 
     def readline(self) -> bytes:
-        """Bytes up to a newline."""
+        """Read bytes up to and including a newline."""
         line = self._file.readline(self._limit + 1)
         self._spend(len(line))
         return line
@@ -113,27 +113,27 @@ class Bounded:
     def _spend(self, count: int) -> None:
         if count > self._limit:
             raise PickleError(
-                f"its pickle asks for {count:,} bytes where {self._limit:,} are left of what a "
-                "checkpoint's may hold"
+                f"its pickle asks for {count:,} bytes, but only {self._limit:,} are left of the "
+                "most that a checkpoint's pickle may have"
             )
         self._limit -= count
 
 
 def read_pickle(file: BinaryIO, limit: int = MAX_BYTES) -> Value:
-    """Read the pickle at the file's position, and leave the file behind its end.
+    """Read the pickle at the file's position; the file is left at the pickle's end.
 
     Args:
-        file: where it lies.
-        limit: bytes that it may have.
+        file: the file.
+        limit: the most bytes that the pickle may have.
 
     Raises:
-        PickleError: damaged, larger than `limit` or of too many steps.
+        PickleError: damaged, larger than `limit`, or of more than `MAX_STEPS` steps.
     """
     return _Machine().run(Bounded(file, min(limit, MAX_BYTES)))
 
 
 class _Machine:
-    """The stack machine: values, the stack's heights at the marks, and what was kept by number."""
+    """The stack machine: values, the stack's heights at the marks, and memoised values by number."""
 
     def __init__(self) -> None:
         self.stack: list[Value] = []
@@ -141,7 +141,7 @@ class _Machine:
         self.memo: dict[int, Value] = {}
 
     def run(self, file: Bounded) -> Value:
-        """The value that stands on the stack when the program stops."""
+        """Run a program and return the value on top of the stack when it stops."""
         try:
             for step, (code, argument, position) in enumerate(
                 pickletools.genops(cast("BinaryIO", file))
@@ -180,36 +180,36 @@ class _Machine:
         return values
 
     def pop_to_mark(self) -> list[Value]:
-        """The values above the last mark."""
+        """Pop the values above the last mark."""
         return self._pop(len(self.stack) - self.marks.pop())
 
     def push_global(self, argument: str) -> None:
-        """A class or function by name: `argument` is "module name"."""
+        """GLOBAL: push a class or function by name; `argument` is "module name"."""
         self.stack.append(Inert(argument.replace(" ", ".", 1)))
 
     def push_stack_global(self, _: None) -> None:
-        """The same with module and name on the stack."""
+        """STACK_GLOBAL: the same with module and name from the stack."""
         module, name = self._pop(2)
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise PickleError("its pickle names a class by something else than words")
+            raise PickleError("its pickle names a class by something other than strings")
         self.stack.append(Inert(f"{module}.{name}"))
 
     def instantiate(self, argument: str) -> None:
-        """INST: a class by name and its arguments."""
+        """INST: push the instance of a class given by name."""
         self.pop_to_mark()
         self.push_global(argument)
 
     def instantiate_first(self, _: None) -> None:
-        """OBJ: the first value above the mark is the class."""
+        """OBJ: push the instance of the class that is the first value above the mark."""
         self._push_result(self.pop_to_mark()[0], None)
 
     def call(self, _: None) -> None:
-        """REDUCE and NEWOBJ: a callable and its arguments."""
+        """REDUCE and NEWOBJ: push the result for a callable and its arguments."""
         function, arguments = self._pop(2)
         self._push_result(function, arguments)
 
     def call_with_names(self, _: None) -> None:
-        """NEWOBJ_EX: a class, its arguments and its named arguments."""
+        """NEWOBJ_EX: push the instance for a class, its arguments and its named arguments."""
         self._push_result(self._pop(3)[0], None)
 
     def _push_result(self, function: Value, arguments: Value) -> None:
@@ -222,7 +222,7 @@ class _Machine:
         self.stack.append(Inert(function.name) if built is None else built)
 
     def load_persistent(self, _: None) -> None:
-        """BINPERSID: ("storage", type, key, device, count) with what old files add."""
+        """BINPERSID: push the storage of ("storage", type, key, device, count) and a view or None."""
         match self.stack.pop():
             case ("storage", Inert(name=name), str(key), _, int(count), *view):
                 if name in _STORAGES and 0 <= count <= _MAX_COUNT and view in ([], [None]):
@@ -233,7 +233,7 @@ class _Machine:
                 raise PickleError("its pickle refers to something that is no storage of tensors")
 
     def extend(self, values: list[Value]) -> None:
-        """Append values to the list on the stack."""
+        """Append values to the list on top of the stack."""
         target = self.stack[-1]
         if isinstance(target, list):
             target.extend(values)
@@ -241,7 +241,7 @@ class _Machine:
             raise PickleError(f"its pickle appends to a {type(target).__name__}")
 
     def update(self, values: list[Value]) -> None:
-        """Keys and values in turn to the dictionary on the stack."""
+        """Add keys and values, in turn, to the dictionary on top of the stack."""
         target = self.stack[-1]
         if isinstance(target, dict):
             target.update(_pairs(values))
@@ -249,14 +249,14 @@ class _Machine:
             raise PickleError(f"its pickle sets items of a {type(target).__name__}")
 
     def push_dictionary(self, _: None) -> None:
-        """A dictionary of the keys and values above the mark."""
+        """DICT: push a dictionary of the keys and values above the mark."""
         self.stack.append(_pairs(self.pop_to_mark()))
 
 
 def _pairs(values: list[Value]) -> dict[Value, Value]:
-    """Keys and values in turn as a dictionary.
+    """Make a dictionary of keys and values in turn.
 
-    Containers as keys become stand-ins: the hash of tuples nested a billion-fold never ends.
+    Containers as keys become stand-ins: hashing tuples nested a billion-fold would never end.
     """
     if len(values) % 2:
         raise PickleError("its pickle is damaged (a key without a value)")
@@ -265,7 +265,7 @@ def _pairs(values: list[Value]) -> dict[Value, Value]:
 
 
 def _tensor(arguments: tuple[Value, ...]) -> Value:
-    """What `torch._utils._rebuild_tensor_v2` is called with, as a description."""
+    """Describe the tensor of a call of `torch._utils._rebuild_tensor_v2`."""
     match arguments:
         case (Storage() as storage, int(offset), tuple(shape), tuple(stride), *_):
             numbers = (offset, *shape, *stride)
@@ -275,23 +275,23 @@ def _tensor(arguments: tuple[Value, ...]) -> Value:
 
 
 def _is_count(value: Value) -> bool:
-    """Whether a value is a number of something that a file can hold."""
+    """Return whether a value is a count or an offset that a file can have."""
     return type(value) is int and 0 <= value <= _MAX_COUNT
 
 
 def _parameter(arguments: tuple[Value, ...]) -> Value:
-    """The tensor of a parameter."""
+    """Return the tensor of a parameter."""
     if arguments and isinstance(arguments[0], StoredTensor):
         return arguments[0]
     return None
 
 
 def _ordered(arguments: tuple[Value, ...]) -> Value:
-    """An empty OrderedDict, whose items follow."""
+    """Make an empty OrderedDict; its items follow."""
     return None if arguments else {}
 
 
-# What is built of a call, by the name of what is called; None where the arguments are not torch's.
+# Builders of a call's result, by the callable's name; they return None for arguments not torch's.
 _BUILDERS: dict[str, Callable[[tuple[Value, ...]], Value]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -314,7 +314,7 @@ _MADE: dict[str, Callable[[], Value]] = {
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
     "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": list,  # nobody asks what is in a set, and the values need no hash so
+    "EMPTY_SET": list,  # members of sets are never looked up, and in a list they need no hash
 }
 _KEPT = frozenset(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"])
 _RECALLED = frozenset(["GET", "BINGET", "LONG_BINGET"])

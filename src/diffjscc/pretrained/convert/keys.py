@@ -49,14 +49,14 @@ _AFFINE = ("weight", "bias")
 
 @dataclass(frozen=True)
 class Move:
-    """One released tensor, and the tensors of ours that hold its numbers between them.
+    """One released tensor, and our tensors that hold its numbers together.
 
     Attributes:
         released: its key in the checkpoint.
-        ours: keys in the component, in the order in which they lie along `dim`.
-        sizes: length of each along `dim`; empty where there is one.
-        dim: dimension that is cut.
-        pointwise: whether a 1x1 convolution [O, I, 1, 1] is a linear layer [O, I] with us.
+        ours: keys in the component, in their order along `dim`.
+        sizes: length of each along `dim`; empty for a single one.
+        dim: dimension that is split.
+        pointwise: whether a 1x1 convolution [O, I, 1, 1] is a linear layer [O, I] here.
     """
 
     released: str
@@ -66,14 +66,14 @@ class Move:
     pointwise: bool = False
 
     def to_ours(self, tensor: Tensor) -> dict[str, Tensor]:
-        """Our tensors from the released one; views of it where possible."""
+        """Split the released tensor into ours; views of it where possible."""
         if self.pointwise:
             return {self.ours[0]: tensor.flatten(1)}
         parts = torch.split(tensor, list(self.sizes), self.dim) if self.sizes else (tensor,)
         return dict(zip(self.ours, parts, strict=True))
 
     def to_released(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The released tensor from ours; inverse of `to_ours`."""
+        """Join our tensors to the released one; inverse of `to_ours`."""
         parts = [tensors[key] for key in self.ours]
         if self.pointwise:
             return parts[0][:, :, None, None]
@@ -82,7 +82,7 @@ class Move:
 
 @dataclass(frozen=True)
 class UNetLayout:
-    """What the names inside a UNet and its control module depend on.
+    """Sizes that the names in a UNet and its control module depend on.
 
     Attributes:
         widths: feature channels of each level, from the latent's size down.
@@ -99,7 +99,7 @@ class UNetLayout:
 
 @dataclass(frozen=True)
 class VAELayout:
-    """What the names inside a VAE depend on.
+    """Sizes that the names in a VAE depend on.
 
     Attributes:
         widths: feature channels of each level, from the image's size down.
@@ -112,7 +112,7 @@ class VAELayout:
 
 @dataclass(frozen=True)
 class TextLayout:
-    """What the names inside a text encoder depend on.
+    """Sizes that the names in a text encoder depend on.
 
     Attributes:
         width: feature channels.
@@ -133,7 +133,7 @@ def _moves(modules: Iterable[Module], prefix: str) -> Iterator[Move]:
 
 
 def _residual(theirs: str, ours: str, shortcut: bool) -> Iterator[Module]:
-    """A residual block of the UNet; its shortcut is a conv where the width changes."""
+    """List the modules of a residual block of the UNet; its shortcut is a conv where the width changes."""
     yield f"{theirs}.in_layers.0", f"{ours}.norm1", _AFFINE
     yield f"{theirs}.in_layers.2", f"{ours}.conv1", _AFFINE
     yield f"{theirs}.emb_layers.1", f"{ours}.time_emb_proj", _AFFINE
@@ -144,7 +144,7 @@ def _residual(theirs: str, ours: str, shortcut: bool) -> Iterator[Module]:
 
 
 def _transformer(theirs: str, ours: str) -> Iterator[Module]:
-    """A spatial transformer with linear projections and one block: the names are the same."""
+    """List the modules of a spatial transformer with one block, whose names are the same."""
     block = "transformer_blocks.0"
     for name in ("norm", "proj_in", "proj_out"):
         yield f"{theirs}.{name}", f"{ours}.{name}", _AFFINE
@@ -159,7 +159,7 @@ def _transformer(theirs: str, ours: str) -> Iterator[Module]:
 
 
 def _way_down(layout: UNetLayout) -> Iterator[Module]:
-    """Time embedding, levels and middle block: what UNet and control module have in common."""
+    """List time embedding, levels and middle block, common to UNet and control module."""
     yield "time_embed.0", "time_embedding.linear_1", _AFFINE
     yield "time_embed.2", "time_embedding.linear_2", _AFFINE
     for level, width in enumerate(layout.widths):
@@ -179,7 +179,7 @@ def _way_down(layout: UNetLayout) -> Iterator[Module]:
 
 
 def _way_up(layout: UNetLayout) -> Iterator[Module]:
-    """Levels from the smallest grid up; every block takes a skip, so its width changes."""
+    """List the levels from the smallest grid up; every block takes a skip, so its width changes."""
     for i in range(len(layout.widths)):
         attention = layout.attention[-1 - i]
         for j in range(layout.blocks + 1):
@@ -193,7 +193,7 @@ def _way_up(layout: UNetLayout) -> Iterator[Module]:
 
 
 def unet_table(layout: UNetLayout) -> tuple[Move, ...]:
-    """The frozen prior."""
+    """Table of the frozen prior."""
     modules = [
         ("input_blocks.0.0", "conv_in", _AFFINE),
         *_way_down(layout),
@@ -205,7 +205,7 @@ def unet_table(layout: UNetLayout) -> tuple[Move, ...]:
 
 
 def control_table(layout: UNetLayout) -> tuple[Move, ...]:
-    """The control module: the way down of a UNet, the SNR's embedding, zero convolutions."""
+    """Table of the control module: a UNet's way down, SNR embedding and zero convolutions."""
     residuals = len(layout.widths) * (layout.blocks + 1)
     modules = [
         ("snr_embed.0", "class_embedding.linear_1", _AFFINE),
@@ -233,7 +233,7 @@ def _vae_residual(theirs: str, ours: str, shortcut: bool) -> Iterator[Module]:
 
 
 def _vae_middle(end: str, prefix: str) -> Iterator[Move]:
-    """Two residual blocks and an attention whose 1x1 convolutions are linear layers with us."""
+    """List two residual blocks and an attention whose 1x1 convolutions are linear layers here."""
     ours = f"{end}.mid_block"
     for i in (0, 1):
         modules = _vae_residual(f"{end}.mid.block_{i + 1}", f"{ours}.resnets.{i}", False)
@@ -267,7 +267,7 @@ def _vae_encoder(layout: VAELayout, prefix: str) -> Iterator[Move]:
 
 
 def vae_table(layout: VAELayout) -> tuple[Move, ...]:
-    """Encoder and decoder; the released decoder counts its levels from the image's size."""
+    """Table of the VAE; the released decoder counts its levels from the image's size."""
     modules: list[Module] = [
         *_vae_ends("decoder"),
         ("post_quant_conv", "post_quant_conv", _AFFINE),
@@ -286,12 +286,12 @@ def vae_table(layout: VAELayout) -> tuple[Move, ...]:
 
 
 def condition_encoder_table(layout: VAELayout) -> tuple[Move, ...]:
-    """The frozen copy of the VAE's encoder that sees the initial reconstruction."""
+    """Table of the frozen copy of the VAE's encoder that encodes the initial image."""
     return tuple(_vae_encoder(layout, CONDITION_ENCODER))
 
 
 def text_table(layout: TextLayout) -> tuple[Move, ...]:
-    """The text encoder without its last block, as Stable Diffusion 2 has it.
+    """Table of the text encoder without its last block, as Stable Diffusion 2 has it.
 
     Our names carry the prefix `text_model.`, under which every transformers release reads them.
     """
@@ -322,7 +322,7 @@ def text_table(layout: TextLayout) -> tuple[Move, ...]:
 
 
 def unused_text_shapes(layout: TextLayout) -> dict[str, tuple[int, ...]]:
-    """Released keys and shapes that no feature depends on; they are kept under these names."""
+    """Return released keys and shapes that no feature depends on; they keep these names."""
     w, block = layout.width, f"{TEXT}transformer.resblocks.{layout.blocks - 1}"
     return {
         f"{TEXT}text_projection": (w, w),
@@ -340,5 +340,5 @@ def unused_text_shapes(layout: TextLayout) -> dict[str, tuple[int, ...]]:
 
 
 def codec_table(names: Mapping[str, str]) -> tuple[Move, ...]:
-    """The JSCC codec, from the `released_keys` of its class."""
+    """Table of the JSCC codec, from the `released_keys` of its class."""
     return tuple(Move(CODEC + theirs, (ours,)) for theirs, ours in names.items())

@@ -1,4 +1,4 @@
-"""What becomes of each tensor of a released checkpoint, and which of them do not fit."""
+"""The plan of a conversion: the place of each released tensor, and which of them do not fit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from diffjscc.pretrained.storage import compare
 
 
 def codec_names(codec: JointCodec) -> tuple[dict[str, str], frozenset[str]]:
-    """A codec's released names to ours, and released names of what nobody has to learn."""
+    """Map a codec's released names to ours; also return the released names of its constants."""
     if isinstance(codec, DeepJSCC):
         return cnn_keys(codec.config), frozenset()
     if isinstance(codec, SwinJSCC):
@@ -41,8 +41,8 @@ def codec_names(codec: JointCodec) -> tuple[dict[str, str], frozenset[str]]:
     raise TypeError(f"{type(codec).__name__} was never released")
 
 
-# Modules of BLIP-2, as transformers and as LAVIS name them: a checkpoint may hold the captioner
-# under any prefix, or not at all, and captions are made by one that is fetched apart.
+# Modules of BLIP-2 by their names in transformers and in LAVIS. A checkpoint may hold the captioner
+# under any prefix; it is not converted, since captioners are downloaded on their own.
 _CAPTIONER = frozenset(
     (
         *("vision_model", "qformer", "language_model", "language_projection", "query_tokens"),
@@ -53,7 +53,7 @@ _OURS = (UNET, CONTROL, VAE, CONDITION_ENCODER, TEXT, CODEC)
 
 
 def tolerated(key: str) -> bool:
-    """Whether a released tensor is left by training or can be computed: it is passed over."""
+    """Return whether a released tensor is passed over: left by training, or computable."""
     parts = key.split(".")
     extra = parts[-1] in ("lvlb_weights", "logvar", "attn_mask")
     captioner = not key.startswith(_OURS) and not _CAPTIONER.isdisjoint(parts)
@@ -61,7 +61,7 @@ def tolerated(key: str) -> bool:
 
 
 def schedule_buffers(config: ReleasedConfig) -> dict[str, Tensor]:
-    """The 13 buffers of the noise schedule, float32 [timesteps], from its two ends."""
+    """Compute the 13 buffers of the noise schedule, float32 [timesteps], from its two ends."""
     params = config.params
     ends = math.sqrt(params.linear_start), math.sqrt(params.linear_end)
     beta = torch.linspace(*ends, params.timesteps, dtype=torch.float64).square()
@@ -80,18 +80,18 @@ def schedule_buffers(config: ReleasedConfig) -> dict[str, Tensor]:
 
 
 class Plan:
-    """All tensors of a checkpoint with these settings: what becomes of them, on the meta device.
+    """The place of every tensor of a checkpoint with these settings, on the meta device.
 
     Args:
         config: the checked config.yaml.
 
     Attributes:
-        config: the same.
-        codec: the codec without numbers.
-        networks: the other networks without numbers.
-        tables: by folder, the moves of its tensors.
+        config: the checked config.yaml.
+        codec: the codec, on the meta device.
+        networks: the other networks, on the meta device.
+        tables: the moves of each folder's tensors.
         unused: released tensors that are kept and not used.
-        optional: names of released tensors that are kept where they are there.
+        optional: names of released tensors that are kept if the checkpoint has them.
     """
 
     def __init__(self, config: ReleasedConfig) -> None:
@@ -109,7 +109,7 @@ class Plan:
         self.optional = {CODEC + key for key in constants}
 
     def refiner(self, shared: bool) -> dict[str, Any]:
-        """What the receiver must know beside the networks; `shared`: one VAE encoder for both."""
+        """Return the content of refiner.json; `shared`: condition encoder and VAE share an encoder."""
         config = self.config
         return {
             "class": "ControlledDiffusion",
@@ -118,12 +118,12 @@ class Plan:
             "scaling_factor": config.params.scale_factor,
             "snr_scale": config.control.snr_scale,
             "min_snr": config.control.min_snr,
-            "clamp_snr": False,  # the released code tells the control module any SNR as it is
+            "clamp_snr": False,  # the released code passes any SNR to the control module
             "snr_range_db": [config.codec.snr_low, config.codec.snr_high],
         }
 
     def released(self) -> dict[str, Tensor]:
-        """Meta tensors of the whole checkpoint by their released names."""
+        """Return meta tensors of the whole checkpoint by their released names."""
         state = dict(self.unused)
         ours = {"codec": dict(self.codec.state_dict())}
         ours |= {network.folder: network.tensors for network in self.networks}
@@ -132,7 +132,7 @@ class Plan:
         return state
 
     def check(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Raise MismatchError unless `state` is complete, fits and holds nothing else."""
+        """Raise MismatchError unless `state` has all tensors, of the right shapes, and no others."""
         expected = self.released()
         extra = {key for key in state.keys() - expected.keys() if tolerated(key)} | self.optional
         compare(expected, {key: state[key] for key in state.keys() - extra}, where)

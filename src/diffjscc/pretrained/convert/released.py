@@ -1,11 +1,11 @@
 """Released checkpoints to our folders of weights, and back, tensor for tensor.
 
     WEIGHTS/
-      card.json              what it was converted from, SHA-256 of every file
-      refiner.json           what the receiver must know beside the networks
+      card.json              source of the conversion, SHA-256 of every file
+      refiner.json           settings of the receiver beside the networks' own configs
       codec/                 see `codec`
       unet/ vae/ control/ text_encoder/      see `networks`
-      condition_encoder/     only where it is not the VAE's own encoder
+      condition_encoder/     only if it is not the VAE's own encoder
       scheduler/             diffusers' config of the noise schedule
       released/              config.yaml's settings, and tensors that nothing uses
 
@@ -62,7 +62,7 @@ def convert_released(
     Args:
         source: a folder or hub id with `config.yaml` and `model.ckpt`; with `to` "released", a
             folder or hub id of weights that were converted before.
-        destination: the folder to write. It appears when it is complete.
+        destination: the folder to write. It appears once it is complete.
         to: the format to write.
 
     Returns:
@@ -97,7 +97,7 @@ def _convert(source: str | Path, folder: Path) -> None:
     read = sum(path.stat().st_size for path in (files.config, files.checkpoint))
     with _progress(2 * size + read) as advance:
 
-        def written(count: int) -> None:
+        def advance_and_forget(count: int) -> None:
             advance(count)
             checkpoint.forget()
 
@@ -107,7 +107,7 @@ def _convert(source: str | Path, folder: Path) -> None:
         shared = _same_encoder(plan.tables["condition_encoder"], state)
         for network in plan.networks:
             if not (shared and network.folder == "condition_encoder"):
-                _write(network, state, folder, written)
+                _write(network, state, folder, advance_and_forget)
         save_scheduler(plan.config, folder / "scheduler")
         write_json(folder / "refiner.json", plan.refiner(shared))
         _write_unused(plan, settings, state, folder, shared)
@@ -123,7 +123,7 @@ def _convert(source: str | Path, folder: Path) -> None:
 
 
 def _checksums(paths: Iterable[Path], folder: Path | None, advance: Advance) -> dict[str, str]:
-    """SHA-256 of files, by their names or by their paths within `folder`."""
+    """Compute the SHA-256 of files, by their names or by their paths within `folder`."""
     sums = {}
     for path in paths:
         name = path.name if folder is None else path.relative_to(folder).as_posix()
@@ -149,7 +149,7 @@ def _write(network: Component, state: Mapping[str, Tensor], folder: Path, advanc
 def _write_unused(
     plan: Plan, settings: dict[str, Any], state: Mapping[str, Tensor], folder: Path, shared: bool
 ) -> None:
-    """Write what only the way back needs."""
+    """Write settings and tensors that only the conversion back needs."""
     target = folder / "released"
     target.mkdir()
     kept = {key: state[key] for key in [*plan.unused, *sorted(plan.optional & state.keys())]}
@@ -159,19 +159,19 @@ def _write_unused(
 
 
 def _moved(table: Iterable[Move], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors by name, from the released ones."""
+    """Return our tensors by name, from the released ones."""
     return {
         key: value for move in table for key, value in move.to_ours(state[move.released]).items()
     }
 
 
 def _same_encoder(table: Iterable[Move], state: Mapping[str, Tensor]) -> bool:
-    """Whether the condition encoder is the VAE's encoder, to the last bit."""
+    """Return whether the condition encoder is the VAE's encoder, to the last bit."""
     return all(torch.equal(state[move.released], state[_in_vae(move.released)]) for move in table)
 
 
 def _in_vae(key: str) -> str:
-    """The VAE's counterpart of a released key of the condition encoder."""
+    """Return the VAE's counterpart of a released key of the condition encoder."""
     return VAE + key.removeprefix(CONDITION_ENCODER)
 
 
@@ -218,7 +218,7 @@ def _check_space(folder: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _progress(size: int) -> Iterator[Advance]:
-    """A progress bar over bytes."""
+    """Show a progress bar over bytes."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("converting", total=size)
         yield lambda count: progress.advance(task, count)
