@@ -1,6 +1,5 @@
 """CompactJSCC: its rates, its locality, its two ends."""
 
-import math
 from fractions import Fraction
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from diffjscc import AWGN, Rayleigh, Scheme
 from diffjscc.codecs import compact
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
-from diffjscc.layers.spectrum import OCTAVES, SpectralGain
 from diffjscc.metrics.fidelity import psnr
 
 SMALL = CompactConfig(widths=(16, 24), encoder_blocks=(1, 2), decoder_blocks=(2, 1))
@@ -166,33 +164,3 @@ def test_a_dozen_steps_of_training_beat_the_start() -> None:
         loss.backward()
         optimiser.step()
     assert levels[-1] > levels[0] + 3
-
-
-def test_the_filter_of_the_latent_is_neutral_at_first_and_chooses_by_frequency() -> None:
-    torch.manual_seed(0)
-    gain = SpectralGain(3, 8)
-    condition = torch.randn(2, 8)
-    latent = torch.randn(2, 3, 11, 16)
-    torch.testing.assert_close(gain(latent, condition), latent, rtol=1e-5, atol=1e-5)
-    nodes = gain.log_gain.bias.data.view(3, 3, OCTAVES)
-    nodes[:, 0, :2] = math.log(0.5)  # radial frequencies up to 1/16 half-waves per cell
-    smooth = torch.ones(2, 3, 32, 32)
-    quickest = torch.cos(torch.pi * (torch.arange(32.0) + 0.5) * 31 / 32)
-    checkered = (quickest[:, None] * quickest).expand(2, 3, 32, 32)
-    torch.testing.assert_close(gain(smooth, condition), smooth / 2, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(gain(checkered, condition), checkered, rtol=1e-4, atol=1e-4)
-    nodes.zero_()
-    nodes[1, 1, 5] = math.log(3.0)  # one channel's quickest vertical changes alone
-    striped = quickest[:, None].expand(2, 3, 32, 32)
-    upright, lying = (gain(x, condition) for x in (striped, striped.mT))
-    assert (upright / striped)[:, 1].mean() > 2.5
-    torch.testing.assert_close(upright[:, ::2], striped[:, ::2], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(lying, striped.mT, rtol=1e-4, atol=1e-4)
-
-
-def test_the_first_channels_are_filtered_alike_whatever_the_rate() -> None:
-    torch.manual_seed(0)
-    gain = SpectralGain(8, 4)
-    torch.nn.init.normal_(gain.log_gain.weight)
-    latent, condition = torch.randn(1, 8, 6, 9), torch.randn(1, 4)
-    torch.testing.assert_close(gain(latent[:, :4], condition), gain(latent, condition)[:, :4])

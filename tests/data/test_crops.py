@@ -125,7 +125,7 @@ def test_wrong_numbers():
     with pytest.raises(ValueError, match="multiple of 4"):
         crops.batch_at(0, 0, 4)
     for arguments in ((-1,), (0, 2, 2), (0, -1, 2), (0, 0, 0)):
-        with pytest.raises(ValueError, match="count from 0"):
+        with pytest.raises(ValueError, match="process from 0"):
             crops.batch_at(*arguments)
     for wrong in ({"crop": 0}, {"batch": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match="at least"):

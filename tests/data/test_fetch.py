@@ -102,11 +102,11 @@ def test_another_image_is_not_taken_for_kodak(serve, tmp_path):
     (tmp_path / "served").mkdir()
     Image.new("RGB", (768, 512)).save(tmp_path / "served" / "kodim01.png")
     url, _ = serve(tmp_path / "served")
-    with pytest.raises(DownloadError, match="not this Kodak image"):
+    with pytest.raises(DownloadError, match="another file than this Kodak image"):
         fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
     assert not (tmp_path / "kodak" / "kodim01.png").exists()
     (tmp_path / "served" / "kodim01.png").write_text("<html>please log in</html>")
-    with pytest.raises(DownloadError, match=r"kodim01\.png.* is not an image"):
+    with pytest.raises(DownloadError, match=r"kodim01\.png.* is not a readable image"):
         fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
 
 
@@ -167,7 +167,7 @@ def test_some_bad_files_stop_nothing_and_are_reported(bucket, serve, tmp_path):
         fetched = fetch(tmp_path, url, threads=2)
         assert set(fetched.failed) == set(chosen[:3])
         assert "404" in fetched.failed[chosen[0]]
-        assert "is not an image" in fetched.failed[chosen[1]]
+        assert "is not a readable image" in fetched.failed[chosen[1]]
         assert "cannot be decoded" in fetched.failed[chosen[2]]
         assert len(read_manifest(fetched.manifest).entries) == 9
         assert sorted(p.stem for p in fetched.folder.glob("*.jpg")) == sorted(chosen[3:])
@@ -179,9 +179,9 @@ def test_offline_is_one_error_at_once(bucket, serve, nowhere, tmp_path):
     with pytest.raises(DownloadError, match=r"list\.csv.*no connection"):
         fetch(tmp_path, nowhere)
     url, _ = serve(bucket)
-    with pytest.raises(DownloadError, match="4 failures in a row; run again"):
+    with pytest.raises(DownloadError, match="4 consecutive failures; run again"):
         fetch(tmp_path, url, count=40, base_url=nowhere)
-    with pytest.raises(DownloadError, match="all of 2 images failed"):
+    with pytest.raises(DownloadError, match="all 2 images failed"):
         fetch(tmp_path, url, count=2, base_url=nowhere)
     assert len(fetch(tmp_path, url).folder.name) > 0  # back online, the same call goes on
 
@@ -204,7 +204,7 @@ def test_wrong_lists(bucket, tmp_path):
     for text, problem in (
         ("<html>log in</html>\n", "no column ImageID"),
         ("", "no column ImageID"),
-        ("ImageID,Subset\n../../secret,train\n", "strange ImageID"),
+        ("ImageID,Subset\n../../secret,train\n", "invalid ImageID"),
     ):
         (tmp_path / "wrong.csv").write_text(text)
         with pytest.raises(ValueError, match=problem):

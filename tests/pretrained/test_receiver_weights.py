@@ -152,7 +152,7 @@ def test_a_vocabulary_travels_with_the_weights(saved: Path, weights: Path) -> No
     without = load_refiner(weights)
     assert without.text is not None
     assert torch.equal(paint(without), paint(loaded))
-    with pytest.raises(ValueError, match="hold no vocabulary"):
+    with pytest.raises(ValueError, match="have no vocabulary"):
         without.text.tokens(["cat"])
 
 

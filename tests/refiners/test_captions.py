@@ -53,10 +53,10 @@ def test_every_text_gets_its_own_features() -> None:
     assert (features[0] - features[1]).abs().max() > 1e-3
 
 
-def test_a_vocabulary_is_needed_for_words_alone(tmp_path: Path) -> None:
+def test_a_vocabulary_is_needed_only_for_captions_with_words(tmp_path: Path) -> None:
     text = TextFeatures(make_text_encoder(), None)
     assert text.tokens(["", " "]).tolist() == [[49406, 49407] + [0] * 75] * 2
-    with pytest.raises(ValueError, match="hold no vocabulary"):
+    with pytest.raises(ValueError, match="have no vocabulary"):
         text(["cat"])
     make_tokenizer().save_pretrained(tmp_path)
     loaded = TextFeatures(text.encoder, load_tokenizer(tmp_path, revision=None))
@@ -68,7 +68,7 @@ def test_a_vocabulary_is_needed_for_words_alone(tmp_path: Path) -> None:
         load_tokenizer(tmp_path / "nowhere", revision=None)
 
 
-def test_captions_steer_a_prior_that_reads_and_are_refused_by_one_that_does_not() -> None:
+def test_captions_condition_a_prior_with_a_text_encoder_and_are_refused_without() -> None:
     initial, received = torch.rand(1, 3, 8, 8), receive([5.0])
     refiner = make_refiner(text=True)
     silent = refiner.refine(initial, received, generators(1))
@@ -81,11 +81,11 @@ def test_captions_steer_a_prior_that_reads_and_are_refused_by_one_that_does_not(
     assert (refiner.refine(initial, received, generators(1)).image - empty.image).abs().max() > 0
     wordless = make_refiner()
     wordless.captioner = captions.FixedCaption("cat")
-    with pytest.raises(ValueError, match="this prior reads no text"):
+    with pytest.raises(ValueError, match="this prior has no text encoder"):
         wordless.refine(initial, received)
 
 
-def test_a_prior_that_attends_to_text_does_without() -> None:
+def test_a_prior_with_cross_attention_works_without_a_text_encoder() -> None:
     unet = make_unet(text=True)
     refiner = ControlledDiffusion(
         make_vae(), unet, make_control(unet), config=DiffusionConfig(sampler=QUICK)

@@ -1,4 +1,4 @@
-"""DDNM: the pooled codec, the range-space replacement, the rival as a whole."""
+"""DDNM: the pooled codec, the range-space replacement, the refiner as a whole."""
 
 import shutil
 from fractions import Fraction
@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from diffjscc import AWGN, Scheme
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
-from diffjscc.codecs.pooled import PooledCodec, pool, replicate
+from diffjscc.codecs.pooled import PooledCodec
 from diffjscc.data.images import load_image
+from diffjscc.layers.block_means import pool, replicate
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.pretrained.ddnm import ddnm_from_pretrained
@@ -25,6 +26,7 @@ from diffjscc.refiners.ddnm import DDNM, DDNMConfig, replace_range
 from diffjscc.refiners.latents import decode, encode
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
+from diffjscc.scheme import SamplingRefiner
 from toy_refiner import QUICK, generators, make_text_encoder, make_unet, make_vae, receive
 
 SMALL = CompactConfig(widths=(16, 24), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
@@ -33,7 +35,7 @@ DEVIATION = 0.2
 
 
 class Unshuffle(nn.Module):
-    """A VAE that loses nothing: 2x2 pixels to a cell of twelve numbers."""
+    """A VAE that loses nothing: 2x2 pixels to a latent position of twelve numbers."""
 
     quant_conv = None
     dtype = torch.float32
@@ -82,18 +84,6 @@ def blocks(height: int, width: int, batch: int = 1, factor: int = 2) -> tuple[Te
     return pooled, replicate(pooled, factor)[..., :height, :width]
 
 
-def test_pooling_and_its_pseudo_inverse() -> None:
-    image = torch.arange(6.0).reshape(1, 1, 2, 3)  # 0 1 2 / 3 4 5; the last column twice
-    torch.testing.assert_close(pool(image, 2), torch.tensor([[[[2.0, 3.5]]]]))
-    pooled, initial = blocks(9, 14)
-    torch.testing.assert_close(pool(initial, 2), pooled)
-    images = torch.rand(2, 3, 12, 18)
-    for factor in (2, 3):
-        once = replicate(pool(images, factor), factor)
-        torch.testing.assert_close(replicate(pool(once, factor), factor), once)
-        assert (once * (images - once)).sum().abs() < 1e-3  # an orthogonal projection
-
-
 @pytest.mark.parametrize("factor", [2, 3])
 def test_the_range_is_replaced_and_the_null_space_stays(factor: int) -> None:
     images, pooled = torch.randn(2, 3, 12, 18), torch.rand(2, 3, 12 // factor, 18 // factor)
@@ -111,13 +101,13 @@ def test_the_pooled_codec_uses_the_channel_as_the_codec_does(size: tuple[int, in
     plain = CompactJSCC(SMALL).eval().requires_grad_(False)
     pooled = PooledCodec(plain)
     assert pooled.rates == tuple(Fraction(1, n) for n in (512, 256, 128, 64))
-    images, snr_db = torch.rand(2, 3, *size), torch.full((2,), 3.0)
+    images, csi = torch.rand(2, 3, *size), AWGN(3.0).sample_state(2)
     height, width = size
     for rate in (Fraction(1, 128), Fraction(1, 64)):
-        symbols = pooled.encode(images, snr_db, rate)
+        symbols = pooled.encode(images, csi, rate)
         assert (symbols.image_size, symbols.nominal_rate) == (size, rate)
         filled = torch.rand(2, 3, -(-height // 32) * 32, -(-width // 32) * 32)
-        uses = plain.encode(filled, snr_db, rate).channel_uses
+        uses = plain.encode(filled, csi, rate).channel_uses
         assert symbols.channel_uses == sum(symbols.uses_by_kind.values()) == uses
         assert symbols.rate == uses / (height * width) >= rate
     assert Scheme(pooled, Fraction(1, 64))(images, AWGN(3.0)).image.shape == images.shape
@@ -138,9 +128,11 @@ def test_what_the_pooled_codec_cannot_do_is_named() -> None:
         PooledCodec(codec, 1)
     message = r"rate 1/16 is not one of 1/512, .*, 1/64: .* does not offer 1/4"
     with pytest.raises(ValueError, match=message):
-        PooledCodec(codec).encode(torch.rand(1, 3, 8, 8), torch.zeros(1), Fraction(1, 16))
+        PooledCodec(codec).encode(
+            torch.rand(1, 3, 8, 8), AWGN(0.0).sample_state(1), Fraction(1, 16)
+        )
     with pytest.raises(ValueError, match="give floats of shape"):
-        PooledCodec(codec).encode(torch.rand(3, 8, 8), torch.zeros(1), Fraction(1, 64))
+        PooledCodec(codec).encode(torch.rand(3, 8, 8), AWGN(0.0).sample_state(1), Fraction(1, 64))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -157,7 +149,7 @@ def test_samplers_end_at_what_the_last_estimate_is_corrected_to(name: str) -> No
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_with_an_exact_prior_the_means_are_kept_and_the_rest_is_drawn(name: str) -> None:
+def test_with_an_exact_prior_the_means_are_kept_and_the_rest_is_sampled(name: str) -> None:
     pooled, initial = blocks(64, 96)
     image = exact_ddnm(name, 50).refine(initial, receive([5.0]), generators(1)).image
     torch.testing.assert_close(pool(image, 2), pooled, rtol=0, atol=1e-4)
@@ -204,11 +196,11 @@ def test_large_images_are_worked_on_in_tiles_that_agree() -> None:
 def test_stable_diffusions_classes(text: bool) -> None:
     refiner = toy_ddnm(text)
     _, initial = blocks(22, 31, batch=2)
-    told: list[tuple[int, int]] = []
-    refiner.progress = lambda done, total: told.append((done, total))
+    reported: list[tuple[int, int]] = []
+    refiner.progress = lambda done, total: reported.append((done, total))
     received = receive([1.0, 9.0])
     first = refiner.refine(initial, received, generators(1, 2)).image
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
     assert first.shape == (2, 3, 22, 31)
     assert 0 <= first.min() <= first.max() <= 1
     assert torch.equal(first, refiner.refine(initial, received, generators(1, 2)).image)
@@ -222,6 +214,21 @@ def test_stable_diffusions_classes(text: bool) -> None:
     assert torch.isfinite(half.image).all()
 
 
+def test_samples_of_one_image_differ_and_do_not_depend_on_their_number() -> None:
+    refiner = toy_ddnm()
+    assert isinstance(refiner, SamplingRefiner)
+    assert (refiner.sampler_name, refiner.num_inference_steps) == ("ddpm", 3)
+    _, initial = blocks(10, 12, batch=2)
+    received = receive([1.0, 9.0])
+    samples = refiner.sample(initial, received, 2, generators(1, 2, 3, 4))
+    assert torch.equal(samples.initial, initial[[0, 0, 1, 1]])
+    assert not torch.equal(samples.image[0], samples.image[1])
+    alone = refiner.refine(initial, received, generators(2, 4)).image
+    torch.testing.assert_close(samples.image[1::2], alone, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="2 generators for 4 samples"):
+        refiner.sample(initial, received, 2, generators(1, 2))
+
+
 def test_blocks_of_three_pixels() -> None:
     refiner = toy_ddnm(factor=3)
     assert refiner.multiple == 12
@@ -229,7 +236,7 @@ def test_blocks_of_three_pixels() -> None:
     assert refiner.refine(initial, receive([5.0])).image.shape == initial.shape
 
 
-def test_where_the_link_tells_enough_the_initial_image_stays() -> None:
+def test_on_good_links_the_initial_image_is_kept() -> None:
     _, initial = blocks(16, 16, batch=2)
     received = receive([-10.0, 20.0])
     poor, rich = (received.rate * torch.log2(1 + 10 ** (received.snr_db / 10))).tolist()
@@ -241,18 +248,18 @@ def test_where_the_link_tells_enough_the_initial_image_stays() -> None:
     assert torch.equal(refiner.refine(initial, receive([20.0, 20.0])).image, initial)
 
 
-def test_what_ddnm_cannot_do_is_named() -> None:
+def test_invalid_settings_and_inputs_are_refused() -> None:
     for wrong, message in (
         ({"factor": 1}, "factor is 1; blocks have a side of at least 2"),
         ({"first_t": 10, "last_t": 20}, "from time step 10 to 20; give first_t"),
-        ({"tile": 2}, "tile is 2 latent cells"),
+        ({"tile": 2}, "tile is 2 latent positions"),
     ):
         with pytest.raises(ValueError, match=message):
             DDNMConfig(**wrong)
     refiner = toy_ddnm()
     with pytest.raises(ValueError, match=r"not constant in blocks of 2x2 .* a PooledCodec"):
         refiner.refine(torch.rand(1, 3, 16, 16), receive([5.0]))
-    with pytest.raises(ValueError, match="2 generators for 1 draws"):
+    with pytest.raises(ValueError, match="2 generators for 1 samples"):
         refiner.refine(blocks(16, 16)[1], receive([5.0]), generators(1, 2))
     scheduler = sampling.paper_scheduler()
     scheduler.register_to_config(prediction_type="v_prediction")
@@ -266,7 +273,7 @@ def test_the_control_module_is_not_needed(tmp_path: Path) -> None:
     config = DDNMConfig(SamplerConfig("ddim", 1))
     scheme = ddnm_from_pretrained(bare, config=config, device="cpu")
     assert scheme.rate == Fraction(1, 512)
-    assert scheme.provenance == ddnm_from_pretrained(device="cpu").weights
+    assert scheme.provenance == ddnm_from_pretrained(device="cpu").provenance
     with pytest.raises(WeightsError, match="lacks control/"):
         DiffJSCC.from_pretrained(bare, device="cpu")
     image = scheme(torch.rand(1, 3, 48, 40), AWGN(5.0)).image
@@ -277,7 +284,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_codec(CompactJSCC(SMALL), tmp_path)
     with pytest.raises(WeightsError, match="have no prior, which DDNM samples"):
         ddnm_from_pretrained(tmp_path, device="cpu")
-    with pytest.raises(ValueError, match=r'rate 1/16 is not one of .*"compact", .* pooled by 2'):
+    with pytest.raises(ValueError, match=r"rate 1/16 is not one of .*1/64 \(compact@"):
         ddnm_from_pretrained(rate="1/16", device="cpu")
 
 
@@ -294,17 +301,17 @@ def test_on_a_photograph_the_bundled_prior_sharpens_and_keeps_the_means(shared: 
     received = scheme.send(original, AWGN(10.0), generators(1))
     image, initial = (result := scheme.decode(received, generators(2))).image, result.initial
     assert 1.3 * roughness(initial) < roughness(image) < roughness(original)
-    # The decoder paints texture of its own, which PSNR does not forgive.
+    # The decoder generates texture of its own, which lowers PSNR.
     assert psnr(image, original) > psnr(initial, original) - 1.0
     lpips = LPIPS.load("squeeze", shared / "data" / "metric-weights")
     assert lpips(image, original) < 0.85 * lpips(initial, original)
     vae = scheme.refiner.vae
     round_trip = decode(vae, encode(vae, initial, 128).mean, 128)
 
-    def error(painted: Tensor) -> float:
-        return pool(painted - initial, 2).square().mean().sqrt().item()
+    def error(decoded: Tensor) -> float:
+        return pool(decoded - initial, 2).square().mean().sqrt().item()
 
     assert error(image) < 1.1 * error(round_trip)
-    # With 16 numbers for the 192 means of a cell there is nothing left to draw.
+    # With 16 numbers for the 192 means of a latent position, little is left to sample.
     other = scheme.decode(received, generators(3)).image
     assert 0 < (image - other).abs().mean() < 0.5 / 255

@@ -1,6 +1,5 @@
-"""The diffusion receiver as a whole: what reaches it, what it paints, what it refuses."""
+"""The diffusion receiver as a whole: conditions, sampling, colours, refused inputs."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.data.images import load_image
-from diffjscc.layers import blended_tiles as tiling
+from diffjscc.layers.tiling import tile_windows
 from diffjscc.refiners import captions, colour, sampling
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.devices import Placement
@@ -26,7 +25,7 @@ def _seeded():
     torch.manual_seed(0)
 
 
-def test_what_a_image_becomes_does_not_depend_on_its_batch() -> None:
+def test_an_images_result_does_not_depend_on_its_batch() -> None:
     refiner = make_refiner(
         sampler=SamplerConfig("ddpm", 6, "initial", ((0.2, 0.9), (0.6, 0.2))),
         latent_guidance=GuidanceConfig(20.0, target="sample"),
@@ -46,15 +45,15 @@ def test_what_a_image_becomes_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(other[1:], together[1:], rtol=1e-4, atol=1e-5)
 
 
-def test_the_control_module_is_told_the_effective_snr() -> None:
+def test_the_control_module_is_conditioned_on_the_effective_snr() -> None:
     refiner = make_refiner(sampler=SamplerConfig("ddpm", 1))
-    told = []
-    refiner.denoiser.control.register_forward_pre_hook(lambda _, inputs: told.append(inputs[3]))
+    seen = []
+    refiner.denoiser.control.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[3]))
     refiner.refine(torch.rand(2, 3, 8, 8), receive([6.0, 6.0], [1.0, 0.7071068]))
-    torch.testing.assert_close(told[0], torch.tensor([6.0, 2.99]), rtol=0, atol=0.001)
-    with pytest.warns(UserWarning, match="outside the 0 to 14 dB that the control module"):
+    torch.testing.assert_close(seen[0], torch.tensor([6.0, 2.99]), rtol=0, atol=0.001)
+    with pytest.warns(UserWarning, match="outside the range of 0 to 14 dB that the control"):
         refiner.refine(torch.rand(2, 3, 8, 8), receive([6.0, 20.0], [0.01, 1.0]))
-    torch.testing.assert_close(told[1], torch.tensor([0.0, 14.0]))
+    torch.testing.assert_close(seen[1], torch.tensor([0.0, 14.0]))
 
 
 def test_at_control_scale_0_the_prior_is_alone() -> None:
@@ -125,7 +124,7 @@ def test_detail_that_the_vae_loses_is_given_back_by_the_links_bits() -> None:
     assert gained.abs().max() > 0.01
 
 
-def test_conditions_are_computed_once_for_all_steps_and_draws() -> None:
+def test_conditions_are_computed_once_for_all_steps_and_samples() -> None:
     refiner = make_refiner(text=True)
     refiner.captioner = captions.FixedCaption("a cat")
     assert refiner.text is not None
@@ -142,20 +141,20 @@ def test_conditions_are_computed_once_for_all_steps_and_draws() -> None:
 
         network.register_forward_hook(count)
     initial = torch.rand(2, 3, 8, 8)
-    drawn = refiner.sample(initial, receive([1.0, 2.0]), 3, generators(*range(6)))
+    samples = refiner.sample(initial, receive([1.0, 2.0]), 3, generators(*range(6)))
     assert runs == {"vae": 1, "text": 1, "control": QUICK.num_inference_steps}
-    assert drawn.image.shape == (6, 3, 8, 8)
-    assert drawn.caption == ["a cat"] * 6
-    torch.testing.assert_close(drawn.initial, initial.repeat_interleave(3, dim=0))
+    assert samples.image.shape == (6, 3, 8, 8)
+    assert samples.caption == ["a cat"] * 6
+    torch.testing.assert_close(samples.initial, initial.repeat_interleave(3, dim=0))
     second = refiner.refine(initial[1:], receive([2.0]), generators(4)).image
-    torch.testing.assert_close(drawn.image[4:5], second, rtol=1e-4, atol=1e-5)
-    assert (drawn.image[0] - drawn.image[1]).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="2 generators for 6 draws"):
+    torch.testing.assert_close(samples.image[4:5], second, rtol=1e-4, atol=1e-5)
+    assert (samples.image[0] - samples.image[1]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="2 generators for 6 samples"):
         refiner.sample(initial, receive([1.0, 2.0]), 3, generators(1, 2))
 
 
 def bits_per_pixel(received: Received) -> list[float]:
-    """What each image's link could tell of a pixel."""
+    """Channel capacity per pixel of each image, in bits."""
     return (received.rate * torch.log2(1 + 10 ** (received.snr_db / 10))).tolist()
 
 
@@ -256,34 +255,6 @@ def largest_step(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.diff(dim=-2).abs().amax(dim=(0, 1, 3)), x.diff(dim=-1).abs().amax(dim=(0, 1, 2))
 
 
-@pytest.mark.parametrize("scale", [1, 4])
-def test_tiles_that_disagree_fade_into_each_other(scale: int) -> None:
-    numbers = itertools.count()
-
-    def disagreeing(rows: slice, columns: slice) -> Tensor:
-        size = ((rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
-        return torch.full((1, 1, *size), float(next(numbers) % 2))
-
-    blended = tiling.blend_tiles(disagreeing, (48, 64), 24, scale)
-    assert blended.shape == (1, 1, 48 * scale, 64 * scale)
-    assert next(numbers) > 4
-    assert blended.min() >= 0
-    assert blended.max() <= 1
-    # Cut apart they would show steps of 1.
-    assert max(step.max().item() for step in largest_step(blended)) < 0.25 / scale
-
-
-def test_tiles_of_a_local_network_are_the_whole_image() -> None:
-    image = torch.rand(1, 3, 50, 70)
-    whole = tiling.blend_tiles(lambda r, c: image[..., r, c].sin(), (50, 70), 16)
-    torch.testing.assert_close(whole, image.sin())
-    covered = torch.zeros(70)
-    for window in tiling.windows(70, 16):
-        assert window.stop - window.start == 16
-        covered[window] += 1
-    assert covered.min() >= 1
-
-
 def test_images_beyond_the_tile_size_show_no_seams(shared: Path) -> None:
     image = load_image(shared / "data/kodak/kodim03.png")[None, :, 128:256, 256:448]
     whole, tiled = make_refiner(), make_refiner(tile=32)
@@ -298,8 +269,8 @@ def test_images_beyond_the_tile_size_show_no_seams(shared: Path) -> None:
         difference = got - expected
         assert difference.abs().max() > 1e-6
         for steps, length in zip(largest_step(difference), latents[0].shape[-2:], strict=True):
-            borders = {w.start * cell - 1 for w in tiling.windows(length, 32)}
-            borders |= {w.stop * cell - 1 for w in tiling.windows(length, 32)}
+            borders = {w.start * cell - 1 for w in tile_windows(length, 32)}
+            borders |= {w.stop * cell - 1 for w in tile_windows(length, 32)}
             at_borders = [i for i in borders if 0 <= i < len(steps)]
             assert at_borders
             # No step at a tile's border stands out from the smooth change between tiles.
@@ -331,7 +302,7 @@ def test_wrong_settings_are_named() -> None:
         DiffusionConfig(colour_fix="sepia")
     with pytest.raises(ValueError, match="geometry is 'round'; known: reflect, released"):
         DiffusionConfig(geometry="round")
-    with pytest.raises(ValueError, match="tile is 2 latent cells"):
+    with pytest.raises(ValueError, match="tile is 2 latent positions"):
         DiffusionConfig(tile=2)
     with pytest.raises(ValueError, match="latent guidance scale is -1"):
         GuidanceConfig(scale=-1)

@@ -487,7 +487,9 @@ def test_a_control_module_without_the_snr_serves_fig6(
     assert "--spatial" not in done.output  # it is not asked for
     by_scheme = {
         name: [
-            row.psnr for row in read_results(tmp_path / "out" / "fig6").rows if row.scheme == name
+            row.metrics["psnr"]
+            for row in read_results(tmp_path / "out" / "fig6").records
+            if row.scheme == name
         ]
         for name in ("spatial", "spatial + SNR")
     }

@@ -1,4 +1,4 @@
-"""CompactJSCC: one small network for four rates and every SNR, made for two CPU cores."""
+"""CompactJSCC: one small network for four rates and all SNRs, for two CPU cores."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts
-from diffjscc.layers.halo_tiles import in_tiles
-from diffjscc.layers.spectrum import SpectralGain, dct_matrix
+from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
+from diffjscc.layers.spectral_gain import SpectralGain
+from diffjscc.layers.tiling import apply_tiled
 from diffjscc.scheme import ChannelState
 
-STRIDE = 16
-SHALLOW = 3 * 4**2  # at 1/4 of the size, features are 4x4 pixels of three colours
-TILE, HALO = 64, 36  # cells: 1024 px tiles; the encoder reaches 22 cells, the decoder 33
+# In latent positions: tiles of 1024 px; the receptive fields reach 22 (encoder) and 33 (decoder).
+TILE, HALO = 64, 36
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class CompactConfig:
 
     Attributes:
         rate_channels: latent channels of each rate, ascending; C channels cost C/512 cpp.
-        widths: feature channels at 1/8 and 1/16 of the image's size.
+        widths: feature channels at 1/8 and 1/16 of the image size.
         encoder_blocks: blocks of the encoder at 1/8 and 1/16.
         decoder_blocks: blocks of the decoder at 1/16 and 1/8.
         expansion: hidden width of a block's pointwise MLP, in multiples of its width.
         kernel: side of a block's depthwise convolution.
         condition_width: width of the embedding of (SNR, rate).
-        snr_range_db: SNR the weights were trained for; inputs are clamped to it.
+        snr_range_db: SNR range of training in dB; inputs are clamped to it.
     """
 
     rate_channels: tuple[int, ...] = (4, 8, 16, 32)
@@ -45,11 +45,11 @@ class CompactConfig:
 
 
 class Condition(nn.Module):
-    """Embeds what an end knows of the whole image and the link, as one vector per image.
+    """Embedding of SNR, rate and global latent statistics, one vector per image.
 
-    That is the SNR, the rate, and each latent channel's mean and root mean square over the
-    image: symbols have unit power whatever the contrast, so without the latter the receiver
-    could not tell how strong the image was.
+    The statistics are the mean and root mean square of each latent channel over the image. As
+    symbols have unit power whatever the contrast, they inform the receiver about the image's
+    dynamic range.
     """
 
     def __init__(self, config: CompactConfig) -> None:
@@ -62,7 +62,7 @@ class Condition(nn.Module):
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """Latent [B, C_max, h, w], snr_db [B] and the rate's position to [B, width]."""
+        """Embed latent [B, C_max, h, w], snr_db [B] and the rate's index as [B, width]."""
         centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
         snr = (snr_db.clamp(self.low, self.high) - centre) / half
         power = latent.square().mean(dim=(2, 3))
@@ -73,10 +73,10 @@ class Condition(nn.Module):
 
 
 class Pointwise(nn.Linear):
-    """A 1x1 convolution; its weight is the matrix that it is, as optimisers of matrices need."""
+    """A 1x1 convolution whose weight is a matrix, for optimisers of matrices."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, h, w] to [B, C', h, w]."""
+        """Transform [B, C, h, w] to [B, C', h, w]."""
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 
@@ -95,7 +95,7 @@ class Block(nn.Module):
             nn.init.zeros_(zeroed.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """[B, width, h, w] to the same."""
+        """Transform [B, width, h, w] to the same shape."""
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
         y = self.spatial(x).permute(0, 2, 3, 1)
         y = F.layer_norm(y, y.shape[-1:], eps=1e-6).permute(0, 3, 1, 2)
@@ -104,36 +104,8 @@ class Block(nn.Module):
         return out
 
 
-def dct_basis(count: int, side: int) -> tuple[Tensor, Tensor]:
-    """The `count` strongest functions of the block DCT of natural photographs.
-
-    In orthonormal colours (sum, red - blue, green against both), its first 32 functions catch
-    within 0.1% the variance that the Karhunen-Loève transform's do. Variances are modelled as
-    a·(u² + v²)^-b per colour, fitted to 60,000 blocks of 16x16 of training photographs.
-
-    Returns:
-        Orthonormal functions [count, 3, side, side], and their standard deviations [count] for
-        images in [0, 1], descending.
-    """
-    index = torch.arange(side, dtype=torch.float64)
-    cosines = dct_matrix(side)
-    colours = F.normalize(
-        torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64), dim=1
-    )
-    radius = index.square() + index.square()[:, None]
-    variances = []
-    for constant, amplitude, decay in ((42.1, 1.71, 1.11), (4.77, 0.25, 1.84), (0.96, 0.06, 1.65)):
-        variance = amplitude * radius.clamp(min=1) ** -decay
-        variance[0, 0] = constant
-        variances.append(variance)
-    ranked = torch.stack(variances).flatten().sort(descending=True, stable=True)
-    colour, row, column = torch.unravel_index(ranked.indices[:count], (3, side, side))
-    basis = torch.einsum("kc,ky,kx->kcyx", colours[colour], cosines[row], cosines[column])
-    return basis.float(), ranked.values[:count].sqrt().float()
-
-
 class Gains(nn.Module):
-    """A positive gain per latent channel from the condition; `start` [C] at first."""
+    """Positive gain per latent channel, computed from the condition; initially `start` [C]."""
 
     def __init__(self, start: Tensor, condition_width: int) -> None:
         super().__init__()
@@ -143,17 +115,17 @@ class Gains(nn.Module):
             self.log_gain.bias.copy_(start.log())
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Scale [B, C, h, w]."""
+        """Scale [B, C, h, w] per channel."""
         gain: Tensor = self.log_gain(condition).exp()
         return x * gain[:, :, None, None]
 
 
 class Encoder(nn.Module):
-    """Image [B, 3, H, W] in [0, 1] to latent [B, C, H/16, W/16], C that of the rate.
+    """Encoder: images [B, 3, H, W] in [0, 1] to latent [B, C, H/16, W/16], C that of the rate.
 
-    A DCT of 16x16 blocks and a deep network are added. The DCT starts with the channel powers
-    that are best for a linear receiver (in proportion to the deviations), the network at zero:
-    without the DCT, the small components that the high rates are for take far longer to be found.
+    Sum of a DCT of 16x16 blocks and a deep network. The DCT is initialised with the channel powers
+    that are optimal for a linear receiver (proportional to the deviations), the network with zero:
+    without the DCT, the weak components used by the high rates are learnt far more slowly.
     """
 
     analysis: Tensor
@@ -179,16 +151,16 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def transform(self, images: Tensor) -> Tensor:
-        """Block DCT coefficients [B, C_max, H/16, W/16] at their starting powers."""
+        """Compute block DCT coefficients [B, C_max, H/16, W/16] at their initial powers."""
         return F.conv2d(F.pixel_unshuffle(2 * images - 1, STRIDE), self.analysis)
 
     def describe(self, images: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """The condition, from the whole image and SNRs [B]."""
+        """Compute the condition from whole images and SNRs [B]."""
         condition: Tensor = self.condition(self.transform(images), snr_db, rate_index)
         return condition
 
     def forward(self, images: Tensor, condition: Tensor, rate_index: int) -> Tensor:
-        """The latent of an image, or of a tile of it."""
+        """Encode an image, or a tile of one."""
         x = self.stem(F.pixel_unshuffle(2 * images - 1, 4))
         for block in self.mid:
             x = block(x, condition)
@@ -200,10 +172,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Received latent [B, C, h, w] to image [B, 3, 16h, 16w], not clamped.
+    """Decoder: received latent [B, C, h, w] to images [B, 3, 16h, 16w], not clamped.
 
-    The inverse DCT joins the deep network at 1/4 of the image's size, before the last
-    convolutions, which take its block borders away.
+    The inverse DCT is added to the deep network at 1/4 of the image size, before the last
+    convolutions, which remove its block borders.
     """
 
     synthesis: Tensor
@@ -231,16 +203,16 @@ class Decoder(nn.Module):
             nn.init.zeros_(zeroed)
 
     def widen(self, latent: Tensor) -> Tensor:
-        """[B, C, h, w] to [B, C_max, h, w]: the channels that the rate does not use are zero."""
+        """Pad [B, C, h, w] to [B, C_max, h, w]: channels not used by the rate are zero."""
         return F.pad(latent, (0, 0, 0, 0, 0, self.widest - latent.shape[1]))
 
     def describe(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """The condition, from the whole received latent and SNRs [B]."""
+        """Compute the condition from whole received latents and SNRs [B]."""
         condition: Tensor = self.condition(self.widen(latent), snr_db, rate_index)
         return condition
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """The image of a latent, or of a tile of it."""
+        """Decode a latent, or a tile of one."""
         latent = self.widen(latent)
         coefficients = self.gains(latent, condition)
         blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
@@ -259,9 +231,8 @@ class CompactJSCC(JointCodec):
     """A rate- and SNR-adaptive codec of 6.0 M parameters: R = 1/128, 1/64, 1/32, 1/16.
 
     A rate uses the first C latent channels; SNR and rate modulate every block of both ends.
-    Apart from two global figures per channel and a filter of the whole latent, every layer is
-    local, so images of any size are coded in tiles that give, to rounding, what the whole
-    image would.
+    Apart from two global statistics per channel and the spectral gain of the whole latent, all
+    layers are local: images of any size are coded in tiles, with the same result to rounding.
 
     Args:
         config: the architecture.
@@ -288,12 +259,12 @@ class CompactJSCC(JointCodec):
         return channels
 
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
-        """See `JointCodec.analyse`; of the CSI the effective SNR alone matters."""
+        """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
         assert self.encoder is not None
         encoder = self.encoder
         images = images.contiguous(memory_format=torch.channels_last)
         condition = encoder.describe(images, csi.snr_db, rate_index)
-        latent = in_tiles(
+        latent = apply_tiled(
             lambda part: encoder(part, condition, rate_index),
             images,
             STRIDE,
@@ -311,7 +282,7 @@ class CompactJSCC(JointCodec):
         latent = latent.contiguous(memory_format=torch.channels_last)
         condition = decoder.describe(latent, csi.snr_db, rate_index)
         latent = decoder.spectrum(latent, condition)
-        return in_tiles(
+        return apply_tiled(
             lambda part: decoder(part, condition),
             latent,
             1,

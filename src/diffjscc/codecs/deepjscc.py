@@ -24,15 +24,15 @@ class DeepJSCCConfig:
     Attributes:
         channels: latent channels C, even; R = C / (2·4^downsamplings) cpp.
         base_width: feature channels at full size; they double with every downsampling.
-        encoder_width: the most feature channels that the encoder uses.
-        decoder_width: the most feature channels that the decoder uses.
-        downsamplings: halvings of the image's size.
+        encoder_width: maximum number of feature channels in the encoder.
+        decoder_width: maximum number of feature channels in the decoder.
+        downsamplings: number of downsamplings by 2.
         encoder_blocks: residual blocks of the encoder, each followed by a modulation.
         decoder_blocks: residual blocks of the decoder, each followed by a modulation.
-        csi: what both ends are told. "snr": the SNR. "snr+gain": the mean SNR and the fade h,
-            for weights that were trained with CSI at the transmitter.
-        snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
-        padding: how images whose sides are no multiple of the stride are filled up.
+        csi: conditioning of both ends. "snr": on the SNR. "snr+gain": on the mean SNR and the fade
+            h, for weights trained with CSI at the transmitter.
+        snr_range_db: SNR range of training in dB; outside it the codec warns.
+        padding: padding of images whose sides are not multiples of the stride.
     """
 
     channels: int = 4
@@ -48,22 +48,24 @@ class DeepJSCCConfig:
 
     def __post_init__(self) -> None:
         if self.channels < 2 or self.channels % 2:
-            raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
+            raise ValueError(
+                f"channels is {self.channels}; two make a symbol: give an even number from 2 on"
+            )
         if self.csi not in get_args(Csi):
             raise ValueError(f"csi is {self.csi!r}; it must be one of {', '.join(get_args(Csi))}")
 
     @property
     def csi_width(self) -> int:
-        """Numbers k that tell an image's csi: SNR, or SNR, Re h and Im h."""
+        """Length k of the CSI vector: SNR, or SNR, Re h and Im h."""
         return 1 if self.csi == "snr" else 3
 
     def widths(self, limit: int) -> list[int]:
-        """Feature channels after 0, 1 … `downsamplings` halvings, at most `limit`."""
+        """List the feature channels after 0, 1 … `downsamplings` downsamplings, at most `limit`."""
         return [min(self.base_width * 2**i, limit) for i in range(self.downsamplings + 1)]
 
 
 def reflect(x: Tensor, margin: int) -> Tensor:
-    """Reflect [B, C, h, w] by `margin` on four sides; a side too short for it is replicated."""
+    """Pad [B, C, h, w] by `margin` on all sides with reflection; short sides by replication."""
     for side, pads in ((-1, (margin, margin, 0, 0)), (-2, (0, 0, margin, margin))):
         x = F.pad(x, pads, mode="reflect" if x.shape[side] > margin else "replicate")
     return x
@@ -78,16 +80,16 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, h, w] to [B, C', h', w'], not negative."""
+        """Transform [B, C, h, w] to non-negative [B, C', h', w']."""
         return F.relu(self.norm(self.conv(x)))
 
 
 class ResidualBlock(nn.Module):
-    """x + BN(conv(ReLU(BN(conv(x))))), at one width and size.
+    """Residual block x + BN(conv(ReLU(BN(conv(x))))).
 
     Args:
         width: feature channels.
-        padding: what the 3x3 convolutions see beyond the edge.
+        padding: padding of the 3x3 convolutions.
     """
 
     def __init__(self, width: int, padding: Padding) -> None:
@@ -99,7 +101,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width, h, w] to the same shape."""
+        """Transform [B, width, h, w] to the same shape."""
         y = F.relu(self.norm1(self.conv1(self._pad(x))))
         out: Tensor = x + self.norm2(self.conv2(self._pad(y)))
         return out
@@ -109,7 +111,7 @@ class ResidualBlock(nn.Module):
 
 
 class Modulation(nn.Module):
-    """z·σ(scale(c)) + shift(c) per channel, with c = [mean over h, w of z; csi].
+    """Modulation z·σ(scale(c)) + shift(c) per channel, with c = [mean over h, w of z; csi].
 
     The channel-wise attention of ADJSCC (Xu et al., arXiv 2012.00533) with a shift.
     """
@@ -122,7 +124,7 @@ class Modulation(nn.Module):
         )
 
     def forward(self, z: Tensor, csi: Tensor) -> Tensor:
-        """Features [B, width, h, w] and csi [B, k] to features of the same shape."""
+        """Modulate features [B, width, h, w] by csi [B, k]."""
         context = torch.cat((z.mean(dim=(2, 3)), csi.to(z.dtype)), dim=1)
         scale = torch.sigmoid(self.scale(context))[:, :, None, None]
         shift: Tensor = self.shift(context)[:, :, None, None]
@@ -130,7 +132,7 @@ class Modulation(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Convolutions down to the latent's size, modulated residual blocks, projection."""
+    """Encoder: strided convolutions, modulated residual blocks, projection."""
 
     def __init__(self, config: DeepJSCCConfig) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
 
     def forward(self, images: Tensor, csi: Tensor) -> Tensor:
-        """Image [B, 3, H, W] in [0, 1] and csi [B, k] to latent [B, C, H/stride, W/stride]."""
+        """Encode images [B, 3, H, W] in [0, 1], given csi [B, k], as [B, C, H/stride, W/stride]."""
         z = self.stem(reflect(images, 3))
         for down in self.down:
             z = down(z)
@@ -157,7 +159,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Modulated residual blocks, transposed convolutions up to the image's size, sigmoid."""
+    """Decoder: modulated residual blocks, transposed convolutions, sigmoid."""
 
     def __init__(self, config: DeepJSCCConfig) -> None:
         super().__init__()
@@ -175,7 +177,7 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], 3, 5)
 
     def forward(self, latent: Tensor, csi: Tensor) -> Tensor:
-        """Equalised latent [B, C, h, w] and csi [B, k] to image [B, 3, H, W] in [0, 1]."""
+        """Decode equalised latents [B, C, h, w], given csi [B, k], to images in [0, 1]."""
         z = self.stem(latent)
         for block, modulation in zip(self.blocks, self.modulations, strict=True):
             z = modulation(block(z), csi)
@@ -187,10 +189,10 @@ class Decoder(nn.Module):
 class DeepJSCC(JointCodec):
     """The initial codec of DiffJSCC (Yang, Liu, Wang, Kim, arXiv 2404.17736): 31.2 M parameters.
 
-    With csi "snr" both ends are conditioned on the effective SNR |h|²/N0 that they know, so that
-    weights trained on AWGN serve on fading channels too. With csi "snr+gain" both are conditioned
-    on [mean SNR 1/N0 in dB, Re h, Im h]: the released Rayleigh weights see the fade in h alone,
-    never within the SNR.
+    With csi "snr" both ends are conditioned on the effective SNR |h|²/N0 known to them, so that
+    weights trained on AWGN can be used on fading channels. With csi "snr+gain" both are conditioned
+    on [mean SNR 1/N0 in dB, Re h, Im h]: the released Rayleigh weights receive the fade as h
+    only, not as part of the SNR.
 
     Args:
         config: the architecture.
@@ -207,7 +209,7 @@ class DeepJSCC(JointCodec):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The one C of these weights."""
+        """Latent channels C; these weights have one rate."""
         return (self.config.channels,)
 
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
@@ -231,7 +233,7 @@ class DeepJSCC(JointCodec):
         return images
 
     def _csi(self, csi: ChannelState) -> Tensor:
-        """The vector [B, k] that the networks are conditioned on."""
+        """Build the CSI vector [B, k]."""
         if self.config.csi == "snr":
             return csi.snr_db[:, None]
         if csi.gain.shape[1] != 1:
@@ -248,11 +250,11 @@ _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def released_keys(config: DeepJSCCConfig) -> dict[str, str]:
-    """Names of the released CNN codec's tensors and of this codec's, one to one.
+    """Map the tensor names of the released CNN codec to those of this codec, one to one.
 
     Returns:
-        Every key of the released `E` and `G` modules to the key of `DeepJSCC(config)` that holds
-        the same tensor; no key is left over on either side.
+        Keys of the released `E` and `G` modules to keys of `DeepJSCC(config)`; complete on both
+        sides.
     """
     modules = [
         ("E.net.1", "encoder.stem.conv", _WEIGHT),

@@ -1,4 +1,4 @@
-"""What every neural joint source-channel codec shares: checks, padding, latent ↔ symbols."""
+"""Base of the neural joint source-channel codecs: checks, padding, latent ↔ symbols."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def warn_outside(snr_db: Tensor, snr_range_db: tuple[float, float]) -> None:
     """Warn where an SNR [B] is outside the range that the weights were trained for."""
     low, high = snr_range_db
     if float(snr_db.min()) < low or float(snr_db.max()) > high:
-        # Without the value in it, Python shows the text once and not for every fade of a sweep.
+        # The text has no value in it, so that Python shows it once and not for every fade.
         warnings.warn(
             f"the SNR is outside the {low:g} to {high:g} dB that these weights were trained for; "
             "images may be worse than the channel allows",
@@ -44,26 +44,26 @@ def warn_outside(snr_db: Tensor, snr_range_db: tuple[float, float]) -> None:
 
 
 def latent_to_symbols(latent: Tensor) -> Tensor:
-    """Real latent [B, C, h, w] to complex [B, C/2·h·w]: real parts first half, then imaginary."""
+    """Pair channels i and i + C/2 of a latent [B, C, h, w] as complex symbols [B, C/2·h·w]."""
     real, imaginary = latent.float().chunk(2, dim=1)
     return torch.complex(real, imaginary).flatten(1)
 
 
 def symbols_to_latent(values: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
-    """Complex [B, C/2·h·w] to real [B, C, h, w]; inverse of `latent_to_symbols`."""
+    """Invert `latent_to_symbols`: complex [B, C/2·h·w] to real [B, C, h, w]."""
     grid = values.reshape(len(values), channels // 2, *size)
     return torch.cat((grid.real, grid.imag), dim=1)
 
 
 class JointCodec(nn.Module, ABC):
-    """A neural codec whose latent of C real channels at 1/stride is C/2 complex symbols a cell.
+    """A neural codec that sends C real latent channels as C/2 complex symbols per position.
 
-    R = C / (2·stride²) channel uses per pixel. Encoder and decoder are usable apart: a codec
-    loaded for one end only has None in the other's place.
+    R = C / (2·stride²) channel uses per pixel. Encoder and decoder can be used separately: a codec
+    loaded for one end has None in place of the other.
 
     Attributes:
-        stride: pixels per latent cell and side.
-        padding: how images whose sides are no multiple of `stride` are filled up.
+        stride: pixels per latent position and side.
+        padding: padding of images whose sides are not multiples of `stride`.
         config: the architecture, a frozen dataclass.
         encoder: image to latent, or None at a receiver.
         decoder: latent to image, or None at a transmitter.
@@ -87,7 +87,7 @@ class JointCodec(nn.Module, ABC):
 
     @property
     def snr_range_db(self) -> tuple[float, float]:
-        """SNR in dB that the weights were trained for, (low, high)."""
+        """SNR range of training in dB, (low, high)."""
         low, high = self.config.snr_range_db
         return low, high
 
@@ -119,7 +119,7 @@ class JointCodec(nn.Module, ABC):
         return self.reconstruct(received).clamp(0, 1)
 
     def reconstruct(self, received: Received) -> Tensor:
-        """`decode` before the images are clamped to [0, 1]: what training differentiates."""
+        """Decode without clamping to [0, 1], for training."""
         if self.decoder is None:
             raise RuntimeError("this codec was loaded for the transmitter only; it cannot decode")
         index = self.rate_index(received.nominal_rate)
@@ -138,7 +138,7 @@ class JointCodec(nn.Module, ABC):
         return crop(images, received.image_size)
 
     def rate_index(self, rate: Fraction) -> int:
-        """Position of `rate` in `rates`, or a ValueError that lists them."""
+        """Find the index of `rate` in `rates`; a ValueError lists them."""
         if rate not in self.rates:
             raise ValueError(f"rate {rate} is not one of {', '.join(map(str, self.rates))}")
         return self.rates.index(rate)

@@ -1,48 +1,29 @@
-"""Half the image's sides at four times the rate: the same channel uses for a quarter of it."""
+"""Codec of block means: an image of half the sides at four times the rate per pixel."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
+from diffjscc.layers.block_means import pool, replicate
 from diffjscc.scheme import ChannelState, Codec, Received, Scheme, Symbols
-
-
-def pool(images: Tensor, factor: int) -> Tensor:
-    """A: means of blocks of `factor`² pixels, [B, C, H, W] to [B, C, ⌈H/factor⌉, ⌈W/factor⌉].
-
-    Sides that are no multiple of `factor` are filled up with copies of the last row and column.
-    """
-    height, width = images.shape[-2:]
-    right, bottom = (padded_length(n, factor) - n for n in (width, height))
-    padded = F.pad(images, (0, right, 0, bottom), mode="replicate")
-    return F.avg_pool2d(padded, factor)
-
-
-def replicate(pooled: Tensor, factor: int) -> Tensor:
-    """A†, the pseudo-inverse of A: each pixel `factor`² times, [B, C, h, w] to factor·h, factor·w.
-
-    A·A† is the identity; A†·A is the projection on images that are constant in every block.
-    """
-    return pooled.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
 @dataclass(frozen=True)
 class PooledCodec:
-    """Sends an image's block means A·x by another codec, at factor² times the rate.
+    """Transmission of an image's block means A·x by another codec, at factor² times its rate.
 
-    What Yilmaz et al., arXiv 2309.15889, transmit for a receiver that makes up the rest. Rates and
-    sizes are those of the image that the user gave: K is that of the codec itself at the same
-    rate, up to padding.
+    As in Yilmaz et al., arXiv 2309.15889, whose receiver generates the rest. Rates and sizes are
+    those of the original image: K equals that of the codec at the same rate, up to padding.
 
     Attributes:
-        codec: sends the pooled image.
+        codec: codec of the pooled image.
         factor: side of a block in pixels.
 
     Raises:
@@ -72,17 +53,23 @@ class PooledCodec:
         return self
 
     def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
-        """See `Codec.encode`; `uses_by_kind` is what the codec says of the pooled image.
+        """See `Codec.encode`; channel uses beyond R·H·W count as padding.
 
         Raises:
-            ValueError: no such rate, or no images.
+            ValueError: the rate is not one of `rates`, or `images` are not valid.
         """
         self._check(rate)
         check_images(images)
         pooled = pool(images, self.factor)
         symbols = self.codec.encode(pooled, csi, self._inner(rate))
         height, width = images.shape[-2:]
-        return replace(symbols, image_size=(height, width), nominal_rate=rate)
+        kinds = dict(symbols.uses_by_kind)
+        # The last blocks of an odd size are padding, too.
+        beyond = kinds.get("image", 0) - math.ceil(rate * height * width)
+        if beyond > 0:
+            kinds["image"] -= beyond
+            kinds["padding"] = kinds.get("padding", 0) + beyond
+        return replace(symbols, image_size=(height, width), nominal_rate=rate, uses_by_kind=kinds)
 
     def decode(self, received: Received) -> Tensor:
         """See `Codec.decode`; the image is A†ŷ, constant in every block."""
@@ -98,7 +85,7 @@ class PooledCodec:
         return crop(replicate(pooled, self.factor), received.image_size)
 
     def _inner(self, rate: Fraction) -> Fraction:
-        """The codec's own rate, per pixel of the pooled image."""
+        """Return the rate of the inner codec, in channel uses per pixel of the pooled image."""
         return rate * self.factor**2
 
     def _check(self, rate: Fraction) -> None:

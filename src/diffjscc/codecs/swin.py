@@ -1,4 +1,4 @@
-"""SwinJSCC: a codec of shifted-window transformers that adapts to the SNR."""
+"""SwinJSCC: an SNR-adaptive codec of shifted-window transformers."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class SwinJSCCConfig:
         encoder_widths: feature channels of each encoder stage, at 1/2, 1/4 … of the size.
         encoder_depths: transformer blocks of each encoder stage.
         encoder_heads: attention heads of each encoder stage.
-        decoder_widths: feature channels of each decoder stage, from the latent's size up.
+        decoder_widths: feature channels of each decoder stage, from the latent to the image.
         decoder_depths: transformer blocks of each decoder stage.
         decoder_heads: attention heads of each decoder stage.
-        window: side of an attention window, in cells of the stage's grid.
+        window: side of an attention window, in positions of the stage's grid.
         mlp_ratio: hidden width of a block's MLP, in multiples of its width.
         qkv_bias: whether queries, keys and values have a bias.
         modulation_layers: layers of the SNR modulation.
-        trained_size: (H, W) in pixels that the weights were made for. A stage whose grid was no
-            larger than `window` there has one window of the grid's size, never shifted; the
-            codec itself takes images of any size.
-        snr_range_db: SNR in dB the weights were trained for; outside it the codec warns.
-        padding: how images whose sides are no multiple of the stride are filled up.
+        trained_size: (H, W) of the training images in pixels. A stage whose grid was at most
+            `window` wide there has one window of the grid's size, without shift; the codec takes
+            images of any size.
+        snr_range_db: SNR range of training in dB; outside it the codec warns.
+        padding: padding of images whose sides are not multiples of the stride.
     """
 
     channels: int = 4
@@ -76,17 +76,17 @@ class SwinJSCCConfig:
 
     @property
     def stages(self) -> int:
-        """Stages of either end; each halves or doubles the grid."""
+        """Stages of each end; each halves or doubles the grid."""
         return len(self.encoder_widths)
 
     def windows(self, stride: int) -> tuple[int, int]:
-        """Window side and shift, in cells, of the stage whose cells are `stride` pixels wide."""
+        """Compute side and shift of the windows at `stride` pixels per grid position."""
         grid = min(self.trained_size) // stride
         return (self.window, self.window // 2) if grid > self.window else (grid, 0)
 
 
 class PatchMerge(nn.Module):
-    """Halves the grid: the four cells of a 2x2 patch side by side, norm, linear."""
+    """Downsampling by 2: concatenation of 2x2 patches, norm, linear."""
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ class PatchMerge(nn.Module):
         self.linear = nn.Linear(4 * width, out_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] with even h and w to [B, h/2, w/2, C']."""
+        """Transform [B, h, w, C] with even h and w to [B, h/2, w/2, C']."""
         patches = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
         out: Tensor = self.linear(self.norm(torch.cat(patches, dim=-1)))
         return out
 
 
 class PatchSplit(nn.Module):
-    """Doubles the grid: norm, linear, and every cell's channels spread over a 2x2 patch."""
+    """Upsampling by 2: norm, linear, pixel shuffle."""
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
@@ -109,13 +109,13 @@ class PatchSplit(nn.Module):
         self.linear = nn.Linear(width, 4 * out_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] to [B, 2h, 2w, C']."""
+        """Transform [B, h, w, C] to [B, 2h, 2w, C']."""
         spread = self.linear(self.norm(x)).permute(0, 3, 1, 2)
         return F.pixel_shuffle(spread, 2).permute(0, 2, 3, 1)
 
 
 class SNRModulation(nn.Module):
-    """z·σ(m(z, SNR)): a chain of linear layers, each but the last gated by an MLP of the SNR.
+    """Modulation z·σ(m(z, SNR)): linear layers, gated by MLPs of the SNR except for the last.
 
     The channel modulation of SwinJSCC (Yang, Wang, Dai et al., arXiv 2308.09361).
     """
@@ -136,7 +136,7 @@ class SNRModulation(nn.Module):
         )
 
     def forward(self, z: Tensor, snr_db: Tensor) -> Tensor:
-        """Grid [B, h, w, C] and SNR [B] in dB to a grid of the same shape."""
+        """Modulate a grid [B, h, w, C] by the SNR [B] in dB."""
         snr = snr_db[:, None, None, None].to(z.dtype)
         m = z
         for mix, gate in zip(self.mix, self.gates, strict=False):
@@ -147,7 +147,7 @@ class SNRModulation(nn.Module):
 def stage(
     config: SwinJSCCConfig, width: int, depth: int, heads: int, *, stride: int
 ) -> nn.Sequential:
-    """The transformer blocks of one stage; every second one has its windows shifted."""
+    """Create the transformer blocks of a stage; every second one has shifted windows."""
     window, shift = config.windows(stride)
     blocks = (
         SwinBlock(
@@ -164,7 +164,7 @@ def stage(
 
 
 class Encoder(nn.Module):
-    """Transformer stages on a grid that each of them but the first halves, then modulation."""
+    """Encoder: transformer stages with downsampling between them, then modulation."""
 
     def __init__(self, config: SwinJSCCConfig) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(widths[-1], config.channels)
 
     def forward(self, images: Tensor, snr_db: Tensor) -> Tensor:
-        """Image [B, 3, H, W] in [0, 1] and SNR [B] to latent [B, C, H/stride, W/stride]."""
+        """Encode images [B, 3, H, W] in [0, 1], given SNR [B], as [B, C, H/stride, W/stride]."""
         x = self.embed(images).permute(0, 2, 3, 1)
         for i, blocks in enumerate(self.stages):
             x = blocks(x if i == 0 else self.merges[i - 1](x))
@@ -189,7 +189,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Modulation, then transformer stages on a grid that each of them doubles, sigmoid."""
+    """Decoder: modulation, then transformer stages with upsampling, sigmoid."""
 
     def __init__(self, config: SwinJSCCConfig) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class Decoder(nn.Module):
         self.splits = nn.ModuleList(map(PatchSplit, widths, (*widths[1:], 3)))
 
     def forward(self, latent: Tensor, snr_db: Tensor) -> Tensor:
-        """Equalised latent [B, C, h, w] and SNR [B] to image [B, 3, H, W] in [0, 1]."""
+        """Decode equalised latents [B, C, h, w], given SNR [B], to images in [0, 1]."""
         x = self.modulation(self.stem(latent.permute(0, 2, 3, 1)), snr_db)
         for blocks, split in zip(self.stages, self.splits, strict=True):
             x = split(blocks(x))
@@ -212,10 +212,10 @@ class Decoder(nn.Module):
 
 
 class SwinJSCC(JointCodec):
-    """The transformer codec of SwinJSCC (Yang, Wang, Dai et al., arXiv 2308.09361), SNR-adaptive.
+    """SNR-adaptive transformer codec SwinJSCC (Yang, Wang, Dai et al., arXiv 2308.09361).
 
-    The encoder is told the SNR it is given, the decoder the effective SNR |h|²/N0. Windows cost
-    nothing on the channel: images are padded to the stride alone.
+    The encoder is conditioned on the transmitter's SNR, the decoder on the effective SNR |h|²/N0.
+    Padding to windows costs no channel uses: images are padded to the stride only.
 
     Args:
         config: the architecture.
@@ -232,11 +232,11 @@ class SwinJSCC(JointCodec):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The one C of these weights."""
+        """Latent channels C; these weights have one rate."""
         return (self.config.channels,)
 
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
-        """See `JointCodec.analyse`; one rate, and of the CSI the effective SNR alone matters."""
+        """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
         del rate_index
         assert self.encoder is not None
         latent: Tensor = self.encoder(images, csi.snr_db)
@@ -255,7 +255,7 @@ _AFFINE = ("weight", "bias")
 
 
 def _blocks(config: SwinJSCCConfig) -> list[tuple[str, str, int]]:
-    """Released and own name of every transformer block, and its window shift."""
+    """List released and own name of every transformer block, and its window shift."""
     blocks = []
     for end, depths in (("encoder", config.encoder_depths), ("decoder", config.decoder_depths)):
         for i, depth in enumerate(depths):
@@ -269,11 +269,11 @@ def _blocks(config: SwinJSCCConfig) -> list[tuple[str, str, int]]:
 
 
 def released_keys(config: SwinJSCCConfig) -> dict[str, str]:
-    """Names of the released Swin codec's tensors and of this codec's, one to one.
+    """Map the tensor names of the released Swin codec to those of this codec, one to one.
 
     Returns:
-        Every released key that holds something learnt to the key of `SwinJSCC(config)` for the
-        same tensor; none of ours is left over. `released_constants` lists the other ones.
+        Released keys of learnt tensors to keys of `SwinJSCC(config)`, which are complete;
+        `released_constants` lists the other released keys.
     """
     modules: list[tuple[str, str, tuple[str, ...]]] = [
         ("encoder.patch_embed.proj", "encoder.embed", _AFFINE),
@@ -321,7 +321,7 @@ def released_keys(config: SwinJSCCConfig) -> dict[str, str]:
 
 
 def released_constants(config: SwinJSCCConfig) -> frozenset[str]:
-    """Released keys that hold nothing learnt: window geometry, and an embedding never used."""
+    """List the released keys of constants: window geometry, and an unused embedding."""
     index = {f"{block}.attn.relative_position_index" for block, _, _ in _blocks(config)}
     masks = {f"{block}.attn_mask" for block, _, shift in _blocks(config) if shift}
     return frozenset(index | masks | {"decoder.absolute_pos_embed"})

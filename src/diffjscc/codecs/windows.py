@@ -1,4 +1,4 @@
-"""Self-attention within shifted windows, on grids of any size."""
+"""Self-attention in shifted windows, on grids of any size."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from diffjscc.data.geometry import padded_length
 
 
 def partition(grid: Tensor, window: int) -> Tensor:
-    """[B, h, w, C] to windows [B, N, window², C], rows of windows first."""
+    """Partition [B, h, w, C] into windows [B, N, window², C], in row-major order."""
     batch, height, width, channels = grid.shape
     shape = (batch, height // window, window, width // window, window, channels)
     return grid.reshape(shape).transpose(2, 3).reshape(batch, -1, window**2, channels)
 
 
 def merge_windows(windows: Tensor, window: int, columns: int) -> Tensor:
-    """Windows [B, N, window², C], `columns` of them in a row, to [B, h, w, C]."""
+    """Merge windows [B, N, window², C], `columns` per row, to [B, h, w, C]."""
     batch, _, _, channels = windows.shape
-    cells = windows.reshape(batch, -1, columns, window, window, channels)
-    return cells.transpose(2, 3).reshape(batch, -1, columns * window, channels)
+    tiles = windows.reshape(batch, -1, columns, window, window, channels)
+    return tiles.transpose(2, 3).reshape(batch, -1, columns * window, channels)
 
 
 def attention_mask(
     size: tuple[int, int], window: int, shift: int, device: torch.device
 ) -> Tensor | None:
-    """Which cells of a window may see each other: neighbours in the image, and no padding.
+    """Compute which positions of a window may attend to each other.
+
+    These are positions that are neighbours in the image; padding is excluded.
 
     Args:
         size: (h, w) of the grid before it is padded to whole windows and rolled by `shift`.
-        window: side of a window in cells.
-        shift: cells by which the grid is rolled up and left.
-        device: where the mask is made.
+        window: side of a window in grid positions.
+        shift: number of positions by which the grid is rolled up and left.
+        device: device of the mask.
 
     Returns:
         bool [N, window², window²], True where attention is allowed; None where all of it is.
@@ -51,7 +53,7 @@ def attention_mask(
 
 
 class WindowAttention(nn.Module):
-    """Self-attention within windows, with a learnt bias for every relative position."""
+    """Self-attention in windows, with a learnt bias per relative position."""
 
     position_index: Tensor
 
@@ -62,12 +64,12 @@ class WindowAttention(nn.Module):
         self.out = nn.Linear(width, width)
         self.position_bias = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
-        cells = torch.cartesian_prod(torch.arange(window), torch.arange(window))
-        row, column = (cells[:, None] - cells[None] + window - 1).unbind(-1)
+        positions = torch.cartesian_prod(torch.arange(window), torch.arange(window))
+        row, column = (positions[:, None] - positions[None] + window - 1).unbind(-1)
         self.register_buffer("position_index", row * (2 * window - 1) + column, persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Windows [B, N, L, C] and mask [N, L, L] to windows of the same shape."""
+        """Apply attention to windows [B, N, L, C] with mask [N, L, L] or None."""
         qkv = self.qkv(x).reshape(*x.shape[:3], 3, self.heads, -1)
         queries, keys, values = qkv.permute(3, 0, 1, 4, 2, 5)
         bias = self.position_bias[self.position_index].permute(2, 0, 1)
@@ -79,10 +81,10 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)), on windows rolled by `shift` cells.
+    """Swin block: x + attention(norm(x)), then x + MLP(norm(x)), on windows rolled by `shift`.
 
-    Liu et al., "Swin Transformer", arXiv 2103.14030. A grid that is no whole number of windows
-    is filled up and the filling masked, so that it costs no channel use.
+    Liu et al., "Swin Transformer", arXiv 2103.14030. Grids are padded to a multiple of the window;
+    the padding is masked, so that it costs no channel uses.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class SwinBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Grid [B, h, w, C] to a grid of the same shape."""
+        """Transform a grid [B, h, w, C] to the same shape."""
         x = x + self._attend(self.norm1(x))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out

@@ -1,4 +1,4 @@
-"""Batches of random crops that depend on seed and step alone, so that training resumes exactly."""
+"""Batches of random crops, functions of seed and step only, so that training resumes exactly."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 def random_crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Cut a square at a random place, flipped left to right half of the time.
+    """Crop a square at a random position, with a random horizontal flip.
 
-    Of an image that is smaller than `size`, the largest square is taken and enlarged (Lanczos).
+    From an image smaller than `size`, the largest square is taken and enlarged (Lanczos).
 
     Args:
         image: uint8 [H, W, 3].
         size: side of the crop, in pixels.
-        rng: gives three numbers, whatever the image.
+        rng: source of three random numbers, whatever the image.
 
     Returns:
         uint8 [size, size, 3].
@@ -70,17 +70,17 @@ class EpochOrder:
 
 
 class TrainingCrops:
-    """The batch of every step, by number.
+    """Training batches by step number.
 
-    Every epoch contains each image once, in an order of its own; a batch may reach into the next
-    epoch. Nothing is kept between steps: the batch of step 1000 is the same whether the 999
-    before it were asked for or not, and whether one process or several share it.
+    Every epoch has each image once, in a new random order; a batch may extend into the next epoch.
+    Batches have no state: that of step 1000 is the same whether the 999 before it were read or not,
+    and for any number of processes.
 
     Args:
         source: the images.
         crop: side of the crops, in pixels, at least 1.
-        seed: at least 0; another seed gives other orders, crops and flips.
-        batch: images per step over all processes together, at least 1.
+        seed: at least 0; determines orders, crops and flips.
+        batch: images per step, summed over all processes, at least 1.
     """
 
     def __init__(self, source: ImageSource, crop: int, seed: int, batch: int) -> None:
@@ -93,44 +93,44 @@ class TrainingCrops:
         self.order = EpochOrder(seed, len(source), batch)
 
     def _share(self, step: int, process_index: int, process_count: int) -> range:
-        """Places in the global batch that one process fills."""
+        """Return the positions in the global batch that belong to one process."""
         if step < 0 or not 0 <= process_index < process_count:
             raise ValueError(
                 f"step is {step}, process {process_index} of {process_count}; step must be at "
-                "least 0 and processes count from 0"
+                "least 0, and the process from 0 to one less than their number"
             )
         if self.batch % process_count:
             raise ValueError(
-                f"a batch of {self.batch} cannot be shared equally by {process_count} processes; "
-                f"choose a multiple of {process_count}"
+                f"a batch of {self.batch} cannot be divided equally among {process_count} "
+                f"processes; choose a multiple of {process_count}"
             )
         share = self.batch // process_count
         return range(process_index * share, (process_index + 1) * share)
 
     def indices_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[int]:
-        """Numbers in `source` of the images of `batch_at`, in its order."""
+        """List the indices in `source` of the images of `batch_at`, in its order."""
         places = self._share(step, process_index, process_count)
         return [self.order(step, place) for place in places]
 
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Tensor:
-        """One process's part of a step's batch.
+        """Read one process's part of the batch of a step.
 
         Args:
             step: from 0.
-            process_index: which part, from 0.
-            process_count: in how many parts the batch is cut; divides `batch`.
+            process_index: index of the part, from 0.
+            process_count: number of parts; divides `batch`.
 
         Returns:
             float32 [batch / process_count, 3, crop, crop] in [0, 1].
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: an argument is out of range.
             ImageError: an image is damaged.
         """
         places = self._share(step, process_index, process_count)
         crops = []
         for place in places:
-            # 1 + place: with a last number of 0 the stream would be that of the epoch's order.
+            # 1 + place: a last number of 0 would repeat the random numbers of the epoch's order.
             rng = np.random.default_rng([self.seed, step, 1 + place])
             crops.append(random_crop(self.source[self.order(step, place)], self.crop, rng))
         images = torch.from_numpy(np.stack(crops))
@@ -138,17 +138,17 @@ class TrainingCrops:
 
 
 def prefetch(batch_at: Callable[[int], T], start: int, count: int, ahead: int = 2) -> Iterator[T]:
-    """Yield `batch_at(start)` … `batch_at(start + count - 1)`, read ahead by a background thread.
+    """Read `batch_at(start)` … `batch_at(start + count - 1)` ahead in a background thread.
 
     Args:
-        batch_at: called for each step in turn, in the background.
+        batch_at: called for each step in order, in the background.
         start: first step.
         count: number of steps.
-        ahead: batches that are read while the caller works on one, at least 1.
+        ahead: number of batches read ahead, at least 1.
 
     Yields:
-        What `batch_at` returns. What it raises is raised here, at its step. The thread ends with
-        the iterator, be it used up, closed or dropped.
+        Results of `batch_at`. Its exceptions are raised here, at their step. The thread ends with
+        the iterator, whether exhausted, closed or deleted.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:

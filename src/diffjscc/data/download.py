@@ -1,4 +1,4 @@
-"""The one downloader: resumes, retries, checks, and never leaves half a file under its name."""
+"""Downloads with resumption, retries and checksums; files appear only when complete."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DownloadError(RuntimeError):
     """A file could not be downloaded.
 
     Attributes:
-        url: where it was to come from.
-        path: where it was to lie.
-        reason: what went wrong, and what to do about it.
+        url: address of the file.
+        path: local path.
+        reason: cause and remedy.
     """
 
     def __init__(self, url: str, path: Path, reason: str) -> None:
@@ -38,7 +38,7 @@ class DownloadError(RuntimeError):
 
 
 class _TransientError(Exception):
-    """A failure that may be gone at the next try."""
+    """A failure that may not recur at the next attempt."""
 
 
 def download(
@@ -51,32 +51,32 @@ def download(
     pause: float = 1.0,
     timeout: float = 30.0,
 ) -> Path:
-    """Fetch `url` to `path`, unless it lies there already.
+    """Download `url` to `path`, unless it exists.
 
-    The file grows as `path`.part beside its final place and is renamed when it is whole and its
-    checksum is right. A .part from an interrupted call is continued (HTTP Range) where the server
-    can say that the file is still the same one (If-Range with its ETag or date, kept in
-    `path`.part.tag) or `sha256` can; otherwise the download starts over. Where a continued file
-    has the wrong checksum it is fetched whole, once.
+    The file is written to `path`.part and renamed when it is complete and its checksum is correct.
+    A .part of an interrupted call is continued (HTTP Range) if the server (If-Range with ETag or
+    date, kept in `path`.part.tag) or `sha256` can confirm that the file is still the same;
+    otherwise the download starts over. If a continued file has the wrong checksum, it is
+    downloaded again from the start, once.
 
-    One process at a time may fetch a path: under several, let the main one go first.
+    Only one process at a time may download a path: with several, let the main one go first.
 
     Args:
         url: http or https; proxies are taken from the environment (https_proxy).
-        path: final place; its folder is made.
-        sha256: hexadecimal SHA-256 of the file or the first 8 or more digits of it. A file that
-            lies at `path` with another checksum is replaced.
-        progress: shows a bar for this file, if given; the caller starts and stops it.
-        attempts: tries in a row without one new byte before giving up.
-        pause: seconds before the second try, doubling with each one in a row.
-        timeout: seconds to wait for an answer, and for each piece of the file.
+        path: local path; its folder is created.
+        sha256: hexadecimal SHA-256 of the file, or at least its first 8 digits. An existing file
+            with another checksum is replaced.
+        progress: progress display to which a bar is added; the caller starts and stops it.
+        attempts: number of consecutive attempts without a new byte before giving up.
+        pause: seconds before the second attempt, doubled at each consecutive one.
+        timeout: seconds to wait for a response, and for each chunk of the file.
 
     Returns:
         `path`.
 
     Raises:
-        DownloadError: offline, refused, not there, or not the file that `sha256` names.
-        ValueError: `url`, `sha256` or `attempts` make no sense.
+        DownloadError: no connection, refused, not found, or a wrong checksum.
+        ValueError: `url`, `sha256` or `attempts` is not valid.
     """
     path = Path(path)
     if not re.match(r"https?://[^/]", url):
@@ -92,7 +92,7 @@ def download(
     transfer = _Transfer(url, path, sha256 is not None, progress, timeout)
     found = transfer.run(attempts, pause)
     if transfer.continued and not found.startswith(expected):
-        # The piece that was there may be of another version of the file.
+        # The existing part may be of another version of the file.
         transfer.discard()
         found = transfer.run(attempts, pause)
     if not found.startswith(expected):
@@ -100,8 +100,8 @@ def download(
         raise DownloadError(
             url,
             path,
-            f"its SHA-256 is {found} where {sha256} is expected; the file there has changed, or "
-            "something on the way (a log-in page, a proxy) answered in its place",
+            f"its SHA-256 is {found} where {sha256} is expected; the file on the server has "
+            "changed, or a log-in page or proxy responded in its place",
         )
     transfer.part.replace(path)
     transfer.discard()
@@ -109,7 +109,7 @@ def download(
 
 
 class _Transfer:
-    """One file's way from `url` to `path`.part."""
+    """Transfer of one file from `url` to `path`.part."""
 
     def __init__(
         self, url: str, path: Path, checked: bool, progress: Progress | None, timeout: float
@@ -117,15 +117,15 @@ class _Transfer:
         self.url, self.path, self.checked, self.timeout = url, path, checked, timeout
         self.part = path.with_name(path.name + ".part")
         self.tag = path.with_name(path.name + ".part.tag")
-        self.continued = False  # whether the file is pieced together from several answers
+        self.continued = False  # whether the file consists of several responses
         self.progress = progress
         self.task: TaskID | None = None
 
     def run(self, attempts: int, pause: float) -> str:
-        """Fetch the whole file into the .part, over as many connections as it takes.
+        """Download the whole file into the .part, over several connections if necessary.
 
         Returns:
-            the SHA-256 of the .part.
+            SHA-256 of the .part.
         """
         if self.progress is not None and self.task is None:
             self.task = self.progress.add_task(self.path.name, total=None)
@@ -142,7 +142,7 @@ class _Transfer:
             time.sleep(pause * 2 ** max(failures - 1, 0))
 
     def receive(self) -> None:
-        """One request, from where the .part ends if it can be continued, and what it answers."""
+        """Send one request, for the rest if the .part can be continued, and store the response."""
         offset = self.size()
         tag = self.tag.read_text() if self.tag.is_file() else None
         headers = {"User-Agent": "diffjscc"}
@@ -167,11 +167,11 @@ class _Transfer:
         with response:
             if response.status == 206 and _range_start(response) != offset:
                 self.discard()
-                raise _TransientError("the server sent another part of the file than asked for")
+                raise _TransientError("the server sent another part of the file than requested")
             self.store(response, offset if response.status == 206 else 0)
 
     def store(self, response: HTTPResponse, offset: int) -> None:
-        """Write the answer's body into the .part from byte `offset` on."""
+        """Write the body of the response into the .part, starting at byte `offset`."""
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length else None
         self.continued = offset > 0
@@ -185,16 +185,16 @@ class _Transfer:
                 try:
                     chunk = response.read(CHUNK_BYTES)
                 except (OSError, HTTPException) as error:
-                    raise _TransientError(f"the connection broke after {size} bytes") from error
+                    raise _TransientError(f"the connection was lost after {size} bytes") from error
                 if not chunk:
                     break
                 file.write(chunk)
                 size += len(chunk)
         if total is not None and size < total:
-            raise _TransientError(f"the connection broke after {size} of {total} bytes")
+            raise _TransientError(f"the connection was lost after {size} of {total} bytes")
 
     def remember_tag(self, response: HTTPResponse) -> None:
-        """Keep what If-Range can compare: a strong ETag, else the date of last change."""
+        """Keep a validator for If-Range: a strong ETag, else the date of last modification."""
         tag = response.headers.get("ETag")
         if not tag or tag.startswith("W/"):
             tag = response.headers.get("Last-Modified")
@@ -204,31 +204,31 @@ class _Transfer:
             self.tag.unlink(missing_ok=True)
 
     def explained(self, error: OSError | HTTPException) -> Exception:
-        """A failed request as a transient failure or a final one, in a sentence."""
+        """Classify a failed request as a transient or a final failure, with its cause."""
         if isinstance(error, HTTPError):
             if error.code in TRANSIENT_STATUS:
                 return _TransientError(
-                    f"the server answers {error.code} ({error.reason}); try again later"
+                    f"the server responded {error.code} ({error.reason}); try again later"
                 )
             if error.code in (404, 410):
-                reason = f"the server answers {error.code}: no such file; its address has changed"
+                reason = f"the server responded {error.code}: no such file; its address has changed"
             else:
-                reason = f"the server answers {error.code} ({error.reason})"
+                reason = f"the server responded {error.code} ({error.reason})"
             return DownloadError(self.url, self.path, reason)
         cause = error.reason if isinstance(error, URLError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = (
                 f"the server's certificate is not trusted ({cause.verify_message}); "
-                "SSL_CERT_FILE can name this network's certificates"
+                "set SSL_CERT_FILE to the certificates of this network"
             )
             return DownloadError(self.url, self.path, reason)
         return _TransientError(
-            f"no connection to {urlsplit(self.url).netloc} ({cause}); is this machine online, "
-            "or does it need https_proxy to be set"
+            f"no connection to {urlsplit(self.url).netloc} ({cause}); check the network "
+            "connection, or set https_proxy"
         )
 
     def size(self) -> int:
-        """Bytes in the .part."""
+        """Return the size of the .part in bytes."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def discard(self) -> None:
@@ -239,16 +239,16 @@ class _Transfer:
 
 
 def _range_start(response: HTTPResponse) -> int | None:
-    """First byte of a 206 answer, or None if it does not say."""
+    """Parse the first byte position of a 206 response; None if it is missing."""
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
 
 def _open(request: Request, timeout: float) -> HTTPResponse:
-    """`urlopen` that gives up after `timeout` seconds in all.
+    """Open a request as `urlopen` does, with a limit of `timeout` seconds in all.
 
-    On its own, `urlopen` waits that long for each of a host's addresses, which a firewall that
-    drops packets turns into minutes.
+    `urlopen` itself waits that long for each of a host's addresses: minutes behind a firewall that
+    drops packets.
     """
     answer: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
 
@@ -259,12 +259,12 @@ def _open(request: Request, timeout: float) -> HTTPResponse:
             answer.put(error)
 
     Thread(target=ask, daemon=True).start()
-    late = TimeoutError(f"no answer within {timeout:g} s")
+    late = TimeoutError(f"no response within {timeout:g} s")
     try:
         result = answer.get(timeout=timeout)
     except Empty:
         raise late from None
-    # The socket's own time limit is the same, and may be the first to notice.
+    # The socket has the same time limit and may reach it first.
     if isinstance(result, TimeoutError) or isinstance(
         getattr(result, "reason", None), TimeoutError
     ):

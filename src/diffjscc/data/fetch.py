@@ -1,4 +1,4 @@
-"""Fetches the paper's data: Kodak for tests, a subset of OpenImages for training."""
+"""Download of the paper's data: Kodak for tests, a subset of OpenImages for training."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ OPENIMAGES_LISTS: dict[OpenImagesSplit, str] = {
     "validation": f"{_LISTS}/validation/validation-images-with-rotation.csv",
     "test": f"{_LISTS}/test/test-images-with-rotation.csv",
 }
-# Where a server answers with errors only, the rest is not tried; a few missing files are normal.
+# A few missing files are normal; after so many consecutive errors the rest is not tried.
 _REFUSED_IN_A_ROW = 100
 
 _INCOMING = ".incoming"
 
 
 def pixel_hash(path: Path) -> tuple[int, int, str]:
-    """Width, height and SHA-256 of the decoded 8-bit RGB values of an image file."""
+    """Compute width, height and the SHA-256 of the decoded 8-bit RGB values of an image file."""
     pixels = to_bytes(read_pixels(path))
     return pixels.shape[1], pixels.shape[0], hashlib.sha256(pixels.tobytes()).hexdigest()
 
@@ -58,21 +58,21 @@ def fetch_kodak(
     attempts: int = 4,
     progress: bool = True,
 ) -> list[Path]:
-    """Fetch the 24 Kodak images, or those of them that are missing or damaged.
+    """Download the 24 Kodak images, except those that exist and are intact.
 
-    They are checked by their pixels, so that a server may compress them as it likes.
+    Pixels are checked, not files, so that the compression of the PNG files does not matter.
 
     Args:
-        folder: where kodim01.png … kodim24.png are to lie; it is made.
-        base_url: address of the folder that holds them.
-        attempts: tries per file.
-        progress: whether to draw a progress bar on stderr.
+        folder: folder for kodim01.png … kodim24.png; it is created.
+        base_url: address of the folder of images.
+        attempts: attempts per file.
+        progress: whether to show a progress bar on stderr.
 
     Returns:
         The 24 paths.
 
     Raises:
-        DownloadError: a file could not be fetched, or is not that Kodak image.
+        DownloadError: a file could not be downloaded, or is not the Kodak image of its name.
     """
     folder = Path(folder)
     known = json.loads(resources.files("diffjscc.data").joinpath("kodak.json").read_text())
@@ -84,19 +84,19 @@ def fetch_kodak(
             _fetch_image(url, path, attempts)
             if not _is_kodak(path, expected):
                 path.unlink()
-                raise DownloadError(url, path, "what the server sent is not this Kodak image")
+                raise DownloadError(url, path, "the server sent another file than this Kodak image")
     _remove_if_empty(folder / _INCOMING)
     return [folder / name for name in known]
 
 
 @dataclass(frozen=True)
 class FetchedImages:
-    """What `fetch_openimages` achieved.
+    """Result of `fetch_openimages`.
 
     Attributes:
-        folder: holds the images, ImageID.jpg.
-        manifest: names, SHA-256 and split of all that are there, as `read_manifest` reads it.
-        failed: ImageID to reason, of those that could not be had.
+        folder: folder of the images, ImageID.jpg.
+        manifest: manifest of all images in the folder; see `read_manifest`.
+        failed: reason by ImageID, for images that could not be downloaded.
     """
 
     folder: Path
@@ -107,10 +107,10 @@ class FetchedImages:
 def choose_images(image_list: Path, count: int) -> list[str]:
     """Choose `count` ImageIDs from an OpenImages list: those with the lowest SHA-256 of the ID.
 
-    The choice depends on nothing else, and that of a smaller count is part of a larger one's.
+    The choice is deterministic, and that of a smaller count is a subset of that of a larger one.
 
     Raises:
-        ValueError: the file is no OpenImages list, or is shorter than `count`.
+        ValueError: the file is not an OpenImages list, or is shorter than `count`.
     """
 
     def identifiers() -> Iterator[str]:
@@ -118,11 +118,14 @@ def choose_images(image_list: Path, count: int) -> list[str]:
             rows = csv.DictReader(file)
             if "ImageID" not in (rows.fieldnames or ()):
                 raise ValueError(
-                    f"{image_list} has no column ImageID; remove it, so that it is fetched again"
+                    f"{image_list} has no column ImageID; remove it, so that it is downloaded again"
                 )
             for row in rows:
                 if not row["ImageID"].isalnum():  # it becomes a file name
-                    raise ValueError(f'{image_list} has the strange ImageID "{row["ImageID"]}"')
+                    raise ValueError(
+                        f'{image_list} has the invalid ImageID "{row["ImageID"]}"; '
+                        "remove the file, so that it is downloaded again"
+                    )
                 yield row["ImageID"]
 
     if count < 1:
@@ -147,26 +150,27 @@ def fetch_openimages(
     attempts: int = 4,
     progress: bool = True,
 ) -> FetchedImages:
-    """Fetch a subset of OpenImages; run again, it fetches what is missing.
+    """Download a subset of OpenImages; a repeated call downloads what is missing.
 
-    The paper trains on 154,000 images and does not publish which; `choose_images` is our choice.
-    The list's checksums are of the originals, not of the copies served, so an image is accepted
-    if it decodes, and the manifest records what came.
+    The paper trains on 154,000 images and does not publish which; see `choose_images` for ours.
+    The checksums of the list are of the originals, not of the copies served, so an image is
+    accepted if it can be decoded, and the manifest records its hash.
 
     Args:
-        folder: `folder`/`split` is to hold the images, `folder`/`split`.jsonl their manifest.
-        split: of OpenImages.
+        folder: images are saved in `folder`/`split`, their manifest as `folder`/`split`.jsonl.
+        split: split of OpenImages.
         count: number of images; 154,000 of the train split are about 45 GB.
         list_url: CSV with a column ImageID; None takes the public list (train: hundreds of MB).
-        base_url: images come from `base_url`/`split`/ImageID.jpg.
-        validation_fraction: of the images, for the manifest's own split.
-        threads: images fetched at once; as many without an answer in a row end the run.
-        attempts: tries per file.
-        progress: whether to draw a progress bar on stderr.
+        base_url: images are at `base_url`/`split`/ImageID.jpg.
+        validation_fraction: fraction of validation images in the manifest.
+        threads: parallel downloads; the same number of consecutive failures without a response
+            ends the run.
+        attempts: attempts per file.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
-        DownloadError: the list cannot be had, or the network or server fails for every image.
-        ValueError: `count` is not from 1 to the list's length, or the list is of another kind.
+        DownloadError: the list cannot be downloaded, or the network or server fails for all images.
+        ValueError: `count` is not from 1 to the length of the list, or the list is not valid.
         OSError: the disk is full or cannot be written.
     """
     folder = Path(folder)
@@ -188,7 +192,9 @@ def fetch_openimages(
                 failed[path.stem] = error.reason
     if len(failed) == count:
         reason = next(iter(failed.values()))
-        raise DownloadError(base_url, images, f"all of {count} images failed, one as {reason}")
+        raise DownloadError(
+            base_url, images, f"all {count} images failed, the first because {reason}"
+        )
     _remove_if_empty(images / _INCOMING)
     manifest = folder / f"{split}.jsonl"
     write_manifest(FolderSource(images), manifest, validation_fraction, progress=progress)
@@ -196,24 +202,24 @@ def fetch_openimages(
 
 
 def _fetch_image(url: str, path: Path, attempts: int) -> None:
-    """Fetch one image; under its final name there is only what has been decoded once."""
+    """Download one image; it gets its final name only if it can be decoded."""
     incoming = path.parent / _INCOMING / path.name
     download(url, incoming, attempts=attempts)
     try:
         read_pixels(incoming)
     except ImageError as error:
         incoming.unlink()
-        raise DownloadError(url, path, f"what the server sent {error.problem}") from error
+        raise DownloadError(url, path, f"the file sent by the server {error.problem}") from error
     incoming.replace(path)
 
 
 def _fetch_images(
     places: dict[str, Path], threads: int, attempts: int
 ) -> Iterator[tuple[Path, DownloadError | None]]:
-    """Fetch many images at once; yields each path, with the error if it could not be had.
+    """Download images in parallel; yield each path with its error, or None.
 
     Raises:
-        DownloadError: so many failed in a row that the rest would too.
+        DownloadError: too many consecutive failures.
     """
     in_a_row = 0
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
@@ -228,8 +234,8 @@ def _fetch_images(
             in_a_row = 0 if error is None else in_a_row + 1
             answered = error is not None and isinstance(error.__cause__, HTTPError | ImageError)
             if error is not None and in_a_row >= (_REFUSED_IN_A_ROW if answered else threads):
-                reason = f"{error.reason}. That makes {in_a_row} failures in a row"
-                again = "run again to go on with what is missing"
+                reason = f"{error.reason}. That makes {in_a_row} consecutive failures"
+                again = "run again to download what is missing"
                 raise DownloadError(error.url, error.path, f"{reason}; {again}")
             yield futures[future], error
     finally:

@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or absent, and what identifies them."""
+"""Atomic writing of files and folders, and hashes of files."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ _CAUSES = {
 
 
 def _temporary_prefix(path: Path) -> str:
-    # Hidden, so that no listing of images takes an unfinished file; short, so that it can exist
-    # wherever the file itself can.
+    # Hidden, so that unfinished files are not listed as images; short, so that the name is valid
+    # wherever the final one is.
     return f".{path.stem[:32]}.unfinished-"
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it becomes `path` when the block ends.
+    """Provide a temporary path beside `path`; it is renamed to `path` when the block ends.
 
-    A reader, or another process that writes the same path, never sees half a file. If the block
-    raises, whatever was at `path` stays and the temporary file is removed. A symbolic link stays a
-    link; its target is replaced.
+    Readers, and other processes that write the same path, never see an incomplete file. If the
+    block raises, `path` stays as it was and the temporary file is removed. If `path` is a symbolic
+    link, its target is replaced.
 
     Args:
         path: the file to write; its folder must exist.
-        sync: whether to wait until the bytes are on the disk, so that a power cut cannot lose them.
+        sync: whether to flush to the disk, so that a power failure loses nothing.
 
     Yields:
         A path in the same folder with the same suffix, which the block must create.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        NotADirectoryError: the folder is not a folder.
+        NotADirectoryError: the parent of `path` is a file.
         FileExistsError: `path` is a folder or a device.
-        OSError: of the subclass that fits: no permission, read-only, disk full.
+        OSError: no permission, read-only file system, or disk full.
     """
     target = path.resolve()
     if not target.parent.exists():
         text = "cannot write: its folder does not exist; create it or correct the path"
         raise FileNotFoundError(errno.ENOENT, text, str(path))
     if not target.parent.is_dir():
-        text = "cannot write: what should be its folder is a file; correct the path"
+        text = "cannot write: its parent is a file, not a folder; correct the path"
         raise NotADirectoryError(errno.ENOTDIR, text, str(path))
     if target.exists() and not target.is_file():
-        text = "cannot write: a folder or device has this name; choose another"
+        text = "cannot write: a folder or device has this name; choose another name"
         raise FileExistsError(errno.EEXIST, text, str(path))
     name = _temporary_prefix(target) + secrets.token_hex(4) + target.suffix
     temporary = target.with_name(name)
@@ -74,23 +74,23 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
             raise OSError(error.errno, text, str(path)) from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # gone already, or as unwritable as its folder
+        with contextlib.suppress(OSError):  # already removed, or in an unwritable folder
             temporary.unlink()
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; it becomes `path` when the block ends.
+    """Provide a temporary folder beside `path`; it is renamed to `path` when the block ends.
 
     Raises:
-        FileExistsError: `path` is a file or a folder that holds something.
-        FileNotFoundError: its own folder does not exist.
+        FileExistsError: `path` is a file or a folder that is not empty.
+        FileNotFoundError: its parent folder does not exist.
     """
     path = path.absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} exists already; choose another name or remove it first")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder; create it or correct the path")
+        raise FileNotFoundError(f"{path.parent} is not a folder; create it or correct the path")
     remove_abandoned(path)
     temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(4) + path.suffix)
     temporary.mkdir()
@@ -104,7 +104,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -113,18 +113,18 @@ def _flush(path: Path) -> None:
 
 
 def remove_abandoned(path: Path, idle_seconds: float = 3600) -> None:
-    """Remove what killed processes left of `path`: files and folders that no listing shows.
+    """Remove the hidden temporary files and folders that killed processes left beside `path`.
 
     Args:
-        path: what was to be written by `atomic_write` or `new_folder`.
-        idle_seconds: how long nothing in them has been written.
+        path: as given to `atomic_write` or `new_folder`.
+        idle_seconds: seconds without a write after which they count as abandoned.
     """
     path = path.resolve()
     prefix, now = _temporary_prefix(path), time.time()
     for entry in list(path.parent.iterdir()):
         if not (entry.name.startswith(prefix) and entry.name.endswith(path.suffix)):
             continue
-        with contextlib.suppress(FileNotFoundError):  # somebody is at work there, or was quicker
+        with contextlib.suppress(FileNotFoundError):  # another process wrote or removed it
             content = entry.rglob("*") if entry.is_dir() else ()
             written = max(part.stat().st_mtime for part in (entry, *content))
             if now - written <= idle_seconds:
@@ -136,6 +136,6 @@ def remove_abandoned(path: Path, idle_seconds: float = 3600) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The protocol of image sources, and its plainest form: a folder."""
+"""Sources of training images: the protocol, and image folders."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from diffjscc.data.images import ImageError, is_image_name, read_pixels, to_byte
 
 
 class ImageSource(Protocol):
-    """Images by number, always in the same order."""
+    """Indexed collection of images in a fixed order."""
 
     @property
     def names(self) -> Sequence[str]:
-        """One name per image, each different."""
+        """Unique names of the images."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes when an image is added, removed, renamed or changes its size in bytes."""
+        """Hash that changes if an image is added, removed, renamed or changes its size in bytes."""
         ...
 
     def __len__(self) -> int:
@@ -33,20 +33,20 @@ class ImageSource(Protocol):
         ...
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """One image, uint8 [H, W, 3], not to be written to; ImageError if it is damaged."""
+        """Read an image as uint8 [H, W, 3], not to be modified; ImageError if it is damaged."""
         ...
 
     def caption(self, index: int) -> str | None:
-        """Caption of the image, if there is one."""
+        """Return the caption of an image, or None."""
         ...
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of the image's file, 64 hexadecimal digits."""
+        """Return the SHA-256 of the image file as 64 hexadecimal digits."""
         ...
 
 
 def fingerprint_of(parts: Iterable[tuple[str, int]]) -> str:
-    """One digest of all names and sizes in bytes, in their order."""
+    """Hash names and sizes in bytes, in their order."""
     digest = hashlib.sha256()
     for name, size in parts:
         digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
@@ -54,15 +54,15 @@ def fingerprint_of(parts: Iterable[tuple[str, int]]) -> str:
 
 
 def clean_caption(text: bytes) -> str | None:
-    """The text of a caption file, or None if it is blank."""
+    """Decode the text of a caption file; None if it is blank."""
     return text.decode("utf-8", "replace").strip() or None
 
 
 class FolderSource:
-    """The image files in a folder and its subfolders; captions in .txt files beside them.
+    """Image files in a folder and its subfolders, with captions in .txt files beside them.
 
     Args:
-        folder: searched to any depth, without hidden files and folders.
+        folder: searched recursively; hidden files and folders are skipped.
 
     Raises:
         ImageError: the folder is missing, unreadable or without images.
@@ -82,11 +82,11 @@ class FolderSource:
                 "check the permissions",
             ) from error
         if not self.names:
-            raise ImageError(folder, "holds no images", "check the path")
+            raise ImageError(folder, "contains no images", "check the path")
         self.fingerprint = fingerprint_of(zip(self.names, sizes, strict=True))
 
     def _search(self) -> Iterable[str]:
-        def fail(error: OSError) -> None:  # os.walk would leave the folder out in silence
+        def fail(error: OSError) -> None:  # os.walk would silently skip the folder
             raise error
 
         for root, folders, files in os.walk(self.folder, onerror=fail):
@@ -101,17 +101,17 @@ class FolderSource:
         return to_bytes(read_pixels(self.folder / self.names[index]))
 
     def caption(self, index: int) -> str | None:
-        """The text of the .txt file of the same stem, if there is one."""
+        """Read the caption from the .txt file with the same stem; None if there is none."""
         beside = (self.folder / self.names[index]).with_suffix(".txt")
         return clean_caption(beside.read_bytes()) if beside.is_file() else None
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of the file."""
+        """Return the SHA-256 of the file."""
         return sha256_of(self.folder / self.names[index])
 
 
 class Subset:
-    """Some images of another source, in the order of `indices`."""
+    """Subset of another source, in the order of `indices`."""
 
     def __init__(self, source: ImageSource, indices: Sequence[int]) -> None:
         self.source, self.indices = source, tuple(indices)
@@ -119,7 +119,7 @@ class Subset:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the whole source and of the chosen images' names."""
+        """Hash of the source's fingerprint and the names of the images."""
         return fingerprint_of([(self.source.fingerprint, 0), *((n, 0) for n in self.names)])
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
-"""Padding to what a network's strides need, and cropping back.
+"""Padding of images to multiples of a network's stride, and cropping.
 
-`pad_to_multiple` and `crop` serve the codecs. The `released_*` functions are what the released
-checkpoints were run with: small images enlarged to a short side of 512, padded with black to
-multiples of 64, and brought back to their own size afterwards.
+`pad_to_multiple` and `crop` are used by the codecs. The `released_*` functions reproduce the
+preprocessing of the released code: images are enlarged to a short side of at least 512, padded with
+black to multiples of 64, and resized to their original size afterwards.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _MAX_ENLARGED_PIXELS = 100_000_000
 
 
 def padded_length(length: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is at least `length`."""
+    """Round `length` up to a multiple of `multiple`."""
     return -(-length // multiple) * multiple
 
 
 def _reflect_indices(length: int, target: int, device: torch.device) -> Tensor:
-    """0 … n-1, n-2 … 1, 0, 1 …: reflection that may bounce, so that one pixel can be padded too."""
+    """Compute indices 0 … n-1, n-2 … 1, 0, 1 …: repeated reflection, valid for one pixel, too."""
     period = max(2 * (length - 1), 1)
     position = torch.arange(target, device=device) % period
     return torch.where(position < length, position, period - position)
@@ -39,8 +39,8 @@ def pad_to_multiple(images: Tensor, multiple: int, padding: Padding = "reflect")
 
     Args:
         images: [B, C, H, W], any H and W of at least 1.
-        multiple: in pixels.
-        padding: "reflect" (no artificial edge to code) or "zero" (what the released code does).
+        multiple: number of pixels.
+        padding: "reflect" (no artificial edges) or "zero" (as in the released code).
 
     Returns:
         [B, C, H', W'], the images in the top left corner.
@@ -57,12 +57,12 @@ def pad_to_multiple(images: Tensor, multiple: int, padding: Padding = "reflect")
 
 
 def crop(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The top left (H, W) of [B, C, H', W']: undoes `pad_to_multiple`."""
+    """Crop [B, C, H', W'] to its top left (H, W); undoes `pad_to_multiple`."""
     return images[..., : size[0], : size[1]]
 
 
 def released_size(size: tuple[int, int], short_side: int = 512) -> tuple[int, int]:
-    """The (H, W) that an image of (H, W) is enlarged to: ceil(side·512/short), never smaller.
+    """Compute (H, W) after enlargement: ceil(side·short_side/min(H, W)), never smaller.
 
     Raises:
         ValueError: the image is so narrow that it would be enlarged beyond 100 megapixels.
@@ -70,38 +70,38 @@ def released_size(size: tuple[int, int], short_side: int = 512) -> tuple[int, in
     short = min(size)
     if short >= short_side:
         return size
-    ratio = short_side / short  # in float64, as the reference numbers are
+    ratio = short_side / short  # in float64, as in the reference
     height, width = math.ceil(size[0] * ratio), math.ceil(size[1] * ratio)
     if height * width > _MAX_ENLARGED_PIXELS:
         raise ValueError(
             f"a {size[1]}x{size[0]} image would be enlarged to {width}x{height}, more than "
-            f"{_MAX_ENLARGED_PIXELS // 10**6} megapixels; crop it, or do without the enlargement"
+            f'{_MAX_ENLARGED_PIXELS // 10**6} megapixels; crop it, or use the geometry "reflect"'
         )
     return height, width
 
 
 def _to_pillow(image: Tensor) -> Image.Image:
-    """Float [3, H, W] in [0, 1] to 8 bit; truncates, as the released images were."""
+    """Convert float [3, H, W] in [0, 1] to 8 bits by truncation, as the released code does."""
     values = (image.detach().float().cpu().clamp(0, 1) * 255).to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
 
 
 def _from_pillow(image: Image.Image) -> Tensor:
-    """8-bit RGB to float32 [3, H, W] in [0, 1]."""
+    """Convert 8-bit RGB to float32 [3, H, W] in [0, 1]."""
     values = torch.from_numpy(np.array(image, dtype=np.uint8))
     return values.permute(2, 0, 1).contiguous().float() / 255
 
 
 def released_prepare(image: Tensor, short_side: int = 512, multiple: int = 64) -> Tensor:
-    """Enlarge (bicubic, in 8 bit) and pad with black what the released encoder is to see.
+    """Enlarge an image (bicubic, 8-bit) and pad it with black, as the released code does.
 
     Args:
         image: float [3, H, W] in [0, 1].
-        short_side: images with a shorter side than this are enlarged to it, in pixels.
-        multiple: both sides are padded to multiples of this, in pixels.
+        short_side: smaller images are enlarged to this short side, in pixels.
+        multiple: both sides are padded to multiples of this number of pixels.
 
     Returns:
-        float32 [3, H', W'] on 8-bit levels, on the device of `image`.
+        float32 [3, H', W'], quantised to 8 bits, on the device of `image`.
     """
     pillow = _to_pillow(image)
     height, width = released_size((pillow.height, pillow.width), short_side)
@@ -112,15 +112,15 @@ def released_prepare(image: Tensor, short_side: int = 512, multiple: int = 64) -
 
 
 def released_restore(image: Tensor, size: tuple[int, int], short_side: int = 512) -> Tensor:
-    """Crop the padding off and bring an image back to its own size (Lanczos, in 8 bit).
+    """Crop the padding and resize an image to its original size (Lanczos, 8-bit).
 
     Args:
-        image: float [3, H', W'] in [0, 1], of the size that `released_prepare` returned.
-        size: (H, W) of the image as the user gave it, in pixels.
+        image: float [3, H', W'] in [0, 1], of the size returned by `released_prepare`.
+        size: (H, W) of the original image, in pixels.
         short_side: as given to `released_prepare`.
 
     Returns:
-        float32 [3, H, W] on 8-bit levels, on the device of `image`.
+        float32 [3, H, W], quantised to 8 bits, on the device of `image`.
     """
     pillow = _to_pillow(crop(image, released_size(size, short_side)))
     if (pillow.height, pillow.width) != size:

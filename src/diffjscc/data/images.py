@@ -1,4 +1,4 @@
-"""Images from files to tensors and back, and the files that a user's arguments name."""
+"""Reading and writing of image files, and search for the files that arguments name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from diffjscc.data.files import atomic_write
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
-# Beyond this, Pillow itself refuses by default; 8k is 33 million.
+# Pillow's own limit by default; 8K has 33 million.
 MAX_PIXELS = 178_956_970
 
-# EPS, PDF and the like are left out: to read them, Pillow would run another program.
+# EPS, PDF and the like are excluded, since Pillow would run another program to read them.
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
 
 _TURNS = {
@@ -37,12 +37,12 @@ _TURNS = {
 
 
 class ImageError(ValueError):
-    """An image, or a place where images should be, that cannot be used.
+    """An image, or a source of images, is not usable.
 
     Attributes:
-        path: what the user named.
-        problem: what is wrong with it.
-        remedy: what the user can do.
+        path: path given by the user.
+        problem: the problem.
+        remedy: the way out.
     """
 
     def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
@@ -55,39 +55,39 @@ class ImageError(ValueError):
 
 @functools.cache
 def _readable_formats() -> dict[str, str]:
-    """Suffix (lower case) to format, of what this Pillow can read."""
+    """Map suffixes (lower case) to the formats that this Pillow can read."""
     extensions = Image.registered_extensions()
     return {suffix: name for suffix, name in extensions.items() if name in _FORMATS}
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name has an image's suffix and is not hidden."""
+    """Return whether a file name has the suffix of an image and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in _readable_formats()
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF, in any of many ways, spoils no pixel
+    except Exception:  # damaged EXIF data does not affect the pixels
         return 1
 
 
 def _scaled_grey(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
-    """16-bit, 32-bit and float grey [H, W] to [0, 1]; integers count as 16 bit."""
+    """Scale 16-bit, 32-bit and float grey [H, W] to [0, 1]; integers count as 16-bit."""
     values = np.asarray(image).astype(np.float32)
     white = 1.0 if image.mode == "F" else 65535.0
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= white):  # false for NaN too
         raise ImageError(
             path,
-            f"its values run from {low:g} to {high:g}, where 0 is black and {white:g} is white",
+            f"its values range from {low:g} to {high:g}, where 0 is black and {white:g} is white",
             "scale them to that range, or export it with 8 or 16 bits",
         )
     return values / np.float32(white)
 
 
 def _to_rgb(image: Image.Image, path: str | Path) -> Pixels:
-    image.load()  # first: TIFF turns itself while it loads
+    image.load()  # first: Pillow rotates TIFF files while loading
     turn = _TURNS.get(_orientation(image))
     if turn is not None:
         image = image.transpose(turn)
@@ -104,22 +104,22 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Pixels:
 def decode(file: IO[bytes], path: str | Path) -> Pixels:
     """Decode an open image file as RGB.
 
-    Turned as its EXIF data says; transparency is composited on white; of an animation the first
-    frame is taken; colour profiles are not applied.
+    EXIF rotation is applied; transparency is composited on white; the first frame of an animation
+    is taken; colour profiles are not applied.
 
     Args:
         file: positioned at its beginning.
-        path: what errors call it.
+        path: path named by errors.
 
     Returns:
-        uint8 [H, W, 3], or float32 [H, W, 3] in [0, 1] where grey has more than 8 bits. (Colours
-        of 16 bits come with their upper 8: Pillow has no such mode.)
+        uint8 [H, W, 3], or float32 [H, W, 3] in [0, 1] for grey of more than 8 bits. (Pillow reads
+        16-bit colours as 8-bit ones.)
 
     Raises:
-        ImageError: the bytes cannot be decoded, or would be more than `MAX_PIXELS`.
+        ImageError: the file cannot be decoded, or has more than `MAX_PIXELS` pixels.
     """
     too_big = f"has more than {MAX_PIXELS / 1e6:.0f} million pixels"
-    shrink = "make it smaller or cut it up"
+    shrink = "resize it or cut it into parts"
     try:
         formats = sorted(set(_readable_formats().values()))
         with Image.open(file, formats=formats) as image:
@@ -130,9 +130,7 @@ def decode(file: IO[bytes], path: str | Path) -> Pixels:
         raise
     except UnidentifiedImageError:
         kinds = ", ".join(formats)
-        raise ImageError(
-            path, "is not an image that can be read", f"convert it to one of {kinds}"
-        ) from None
+        raise ImageError(path, "is not a readable image", f"convert it to one of {kinds}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(path, too_big, shrink) from None
     except MemoryError:
@@ -141,20 +139,20 @@ def decode(file: IO[bytes], path: str | Path) -> Pixels:
         raise ImageError(
             path,
             f"cannot be decoded ({error})",
-            "it is damaged, cut short or of an unusual kind: fetch or export it again",
+            "it is damaged, truncated or of an unusual kind: download or export it again",
         ) from error
 
 
 def read_pixels(path: Path) -> Pixels:
-    """`decode` of the file at `path`; whatever is wrong with it, an ImageError says so."""
+    """Decode the file at `path`, see `decode`; all problems are raised as ImageError."""
     try:
         if path.is_dir():
-            raise ImageError(path, "is a folder, not an image", "name a file in it")
+            raise ImageError(path, "is a folder, not an image", "give a file in it")
         if path.exists() and not path.is_file():
-            raise ImageError(path, "is not a regular file", "copy it into one")
+            raise ImageError(path, "is not a regular file", "copy it to one")
         with path.open("rb") as file:
             if not file.read(1):
-                raise ImageError(path, "is empty", "fetch or export it again")
+                raise ImageError(path, "is empty", "download or export it again")
             file.seek(0)
             return decode(file, path)
     except ImageError:
@@ -162,15 +160,15 @@ def read_pixels(path: Path) -> Pixels:
     except FileNotFoundError:
         raise ImageError(path, "does not exist", "check the path") from None
     except PermissionError:
-        raise ImageError(path, "may not be read", "change its or its folder's permissions") from (
-            None
-        )
-    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        raise ImageError(
+            path, "cannot be read (permission denied)", "change its permissions or its folder's"
+        ) from (None)
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         raise ImageError(path, f"cannot be read ({error})", "check the path") from error
 
 
 def to_bytes(pixels: Pixels) -> NDArray[np.uint8]:
-    """What `decode` returned, as uint8 [H, W, 3]; deeper values are rounded."""
+    """Convert the output of `decode` to uint8 [H, W, 3], with rounding."""
     if pixels.dtype == np.float32:
         pixels = np.rint(pixels * np.float32(255))
     return pixels.astype(np.uint8, copy=False)
@@ -181,13 +179,13 @@ def load_image(path: str | Path) -> Tensor:
 
     Args:
         path: PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, PPM or JPEG 2000, of any size up to
-            `MAX_PIXELS`. See `decode` for what becomes of transparency, rotation and depth.
+            `MAX_PIXELS`. See `decode` for transparency, rotation and bit depth.
 
     Returns:
         float32 [3, H, W] in [0, 1], RGB.
 
     Raises:
-        ImageError: whatever is wrong, with the path, the problem and the remedy.
+        ImageError: the image cannot be read; with the path, the problem and the remedy.
     """
     pixels = read_pixels(Path(path))
     image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float()
@@ -195,12 +193,12 @@ def load_image(path: str | Path) -> Tensor:
 
 
 def quantise(image: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to 8-bit levels k/255: what a file will hold.
+    """Clamp to [0, 1] and round to the 8-bit levels k/255 of image files.
 
-    Metrics are to be taken of this, so that they agree with those of the saved image.
+    Metrics are computed on quantised images, so that they agree with those of saved images.
 
     Args:
-        image: float, any shape.
+        image: floating point, any shape.
 
     Returns:
         float32, same shape.
@@ -209,57 +207,57 @@ def quantise(image: Tensor) -> Tensor:
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """An 8-bit RGB Pillow image; values are rounded, as by `quantise`.
+    """Convert an image to an 8-bit RGB Pillow image; values are rounded as by `quantise`.
 
     Args:
-        image: float [3, H, W] in [0, 1], on any device; values outside are clamped.
+        image: floating point [3, H, W] in [0, 1], on any device; values outside are clamped.
 
     Raises:
-        ValueError: `image` has another shape or type, or holds NaN or infinite values.
+        ValueError: `image` has another shape or type, or contains NaN or infinite values.
     """
     if image.ndim != 3 or len(image) != 3 or 0 in image.shape or not image.is_floating_point():
         raise ValueError(
             f"the image is {image.dtype} {tuple(image.shape)}; give floats of shape [3, H, W]"
         )
     if not bool(torch.isfinite(image).all()):
-        raise ValueError("the image holds NaN or infinite values; it cannot be shown or written")
+        raise ValueError("the image contains NaN or infinite values; give finite values in [0, 1]")
     levels = quantise(image.detach()).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Write an image as 8-bit RGB PNG, atomically; values are rounded, as by `quantise`.
+    """Write an image as 8-bit RGB PNG, atomically; values are rounded as by `quantise`.
 
     Args:
-        image: float [3, H, W] in [0, 1]; values outside are clamped.
-        path: ends in .png; its folder must exist.
+        image: floating point [3, H, W] in [0, 1]; values outside are clamped.
+        path: path that ends in .png; its folder must exist.
 
     Raises:
         ImageError: `path` does not end in .png.
         ValueError: see `to_pillow`.
-        OSError: the file cannot be written; the text says why.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ImageError(path, "would not be lossless", "images are written as .png")
+        raise ImageError(path, "is not a .png path", "images are written losslessly, as .png")
     pillow = to_pillow(image)
     with atomic_write(path) as temporary:
         pillow.save(temporary, format="PNG")
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Sort key that puts kodim2 before kodim10."""
+    """Compute a sort key that orders kodim2 before kodim10."""
     parts = re.split(r"(\d+)", text.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
 
 
 def _expand(argument: Path) -> Iterator[Path]:
-    """The image files that one argument names."""
+    """Find the image files that one argument names."""
     if argument.is_dir():
         inside = [p for p in argument.iterdir() if is_image_name(p.name) and p.is_file()]
         if not inside:
             raise ImageError(
-                argument, "this folder holds no images", "subfolders are not searched; name one"
+                argument, "this folder contains no images", "subfolders are not searched; name one"
             )
         yield from inside
     elif argument.exists():
@@ -269,7 +267,7 @@ def _expand(argument: Path) -> Iterator[Path]:
         try:
             matches = list(root.glob(str(argument.relative_to(argument.anchor))))
         except ValueError as error:
-            raise ImageError(argument, f"is no pattern ({error})", "correct it") from error
+            raise ImageError(argument, f"is not a pattern ({error})", "correct it") from error
         found = [p for p in matches if is_image_name(p.name) and p.is_file()]
         if not found:
             raise ImageError(argument, "this pattern matches no image", "check it")
@@ -279,16 +277,16 @@ def _expand(argument: Path) -> Iterator[Path]:
 
 
 def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
-    """The image files that files, folders and glob patterns name.
+    """Find image files by paths, folders and glob patterns.
 
-    A folder stands for the images directly in it; `folder/**/*.png` goes deeper. Files are taken
-    whatever their suffix; folders and patterns give image suffixes only, and no hidden files.
+    A folder stands for the images directly in it; `folder/**/*.png` searches subfolders, too. Files
+    may have any suffix; folders and patterns match image suffixes only, and no hidden files.
 
     Returns:
-        In natural order (2 before 10), each file once however often it is named.
+        Paths in natural order (2 before 10), without duplicates.
 
     Raises:
-        ImageError: an argument names nothing, or cannot be read.
+        ImageError: an argument matches nothing or cannot be read.
     """
     if isinstance(arguments, str | Path):
         arguments = [arguments]
@@ -305,9 +303,9 @@ def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
-    """A name for what is made of each file: its stem, with suffix and folders where stems clash.
+    """Choose unique names for outputs: stems, with suffix and folders added where stems clash.
 
-    Names that differ in case only count as the same, since some file systems see them so.
+    Names that differ only in case count as equal, as on case-insensitive file systems.
 
     Raises:
         ImageError: a file is listed twice.
@@ -324,4 +322,4 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
                 folders = parts[index][-1 - depth : -1]
                 labels[index] = "_".join((*folders, path.stem, path.suffix[1:]))
     twice = next(path for path, label in zip(paths, folded, strict=True) if label in clashes)
-    raise ImageError(twice, "is listed twice", "list every file once")
+    raise ImageError(twice, "is listed twice", "list each file once")

@@ -1,4 +1,4 @@
-"""The record of a data set: every image's hash, which decides its split."""
+"""Manifest of a dataset: the hash of every image, which determines its split."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Split = Literal["train", "validation"]
 
 
 def split_of(sha256: str, validation_fraction: float) -> Split:
-    """The split that an image's hash puts it in.
+    """Assign an image to a split by its hash alone.
 
-    Nothing else counts: not its name, not its neighbours. Two copies of an image are never on
-    both sides, and a larger fraction only moves images from train to validation.
+    Copies of an image are always in the same split, and a larger fraction only moves images from
+    train to validation.
 
     Args:
-        sha256: of the image's file, hexadecimal.
-        validation_fraction: of all images, in [0, 1].
+        sha256: SHA-256 of the image file, hexadecimal.
+        validation_fraction: fraction of validation images, in [0, 1].
     """
     return "validation" if int(sha256[:16], 16) / 2**64 < validation_fraction else "train"
 
@@ -36,8 +36,8 @@ class Entry:
     """One image of a manifest.
 
     Attributes:
-        name: as in the source.
-        sha256: of the image's file, 64 hexadecimal digits.
+        name: name in the source.
+        sha256: SHA-256 of the image file, 64 hexadecimal digits.
         split: "train" or "validation".
     """
 
@@ -48,14 +48,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All images of a source, in its order."""
+    """Manifest of all images of a source, in its order."""
 
     entries: tuple[Entry, ...]
 
     def select(self, source: ImageSource, split: Split) -> Subset:
-        """The images of `source` that are in `split`.
+        """Select the images of `source` that are in `split`.
 
-        Entries that the source lacks are passed over: a pack leaves unreadable images out.
+        Entries missing from the source are ignored, since a pack omits unreadable images.
 
         Raises:
             ValueError: an image of the source is not in the manifest, or none is in the split.
@@ -70,8 +70,8 @@ class Manifest:
         chosen = [index for index, name in enumerate(source.names) if splits[name] == split]
         if not chosen:
             raise ValueError(
-                f"none of {len(source)} images is in the {split} split; write the manifest with "
-                "another validation_fraction"
+                f"none of the {len(source)} images is in the {split} split; write the manifest "
+                "with another validation_fraction"
             )
         return Subset(source, chosen)
 
@@ -82,10 +82,10 @@ def write_manifest(
     """Hash every image of `source` and write its manifest as JSON lines, atomically.
 
     Args:
-        source: every image's file is read once.
+        source: source of the images; each file is read once.
         path: the file to write; its folder must exist.
         validation_fraction: see `split_of`.
-        progress: whether to draw a progress bar on stderr.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
         ValueError: `validation_fraction` is not in [0, 1].
@@ -115,13 +115,13 @@ def _entries(path: Path, text: str) -> Iterator[Entry]:
             int(entry.sha256, 16)
         except (TypeError, ValueError) as error:
             raise ImageError(
-                path, f"line {number} is no manifest entry ({error})", "write the manifest again"
+                path, f"line {number} is not a manifest entry ({error})", "write the manifest again"
             ) from error
         if entry.split not in get_args(Split) or len(entry.sha256) != 64 or entry.name in names:
             raise ImageError(
                 path,
                 f'line {number} has an unknown split "{entry.split}", a hash that is not 64 digits '
-                "or a name that came before",
+                "or a repeated name",
                 "write the manifest again",
             )
         names.add(entry.name)
@@ -129,10 +129,10 @@ def _entries(path: Path, text: str) -> Iterator[Entry]:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Read what `write_manifest` wrote.
+    """Read a manifest.
 
     Raises:
-        ImageError: the file is missing, or a line of it (named) is wrong.
+        ImageError: the file is missing, or a line of it is not valid; the error names it.
     """
     path = Path(path)
     try:

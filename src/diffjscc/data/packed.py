@@ -1,7 +1,7 @@
-"""Decoded images in one memory-mapped file: no decoder stands between the disk and training.
+"""Packs: decoded images in one memory-mapped file, so that training need not decode.
 
-The file is: magic, the images' bytes one after the other, a JSON index, the index's position as
-a little-endian 64-bit number, magic. It is written under another name and renamed when complete.
+Format: magic, the images' bytes in sequence, a JSON index, the position of the index as a
+little-endian 64-bit integer, magic. Packs are written under another name and renamed when complete.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from diffjscc.data.images import ImageError
 
 _MAGIC = b"JSCCPAK1"
 _TAIL = struct.Struct("<Q8s")
-_CHUNK = 64  # images decoded ahead of the writing; bounds the memory
+_CHUNK = 64  # images decoded before they are written; limits the memory
 
 
 class _Entry(NamedTuple):
-    """One image in the index."""
+    """Index entry of an image."""
 
     name: str
     offset: int
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """One image on its way into the file."""
+    """Decoded image to be written."""
 
     pixels: NDArray[np.uint8]
     sha256: str
@@ -50,17 +50,17 @@ class _Decoded(NamedTuple):
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a file begins as packed images do."""
+    """Return whether a file begins with the magic bytes of a pack."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 class PackedSource:
-    """The images in a file that `pack` wrote; reading one touches only its own bytes.
+    """Images of a pack; reading an image reads its own bytes only.
 
     Attributes:
-        names: as in the source that was packed; its unreadable images are missing.
-        fingerprint: of the source that was packed and the size it was packed at.
+        names: names in the source; unreadable images of the source are missing.
+        fingerprint: hash of the source's fingerprint and of `short_side`.
 
     Raises:
         ImageError: the file is missing or is not a complete pack.
@@ -76,7 +76,7 @@ class PackedSource:
                 tail = file.read(_TAIL.size)
                 position, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, b"")
                 if head != _MAGIC or magic != _MAGIC or not len(_MAGIC) <= position <= end:
-                    raise ImageError(path, "is not a complete pack", "remove and pack it again")
+                    raise ImageError(path, "is not a complete pack", "remove it and pack again")
                 file.seek(position)
                 index = json.loads(file.read(end - position))
         except OSError as error:
@@ -98,16 +98,16 @@ class PackedSource:
         return pixels.reshape(entry.height, entry.width, 3)
 
     def caption(self, index: int) -> str | None:
-        """The caption that the source had."""
+        """Return the caption of the source."""
         return self._entries[index].caption
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of the file that the image was packed from."""
+        """Return the SHA-256 of the original image file."""
         return self._entries[index].sha256
 
 
 def _shrink(pixels: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
-    """Lanczos down to a short side of `short_side`, in pixels; smaller images stay."""
+    """Reduce to a short side of `short_side` pixels (Lanczos); smaller images are kept."""
     short = min(pixels.shape[:2])
     if short_side is None or short <= short_side:
         return pixels
@@ -132,18 +132,18 @@ def pack(
     threads: int | None = None,
     progress: bool = True,
 ) -> PackedSource:
-    """Decode every image of `source` into one file, or reuse the file if it is up to date.
+    """Decode all images of `source` into one file, or reuse the file if it is up to date.
 
-    A pack of another source, of another size, or of files that have changed is built anew. An
-    interrupted build leaves no pack and starts over. Several processes may call this at once:
-    each builds its own and the last one stays, so let one go first where the source is large.
-    Images that cannot be read are left out, with one warning.
+    A pack of another source, of another size, or of files that have changed is rebuilt. An
+    interrupted build leaves no pack and has to start over. Several processes may call this at
+    once: each builds its own pack and the last one is kept, so with a large source let one process
+    build it first. Unreadable images are omitted, with one warning.
 
     Args:
-        source: what to pack.
-        path: the file; its folder must exist.
+        source: source of the images.
+        path: path of the pack; its folder must exist.
         short_side: larger images are reduced to this short side, in pixels; None keeps them.
-        threads: decoders at work; None means one per processor.
+        threads: number of decoding threads; one per processor by default.
         progress: whether to show a progress bar on stderr.
 
     Raises:
@@ -157,7 +157,7 @@ def pack(
     fingerprint = fingerprint_of([(source.fingerprint, short_side or 0)])
     if path.is_file():
         if not is_pack(path):
-            raise ImageError(path, "is there already and is not a pack", "choose another name")
+            raise ImageError(path, "exists and is not a pack", "choose another name")
         packed = PackedSource(path)
         if packed.fingerprint == fingerprint:
             return packed
@@ -191,7 +191,7 @@ def pack(
                     file.write(np.ascontiguousarray(one.pixels).data)
         if not entries:
             raise ImageError(
-                path, f"none of {len(source)} images could be read", f"first: {unreadable[0]}"
+                path, f"none of the {len(source)} images could be read", f"first: {unreadable[0]}"
             )
         position = file.tell()
         index_text = json.dumps({"fingerprint": fingerprint, "images": entries})
@@ -199,7 +199,7 @@ def pack(
     if unreadable:
         first = "; ".join(str(error) for error in unreadable[:3])
         warnings.warn(
-            f"left out {len(unreadable)} of {len(source)} images, which cannot be read: {first}",
+            f"omitted {len(unreadable)} of {len(source)} images, which cannot be read: {first}",
             stacklevel=2,
         )
     return PackedSource(path)

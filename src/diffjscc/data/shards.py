@@ -1,4 +1,4 @@
-"""Images in WebDataset shards: uncompressed .tar files, read at random."""
+"""Images in WebDataset shards: uncompressed .tar files with random access."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from diffjscc.data.images import (
 
 @dataclass(frozen=True)
 class _Member:
-    """A file's position in a shard."""
+    """Position of a file in a shard."""
 
     shard: Path
     offset: int
@@ -37,12 +37,14 @@ class _Member:
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) < self.size:
-            raise ImageError(self.shard, "has become shorter", "fetch it again and start over")
+            raise ImageError(
+                self.shard, "was truncated while in use", "download it again and restart"
+            )
         return content
 
 
 def _index(shard: Path) -> dict[str, _Member]:
-    """Member name to place, in the order of the shard; a repeated name means its last file."""
+    """Index the members of a shard in their order; of a repeated name the last file counts."""
     members: dict[str, _Member] = {}
     try:
         with tarfile.open(shard, "r:") as tar, shard.open("rb") as file:
@@ -55,35 +57,35 @@ def _index(shard: Path) -> dict[str, _Member]:
     except tarfile.TarError as error:
         raise ImageError(
             shard,
-            f"is not a whole, uncompressed tar file ({error})",
-            "decompress or fetch it again",
+            f"is not a complete, uncompressed tar file ({error})",
+            "decompress it or download it again",
         ) from error
     except OSError as error:
         raise ImageError(shard, f"cannot be read ({error.strerror})", "check the path") from error
-    if end != bytes(tarfile.BLOCKSIZE):  # tarfile itself stops in silence here
+    if end != bytes(tarfile.BLOCKSIZE):  # tarfile stops silently here
         raise ImageError(
-            shard, f"is damaged or cut short after {len(members)} files", "fetch it again"
+            shard, f"is damaged or truncated after {len(members)} files", "download it again"
         )
     return members
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """WebDataset's key and extension, split where the file's name parts at its first dot."""
+    """Split a name into WebDataset's key and extension, at the first dot of the file name."""
     path = PurePosixPath(name)
     stem, _, extension = path.name.partition(".")
     return str(path.with_name(stem)) if stem else "", extension
 
 
 class ShardSource:
-    """The images in tar shards, in the order of the shards and within each; captions in .txt.
+    """Images in tar shards, in the order of the shards and of their members; captions in .txt.
 
-    All shards are indexed once, in memory; an image is then one seek and one read.
+    All shards are indexed once, in memory; reading an image takes one seek and one read.
 
     Args:
         shards: uncompressed tar files.
 
     Raises:
-        ImageError: a shard is missing, compressed, damaged, or none holds an image.
+        ImageError: a shard is missing, compressed or damaged, or no shard contains an image.
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
@@ -102,7 +104,7 @@ class ShardSource:
                 self._images.append(member)
         if not names:
             listed = ", ".join(str(shard) for shard in shards[:3]) or "no shards"
-            raise ImageError(listed, "no image is in there", "check which shards are named")
+            raise ImageError(listed, "contains no images", "check the names of the shards")
         self.names: tuple[str, ...] = tuple(names)
         sizes = [member.size for member in self._images]
         self.fingerprint = fingerprint_of(zip(self.names, sizes, strict=True))
@@ -115,17 +117,17 @@ class ShardSource:
         return to_bytes(decode(io.BytesIO(member.read()), f"{member.shard}:{self.names[index]}"))
 
     def caption(self, index: int) -> str | None:
-        """The text of the .txt member of the same key, if there is one."""
+        """Read the caption from the .txt member with the same key; None if there is none."""
         member = self._captions.get(range(len(self))[index])
         return clean_caption(member.read()) if member else None
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of the member's bytes."""
+        """Compute the SHA-256 of the member's bytes."""
         return hashlib.sha256(self._images[index].read()).hexdigest()
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`{00..11}` and `{a,b}` written out, as a shell does; no braces give the pattern itself."""
+    """Expand `{00..11}` and `{a,b}` as a shell does; without braces, return the pattern."""
     braces = re.search(r"\{([^{}]*)\}", pattern)
     if braces is None:
         return [pattern]
@@ -133,7 +135,7 @@ def expand_braces(pattern: str) -> list[str]:
     if numbers:
         first, last = numbers.groups()
         if int(first) > int(last):
-            raise ImageError(pattern, f"{{{braces[1]}}} runs backwards", "swap its ends")
+            raise ImageError(pattern, f"{{{braces[1]}}} is descending", "swap its ends")
         width = len(first) if first.startswith("0") else 0
         options = [f"{n:0{width}d}" for n in range(int(first), int(last) + 1)]
     else:
@@ -143,10 +145,10 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def find_shards(pattern: str | Path) -> list[Path]:
-    """The shards that a folder, a file or a brace or glob pattern names, in natural order.
+    """Find the shards given by a folder, a file, or a brace or glob pattern, in natural order.
 
     Raises:
-        ImageError: a shard that the braces ask for is missing, or a pattern matches none.
+        ImageError: a shard named by the braces is missing, or a pattern matches none.
     """
     path = Path(pattern)
     if path.is_dir():

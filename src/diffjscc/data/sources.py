@@ -23,14 +23,14 @@ __all__ = [
 
 
 def open_source(place: str | Path) -> ImageSource:
-    """Open the images of a place on disk.
+    """Open a source of images.
 
     Args:
-        place: a folder of images (searched to any depth); a folder of .tar shards, one shard, or
-            a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a file that `pack` wrote.
+        place: a folder of images (searched recursively); a folder of .tar shards, one shard, or
+            a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a pack written by `pack`.
 
     Raises:
-        ImageError: none of these, or without images.
+        ImageError: `place` is none of these, or contains no images.
     """
     path = Path(place).expanduser()
     try:
@@ -45,7 +45,7 @@ def open_source(place: str | Path) -> ImageSource:
             raise ImageError(
                 path,
                 "is neither a .tar shard nor a pack",
-                "give the folder that holds the images",
+                "give the folder that contains the images",
             )
     except OSError as error:
         raise ImageError(

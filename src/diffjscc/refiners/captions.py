@@ -1,4 +1,4 @@
-"""What the initial image shows, in words."""
+"""Captions of the initial images."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ NEW_TOKENS = 20
 
 
 class CaptionerError(RuntimeError):
-    """A captioner that cannot be had."""
+    """A captioner could not be loaded."""
 
 
 class Captioner(Protocol):
-    """Images to texts."""
+    """Image captioning model."""
 
     @property
     def module(self) -> nn.Module | None:
-        """The network, if any: it is moved to the device that it is to run on."""
+        """The network, or None; it is moved to the device that computes."""
         ...
 
     def __call__(self, images: Tensor) -> list[str]:
-        """Images [B, 3, H, W] in [0, 1] to one text each."""
+        """Describe images [B, 3, H, W] in [0, 1] by one text each."""
         ...
 
 
 class FixedCaption:
-    """The user's own words, for every image.
+    """The same caption, given by the user, for every image.
 
     Args:
-        text: what the images show.
+        text: the caption.
     """
 
     module = None
@@ -47,16 +47,18 @@ class FixedCaption:
         self.text = text
 
     def __call__(self, images: Tensor) -> list[str]:
-        """Images [B, 3, H, W] to B times the same text."""
+        """Return the text once per image of [B, 3, H, W]."""
         return [self.text] * len(images)
 
 
 class Blip2Captioner:
-    """BLIP-2 (Li et al., arXiv 2301.12597): greedy, 20 new tokens, no prompt, as in the paper.
+    """BLIP-2 (Li et al., arXiv 2301.12597): greedy decoding of 20 tokens without a prompt.
+
+    These are the settings of the paper.
 
     Args:
         model: the network.
-        processor: its vocabulary and image processor.
+        processor: its tokenizer and image processor.
     """
 
     def __init__(self, model: Blip2ForConditionalGeneration, processor: Blip2Processor) -> None:
@@ -74,11 +76,11 @@ class Blip2Captioner:
 
         Args:
             source: hub id or folder.
-            revision: the hub's commit; None is its newest.
-            dtype: of the weights; float16 or bfloat16 need half the memory.
+            revision: commit on the hub; None is the newest.
+            dtype: dtype of the weights; float16 and bfloat16 need half the memory.
 
         Raises:
-            CaptionerError: transformers, the weights or the network are missing.
+            CaptionerError: transformers or the weights are missing, or the hub is out of reach.
         """
         try:
             from transformers import (  # noqa: PLC0415
@@ -90,10 +92,10 @@ class Blip2Captioner:
         except ImportError as error:
             raise CaptionerError(
                 "captions by BLIP-2 need the transformers library: pip install transformers; "
-                "or give a text of your own, or go without captions"
+                "or give your own caption, or disable captions"
             ) from error
         try:
-            # Put together by hand: an automatic choice would ask for torchvision.
+            # Assembled by hand: AutoProcessor would require torchvision.
             processor = Blip2Processor(
                 BlipImageProcessorPil.from_pretrained(source, revision=revision),
                 AutoTokenizer.from_pretrained(source, revision=revision),
@@ -104,8 +106,8 @@ class Blip2Captioner:
         except (OSError, ValueError) as error:
             raise CaptionerError(
                 f"the captioner {str(source)!r} could not be loaded ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}); check the name and the network, give a folder "
-                "that holds it, or go without captions"
+                f"{str(error).splitlines()[0]}); check the name and the network connection, "
+                "give a folder that holds it, or disable captions"
             ) from error
         return cls(model, processor)
 
@@ -117,7 +119,7 @@ class Blip2Captioner:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[str]:
-        """Images [B, 3, H, W] in [0, 1] to one text each."""
+        """Describe images [B, 3, H, W] in [0, 1] by one text each."""
         levels = (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
         pillows = [Image.fromarray(x.numpy()) for x in levels.permute(0, 2, 3, 1).cpu()]
         pixels = self.processor(images=pillows, return_tensors="pt")["pixel_values"]

@@ -1,6 +1,6 @@
-"""Colours of the initial image for the final one: the prior's own drift.
+"""Colour correction: the final image gets the colours of the initial one.
 
-Both fixes take whole images, before they are clamped.
+Colours of sampled images drift. Both corrections take whole images, before they are clamped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LEVELS = 5
 
 
 def blur(images: Tensor, radius: int) -> Tensor:
-    """[B, C, H, W] filtered by [1 2 1]⊗[1 2 1]/16 with taps `radius` apart, edges replicated."""
+    """Filter [B, C, H, W] by [1 2 1]⊗[1 2 1]/16, taps `radius` pixels apart, edges replicated."""
     channels = images.shape[1]
     row = torch.tensor([0.25, 0.5, 0.25], dtype=images.dtype, device=images.device)
     kernel = torch.outer(row, row).expand(channels, 1, 3, 3)
@@ -26,21 +26,21 @@ def blur(images: Tensor, radius: int) -> Tensor:
 
 
 def low_frequencies(images: Tensor) -> Tensor:
-    """What five à-trous passes (taps 1, 2, 4, 8 and 16 apart) leave of [B, C, H, W]."""
+    """Low-pass filter [B, C, H, W] by five à-trous passes (taps 1, 2, 4, 8 and 16 apart)."""
     for level in range(LEVELS):
         images = blur(images, 2**level)
     return images
 
 
 def wavelet(images: Tensor, reference: Tensor) -> Tensor:
-    """Detail of `images` on the low frequencies of `reference`, both [B, 3, H, W]."""
+    """Combine the detail of `images` with the low frequencies of `reference`, [B, 3, H, W]."""
     return images + low_frequencies(reference - images)
 
 
 def adain(images: Tensor, reference: Tensor) -> Tensor:
-    """`images` with the mean and deviation per channel of `reference`, both [B, 3, H, W].
+    """Give `images` the channel means and deviations of `reference`, both [B, 3, H, W].
 
-    Huang and Belongie, arXiv 1703.06868.
+    Adaptive instance normalisation: Huang and Belongie, arXiv 1703.06868.
     """
 
     def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def adain(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def unchanged(images: Tensor, reference: Tensor) -> Tensor:
-    """`images`, whatever the reference."""
+    """Return `images` unchanged."""
     del reference
     return images
 

@@ -1,4 +1,4 @@
-"""What the prior is steered by."""
+"""Conditions of controlled sampling."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from diffjscc.refiners.latents import Posterior
 
 @dataclass(frozen=True)
 class Conditions:
-    """What images are sampled from: computed once, shared by all steps and draws.
+    """Conditions of sampling, computed once and shared by all steps and samples.
 
     Attributes:
         latent: condition latent f_s, float32 [B, C, h, w].
         snr_db: SNR in dB within the trained range, float32 [B].
-        context: text features [B, L, d], or None for a prior that attends to none.
-        posterior: what the VAE says of the initial images; None where nothing asks for it.
+        context: text features [B, L, d], or None for a prior without cross attention.
+        posterior: VAE posterior of the initial images, or None where it is not needed.
     """
 
     latent: Tensor
@@ -26,7 +26,7 @@ class Conditions:
     posterior: Posterior | None = None
 
     def select(self, rows: list[int]) -> Conditions:
-        """The conditions of some images, some of them perhaps several times."""
+        """Take the conditions of some images; an index may occur several times."""
         context, posterior = self.context, self.posterior
         return Conditions(
             self.latent[rows],

@@ -1,4 +1,4 @@
-"""The settings of the diffusion receiver in one object."""
+"""Settings of the diffusion receiver."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from diffjscc.refiners.sampling import ByBits, SamplerConfig, check_by_bits
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """How `ControlledDiffusion` paints.
+    """Settings of `ControlledDiffusion`.
 
     Attributes:
-        sampler: sampler, steps and start.
-        latent_guidance: latent guidance; none by default, as in the paper.
-        colour_fix: whose colours the image gets: "wavelet" and "adain" take the initial
-            image's, "none" leaves the prior's.
-        detail: what part of the detail that the VAE loses of the initial image is given back to
-            the final one, in [0, 1]: (bits per pixel, part), see `sampling.at_bits`. None, as in
-            the paper, is right where the VAE keeps more than the link tells; a small VAE would
-            otherwise make images from good links worse.
-        control_scale: factor on the control module's residuals; 0 is the prior alone.
+        sampler: sampler, number of steps and start.
+        latent_guidance: latent guidance; disabled by default, as in the paper.
+        colour_fix: correction of the colours: "wavelet" and "adain" take those of the initial
+            image, "none" keeps those of the prior.
+        detail: fraction in [0, 1] of the detail lost by the VAE in the initial image that is
+            added to the final image, over the channel capacity per pixel: (bits per pixel,
+            fraction), see `sampling.at_bits`. 0, as in the paper, suits a VAE that keeps more
+            detail than the channel conveys; with a small VAE, images from good links would
+            otherwise get worse.
+        control_scale: factor on the control module's residuals; 0 disables it.
         control_guidance_scale: w of ε = ε_prior + w (ε_controlled - ε_prior): classifier-free
             guidance (Ho and Salimans, arXiv 2207.12598) with the control module's residuals as
             the condition. 1, as in the paper, disables it; any other value runs the prior twice
             per step.
-        decode_noise: standard deviation of the noise that a sampled latent gets before it is
-            decoded, in [0, 1], where latents deviate by about 1: (bits per pixel, deviation), as
-            `detail`. For VAEs whose decoder was trained to make grain of it. Without any, a small
-            decoder paints areas of which a poor link told nothing, and whose latent cells are
-            alike, with one texture over and over.
-        geometry: "reflect" pads to what the networks' strides need. "released" does as the
-            released code: a short side under 512 is enlarged, and padding is black.
-        tile: latent cells per side; latents of more than `tile`² cells are worked on in tiles.
+        decode_noise: standard deviation in [0, 1] of the noise added to a sampled latent before
+            it is decoded (latents have a standard deviation of about 1), over the channel
+            capacity per pixel: (bits per pixel, deviation), as `detail`. For VAEs whose decoder
+            was trained to turn it into grain. On poor links, areas without information have
+            nearly constant latents; without noise a small decoder repeats one texture there.
+        geometry: "reflect" pads by reflection to multiples of the networks' strides. "released"
+            does as the released code: short sides below 512 are enlarged, and padding is black.
+        tile: side of a tile in latent positions; latents of more than `tile`² positions are
+            processed in tiles.
     """
 
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -56,4 +58,4 @@ class DiffusionConfig:
         check_by_bits("detail", self.detail)
         check_by_bits("decode_noise", self.decode_noise)
         if self.tile < 8:
-            raise ValueError(f"tile is {self.tile} latent cells; it must be at least 8")
+            raise ValueError(f"tile is {self.tile} latent positions; it must be at least 8")

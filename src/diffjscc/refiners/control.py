@@ -1,8 +1,8 @@
-"""The control module, and the frozen prior that it steers.
+"""Control module, and the denoiser of prior and control module.
 
 Section III of the paper: a trained copy of the prior's encoder (ControlNet, Zhang et al.,
-arXiv 2302.05543) sees the noisy latent beside the condition latent and is told the SNR; what it
-makes of them is added to the prior's skip connections.
+arXiv 2302.05543) takes the noisy latent and the condition latent, is conditioned on the SNR, and
+adds residuals to the skip connections of the frozen prior.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
 
-# Settings that a control module takes over from its prior.
+# Settings that a control module shares with its prior.
 SHARED = (
     "in_channels",
     "block_out_channels",
@@ -28,7 +28,7 @@ SHARED = (
     "use_linear_projection",
     "norm_num_groups",
 )
-# Those of them that tell priors apart and are written in one way only.
+# Shared settings that differ between priors and have one notation only; they are compared.
 COMPARED = (
     "in_channels",
     "block_out_channels",
@@ -39,35 +39,36 @@ COMPARED = (
 
 
 class SNREmbedding(TimestepEmbedding):
-    """Linear, SiLU, Linear on sines and cosines that were computed in float32."""
+    """SNR embedding: linear, SiLU, linear on sines and cosines computed in float32."""
 
     def forward(self, sample: Tensor) -> Tensor:
-        """float32 [B, d] to [B, 4d] in the weights' dtype."""
+        """Embed float32 [B, d] as [B, 4d] in the dtype of the weights."""
         embedded: Tensor = super().forward(sample.to(self.linear_1.weight.dtype))
         return embedded
 
 
 class ControlModule(ControlNetModel):
-    """Noisy latent, step, condition latent, SNR and text to residuals for the prior.
+    """ControlNet conditioned on the condition latent and the SNR.
 
-    The first convolution takes cat(z_t, f_s), written as the sum of two convolutions. The SNR,
-    as a = snr_scale·snr_db - min_snr, is embedded as a time step is and added to its embedding.
+    The first convolution takes cat(z_t, f_s), written as the sum of two convolutions. The SNR is
+    scaled to snr_scale·snr_db - min_snr, embedded like a time step and added to the time embedding.
 
     Args:
         in_channels: channels of the noisy latent z_t.
         condition_channels: channels of the condition latent f_s.
-        block_out_channels: widths; these and the next six arguments are the prior UNet's own.
-        down_block_types: blocks of the encoder.
-        mid_block_type: the middle block.
+        block_out_channels: channels per resolution; this and the next six arguments are those
+            of the prior's UNet.
+        down_block_types: block types of the encoder.
+        mid_block_type: type of the middle block.
         layers_per_block: residual blocks per resolution.
-        attention_head_dim: attention *heads* per resolution, as diffusers' UNet has it.
+        attention_head_dim: number of attention *heads* per resolution, named as in diffusers.
         cross_attention_dim: width of the text features.
-        use_linear_projection: whether attention blocks project by linear layers.
-        norm_num_groups: groups of every group norm.
-        snr_embedding: whether the module is told the SNR.
+        use_linear_projection: whether attention blocks project with linear layers.
+        norm_num_groups: groups of each group norm.
+        snr_embedding: whether the module is conditioned on the SNR.
         snr_scale: factor on the SNR in dB.
-        min_snr: what is subtracted from the scaled SNR.
-        snr_range_db: the SNR in dB that the weights were trained for.
+        min_snr: offset subtracted from the scaled SNR.
+        snr_range_db: SNR range of training in dB, (low, high).
     """
 
     @register_to_config
@@ -108,7 +109,7 @@ class ControlModule(ControlNetModel):
         )
         del snr_scale, min_snr, snr_range_db  # read from self.config
         width = block_out_channels[0]
-        # In place of diffusers' hint encoder; its bias would be conv_in's once more.
+        # Replaces diffusers' hint encoder; a bias would duplicate that of conv_in.
         self.controlnet_cond_embedding = nn.Conv2d(
             condition_channels, width, 3, padding=1, bias=False
         )
@@ -126,15 +127,15 @@ class ControlModule(ControlNetModel):
         min_snr: float = 0.0,
         snr_range_db: tuple[float, float] = (0.0, 14.0),
     ) -> Self:
-        """An untrained control module: the prior's encoder, blind to the condition as yet.
+        """Create an untrained control module: the prior's encoder, with zero weights for f_s.
 
         Args:
-            unet: the prior, whose architecture and encoder weights are taken over.
+            unet: the prior, whose architecture and encoder weights are copied.
             condition_channels: channels of the condition latent; the prior's own by default.
-            snr_embedding: see the class, as for the other arguments.
+            snr_embedding: see the class.
             snr_scale: factor on the SNR in dB.
-            min_snr: what is subtracted from the scaled SNR.
-            snr_range_db: the SNR in dB that it is going to be trained for.
+            min_snr: offset subtracted from the scaled SNR.
+            snr_range_db: SNR range of training in dB, (low, high).
         """
         control: Self = cls(
             condition_channels=condition_channels or unet.config.in_channels,
@@ -159,18 +160,18 @@ class ControlModule(ControlNetModel):
         *,
         control_scale: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
-        """Residuals for the prior.
+        """Compute the residuals for the prior.
 
         Args:
             z_t: noisy latent [B, C, h, w].
             t: time step, int64 [B].
             condition: condition latent f_s [B, C', h, w].
             snr_db: effective SNR in dB, float32 [B].
-            context: text features [B, L, d], or None where no block attends to text.
+            context: text features [B, L, d], or None without cross attention.
             control_scale: factor on all residuals.
 
         Returns:
-            Those for the skip connections, first to last, and that for the middle block.
+            Residuals of the skip connections, first to last, and of the middle block.
         """
         labels = None
         if self.config.snr_embedding:
@@ -181,21 +182,21 @@ class ControlModule(ControlNetModel):
         return skips, middle
 
     def to_json_string(self) -> str:
-        """The config without what the parent class noted for itself."""
+        """Serialise the config without the settings of the parent class."""
         kept = {"_class_name", "_diffusers_version", *inspect.signature(type(self)).parameters}
         config = json.loads(super().to_json_string())
         return json.dumps({k: v for k, v in config.items() if k in kept}, indent=2) + "\n"
 
 
 class Denoiser(nn.Module):
-    """Prior and control module as one function: the noise that a noisy latent holds.
+    """Noise prediction by prior and control module.
 
     Args:
         unet: the prior, predicting noise.
-        control: a control module for it.
+        control: a control module made for it.
 
     Raises:
-        ValueError: the control module is one of another prior.
+        ValueError: the control module was made for another prior.
     """
 
     def __init__(self, unet: UNet2DConditionModel, control: ControlModule) -> None:
@@ -220,9 +221,9 @@ class Denoiser(nn.Module):
         *,
         control_scale: float = 1.0,
     ) -> Tensor:
-        """See `ControlModule.forward`; returns the noise predicted, [B, C, h, w].
+        """Predict the noise [B, C, h, w]; arguments as in `ControlModule.forward`.
 
-        At control_scale 0 the prior is alone and the control module is not run.
+        At control_scale 0 the control module is not run.
         """
         skips, middle = None, None
         if control_scale != 0:
@@ -242,5 +243,5 @@ class Denoiser(nn.Module):
 
 
 def _listed(value: object) -> object:
-    """A setting as a config file has it, with lists for tuples."""
+    """Return a setting as in a config file, with lists in place of tuples."""
     return list(value) if isinstance(value, tuple) else value

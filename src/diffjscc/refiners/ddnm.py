@@ -1,9 +1,9 @@
-"""DDNM: a frozen prior alone, held to what was received by its range and null spaces.
+"""DDNM: sampling of a frozen prior, consistent with the received range-space part.
 
-Wang et al., arXiv 2212.00490, brought to wireless links by Yilmaz et al., arXiv 2309.15889: with A
-the means of blocks of pixels, the receiver knows the range-space part A†ŷ of the image, and the
-prior fills in the null space. The prior here lives in a latent space, so every step decodes its
-estimate of the clean latent, corrects the image, and encodes it again.
+Wang et al., arXiv 2212.00490; for wireless links Yilmaz et al., arXiv 2309.15889. With A the means
+of blocks of pixels, the receiver knows the range-space part A†ŷ of the image, and the prior
+generates the null-space part. As the prior here is a latent one, every step decodes its estimate of
+the clean latent, replaces the range-space part of the image, and encodes it again.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from diffjscc.codecs.pooled import pool, replicate
 from diffjscc.data.geometry import crop, pad_to_multiple
-from diffjscc.layers.blended_tiles import blend_tiles
+from diffjscc.layers.block_means import pool, replicate
+from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import decode, encode
@@ -37,13 +37,14 @@ from diffjscc.scheme import Generators, Received, Reconstruction
 
 @dataclass(frozen=True)
 class DDNMConfig:
-    """How `DDNM` paints.
+    """Settings of `DDNM`.
 
     Attributes:
-        sampler: sampler, steps and start; from pure noise by default, as published.
-        factor: side of the blocks whose means were sent, in pixels; the codec's.
+        sampler: sampler, number of steps and start; from pure noise by default, as published.
+        factor: side in pixels of the blocks whose means were sent; that of the codec.
         first_t, last_t: the range-space part is replaced at time steps first_t ≥ t ≥ last_t.
-        tile: latent cells per side; latents of more than `tile`² cells are worked on in tiles.
+        tile: side of a tile in latent positions; latents of more than `tile`² positions are
+            processed in tiles.
     """
 
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -61,15 +62,14 @@ class DDNMConfig:
                 f"{self.last_t}; give first_t ≥ last_t ≥ 0"
             )
         if self.tile < 8:
-            raise ValueError(f"tile is {self.tile} latent cells; it must be at least 8")
+            raise ValueError(f"tile is {self.tile} latent positions; it must be at least 8")
 
 
 def replace_range(images: Tensor, pooled: Tensor, factor: int) -> Tensor:
-    """A†ŷ + (I - A†A)x: images with the block means that were received.
+    """Compute A†ŷ + (I - A†A)x: give images the received block means.
 
-    The received means are taken as they are: noise in them is not told apart from the image, as
-    the scaling of DDNM+ would. What the codec's decoder leaves of the channel's noise is neither
-    white nor of a known power.
+    Errors in the received means are not modelled, unlike in DDNM+: after the codec's decoder the
+    channel noise is neither white nor of a known power.
 
     Args:
         images: x, [B, 3, H, W], sides multiples of `factor`.
@@ -82,26 +82,26 @@ def replace_range(images: Tensor, pooled: Tensor, factor: int) -> Tensor:
 class DDNM:
     """The refiner of Yilmaz et al., arXiv 2309.15889, with a latent prior.
 
-    It takes what a `PooledCodec` decodes, and nothing else was received: ŷ = A·(initial image).
+    The initial image is the output of a `PooledCodec`: ŷ = A·(initial image).
 
-    In a latent space the prior can fill in only what the means leave open. Where a latent cell
-    holds fewer numbers than the means of its pixels (Stable Diffusion's VAE: 4 against 48, the
-    bundled one: 16 against 192), little is left. With the bundled weights, draws differ by less
-    than half a grey level, and are about what the VAE makes of A†ŷ. A `last_t` above 0 leaves the
-    prior more and keeps the means less.
+    With a latent prior the null space is limited: where a latent position has fewer values than
+    there are means of its pixels (Stable Diffusion's VAE: 4 against 48, the bundled one: 16 against
+    192), little freedom is left. With the bundled weights, samples differ by less than half a grey
+    level and are close to the VAE's reconstruction of A†ŷ. A `last_t` above 0 gives the prior more
+    freedom, and the means are kept less exactly.
 
     Args:
-        vae: images ↔ latents.
+        vae: VAE of the prior.
         unet: the prior.
-        scheduler: the noise that the prior was trained with; Stable Diffusion's by default.
-        text: text features for the prior's cross attention; the text is always empty. A prior
-            that attends to text but has none reads a single zero instead.
-        config: how to paint.
-        progress: told (steps done, steps in all) while sampling.
+        scheduler: noise schedule of the prior; Stable Diffusion's by default.
+        text: text encoder for the prior's cross attention; the text is always empty. Without it, a
+            prior with cross attention attends to a single zero vector.
+        config: settings.
+        progress: called with (steps done, steps in all) after every step, unless None.
 
     Attributes:
         config, progress: as given; they may be replaced.
-        placement: where it computes.
+        placement: device that computes.
 
     Raises:
         ValueError: the prior does not predict noise.
@@ -135,13 +135,13 @@ class DDNM:
         dtype: torch.dtype | None = None,
         offload: bool = False,
     ) -> DDNM:
-        """Choose where and how precisely to compute.
+        """Choose device and precision.
 
         Args:
-            device: where.
-            dtype: of the weights; by default bfloat16 on CUDA and float32 elsewhere.
-            offload: keep the weights on the CPU but while they are needed: the text encoder
-                first, prior and VAE together while sampling.
+            device: device that computes.
+            dtype: dtype of the weights; by default bfloat16 on CUDA and float32 elsewhere.
+            offload: keep the weights on the CPU while they are not needed. The text encoder is
+                moved first; prior and VAE are moved together for sampling.
 
         Returns:
             This refiner.
@@ -152,36 +152,62 @@ class DDNM:
 
     @property
     def multiple(self) -> int:
-        """Pixels that the sides of images must be multiples of: whole blocks and cells."""
+        """Pixels that image sides must be multiples of: whole blocks and latent positions."""
         return math.lcm(side_multiple(self.vae, self.unet), self.config.factor)
 
-    @torch.no_grad()
+    @property
+    def sampler_name(self) -> str:
+        """The sampler, such as "ddpm"."""
+        return self.config.sampler.name
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Sampling steps from pure noise."""
+        return self.config.sampler.num_inference_steps
+
     def refine(
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """See `Refiner.refine`.
+        """See `Refiner.refine`; one sample per image, see `sample`."""
+        return self.sample(initial, received, 1, generator)
+
+    @torch.no_grad()
+    def sample(
+        self, initial: Tensor, received: Received, number: int, generator: Generators = None
+    ) -> Reconstruction:
+        """Sample several images that have the block means received.
+
+        Args:
+            initial: [B, 3, H, W] in [0, 1], constant in every block.
+            received: what `initial` was decoded from; gives rate and effective SNR.
+            number: samples N per image.
+            generator: drives sampling: one, or B·N.
+
+        Returns:
+            B·N images, an image's samples one after the other.
 
         Raises:
-            ValueError: the initial images are not constant in every block, or another number of
-                generators.
+            ValueError: the initial images are not constant in every block, or there are neither
+                one generator nor B·N.
         """
-        levels = start_levels(self.config.sampler, received)
+        rows = [i for i in range(len(initial)) for _ in range(number)]
+        levels = [start_levels(self.config.sampler, received)[i] for i in rows]
         if not any(levels):
-            return Reconstruction(initial, initial)
-        check_generators(generator, len(initial))
+            return Reconstruction(initial[rows], initial[rows])
+        check_generators(generator, len(rows))
         pooled = self.received_means(initial.to(self.placement.device))
-        context = text_context(self.unet, self.text, [""] * len(initial), self.placement)
+        context = text_context(self.unet, self.text, [""] * len(rows), self.placement)
         with self.placement.holding(self.vae, self.unet):
-            z = self._sample_all(pooled, context, levels, generator)
-            painted = decode(self.vae, z, self.config.tile).clamp(0, 1)
-        image = crop(painted, (initial.shape[-2], initial.shape[-1])).to(initial.device)
-        for row, level in enumerate(levels):
-            if level == 0:
-                image[row] = initial[row]
-        return Reconstruction(image, initial)
+            z = self._sample_all(pooled, rows, context, levels, generator)
+            decoded = decode(self.vae, z, self.config.tile).clamp(0, 1)
+        image = crop(decoded, (initial.shape[-2], initial.shape[-1])).to(initial.device)
+        for place, i in enumerate(rows):
+            if levels[place] == 0:
+                image[place] = initial[i]
+        return Reconstruction(image, initial[rows])
 
     def received_means(self, initial: Tensor) -> Tensor:
-        """ŷ of initial images [B, 3, H, W], padded to what the networks' strides need.
+        """Compute ŷ of initial images [B, 3, H, W], padded to multiples of the strides.
 
         Raises:
             ValueError: the images are not constant in every block.
@@ -192,12 +218,12 @@ class DDNM:
         if not torch.allclose(blocks, initial, rtol=0, atol=1e-3):
             raise ValueError(
                 f"the initial image is not constant in blocks of {factor}x{factor} pixels; DDNM "
-                f"needs what a PooledCodec with the factor {factor} decodes"
+                f"needs the output of a PooledCodec with the factor {factor}"
             )
         return pad_to_multiple(pooled, self.multiple // factor)
 
     def predict_noise(self, z_t: Tensor, t: int, context: Tensor | None) -> Tensor:
-        """Noise in a latent, float32 [B, C, h, w].
+        """Predict the noise in a latent, float32 [B, C, h, w].
 
         Args:
             z_t: noisy latent [B, C, h, w].
@@ -214,7 +240,7 @@ class DDNM:
         return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()
 
     def correct(self, clean: Tensor, t: int, pooled: Tensor) -> Tensor:
-        """The estimate x̂₀ [B, C, h, w] at time step t, its image's range-space part replaced.
+        """Replace the range-space part of the image of an estimate x̂₀ [B, C, h, w].
 
         Args:
             clean: x̂₀.
@@ -228,26 +254,35 @@ class DDNM:
         return encode(self.vae, corrected, self.config.tile).mean
 
     def _sample_all(
-        self, pooled: Tensor, context: Tensor | None, levels: list[float], generator: Generators
+        self,
+        pooled: Tensor,
+        rows: list[int],
+        context: Tensor | None,
+        levels: list[float],
+        generator: Generators,
     ) -> Tensor:
+        """Sample a latent for each of `rows`, which are images of `pooled`."""
         sampler, factor = self.config.sampler, self.config.factor
-        initial = encode(self.vae, replicate(pooled, factor), self.config.tile).mean
+        initial = encode(self.vae, replicate(pooled, factor), self.config.tile).mean[rows]
+        means = pooled[rows]
 
-        def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:
-            attended = None if context is None else context[rows]
+        def sample_group(
+            group: list[int], noise: NoiseSource, begin: int, report: Progress
+        ) -> Tensor:
+            attended = None if context is None else context[group]
             return sample(
                 lambda z, t: self.predict_noise(z, t, attended),
                 self.scheduler,
                 sampler,
                 noise,
-                initial=initial[rows] if sampler.start == "initial" else None,
+                initial=initial[group] if sampler.start == "initial" else None,
                 begin=begin,
-                correct=lambda clean, t: self.correct(clean, t, pooled[rows]),
+                correct=lambda clean, t: self.correct(clean, t, means[group]),
                 progress=report,
             )
 
         return sample_groups(
-            draw,
+            sample_group,
             tuple(initial.shape),
             levels,
             sampler,

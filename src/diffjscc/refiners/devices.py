@@ -1,4 +1,4 @@
-"""Where networks compute, and where they wait."""
+"""Placement of networks on devices, with offloading to the CPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Placement:
-    """A device for networks that may be too large to be on it together.
+    """Device for networks that may not fit into its memory together.
 
     Attributes:
-        device: where they compute.
-        offload: whether they wait on the CPU until they are needed.
+        device: device that computes.
+        offload: whether networks stay on the CPU while they are not needed.
     """
 
     device: torch.device
@@ -24,36 +24,36 @@ class Placement:
 
     @property
     def home(self) -> torch.device:
-        """Where networks are while nobody needs them."""
+        """Device of the networks while they are not needed."""
         return torch.device("cpu") if self.offload else self.device
 
     def precision(self, dtype: torch.dtype | None) -> torch.dtype:
-        """The weights' type; None is bfloat16 on CUDA and float32 elsewhere."""
+        """Return the dtype of the weights; None selects bfloat16 on CUDA and float32 elsewhere."""
         if dtype is not None:
             return dtype
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
     def settle(self, modules: Iterable[nn.Module], dtype: torch.dtype | None) -> None:
-        """Bring networks to where they wait, channels last, which convolutions run faster on.
+        """Move networks to `home`, in channels-last layout, which is faster for convolutions.
 
         Args:
             modules: the networks.
             dtype: of their weights; see `precision`.
         """
         for module in modules:
-            # Not diffusers' own `to`, which warns of modules to be kept in float32: "[]".
+            # Not diffusers' own `to`, which warns about an empty list of float32 modules.
             nn.Module.to(module, self.home, self.precision(dtype))
             nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def copy(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """A weight as `settle` would have it, in memory of its own."""
+        """Copy a weight, with device, dtype and layout as set by `settle`."""
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
         kind = self.precision(dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to(self.home, kind, copy=True, memory_format=layout)
 
     @contextmanager
     def holding(self, *modules: nn.Module | None) -> Iterator[None]:
-        """Have networks, those that there are, on the device while the block runs."""
+        """Keep networks on the device during the block; None is skipped."""
         present = [module for module in modules if module is not None]
         for module in present:
             module.to(self.device)

@@ -1,6 +1,6 @@
-"""The paper's refiner: a frozen latent diffusion prior, steered by a control module.
+"""Refiner of the paper: sampling of a frozen latent diffusion prior with a control module.
 
-Initial image → condition latent, caption, SNR → controlled sampling → image → its colours.
+Initial image → condition latent, caption, SNR → controlled sampling → decoding → colour fix.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from diffjscc.data.geometry import crop, pad_to_multiple, released_prepare, released_restore
-from diffjscc.layers.blended_tiles import blend_tiles
+from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions
@@ -40,24 +40,25 @@ class ControlledDiffusion:
     """The refiner of DiffJSCC (Yang, Liu, Wang, Kim, arXiv 2404.17736).
 
     Args:
-        vae: images ↔ latents.
+        vae: VAE of the prior.
         unet: the prior.
         control: a control module made for it.
-        scheduler: the noise that the prior was trained with; Stable Diffusion's by default.
-        text: text features for the prior's cross attention. A prior that attends to text but
-            has none reads a single zero instead.
-        captioner: says what the images show; without one the caption is empty.
-        condition_encoder: encoder of the condition latent where it is not the VAE's own.
-        config: how to paint.
-        progress: told (steps done, steps in all) while sampling.
+        scheduler: noise schedule of the prior; Stable Diffusion's by default.
+        text: text encoder for the prior's cross attention. Without it, a prior with cross
+            attention attends to a single zero vector.
+        captioner: captions the initial images; without one the caption is empty.
+        condition_encoder: encoder of the condition latent; the VAE's where it is None.
+        config: settings.
+        progress: called with (steps done, steps in all) after every step, unless None.
 
     Attributes:
         config, captioner, progress: as given; they may be replaced.
         denoiser: prior and control module.
-        placement: where it computes.
+        placement: device that computes.
 
     Raises:
-        ValueError: the control module is another prior's, or the prior does not predict noise.
+        ValueError: the control module was made for another prior, or the prior does not predict
+            noise.
     """
 
     def __init__(
@@ -97,13 +98,13 @@ class ControlledDiffusion:
         dtype: torch.dtype | None = None,
         offload: bool = False,
     ) -> ControlledDiffusion:
-        """Choose where and how precisely to compute.
+        """Choose device and precision.
 
         Args:
-            device: where.
-            dtype: of the weights; by default bfloat16 on CUDA and float32 elsewhere.
-            offload: keep the weights on the CPU and bring each network to `device` only while
-                it is needed, for GPUs that cannot hold them all.
+            device: device that computes.
+            dtype: dtype of the weights; by default bfloat16 on CUDA and float32 elsewhere.
+            offload: keep the weights on the CPU and move each network to `device` only while
+                it is needed, for GPUs with little memory.
 
         Returns:
             This refiner.
@@ -114,40 +115,50 @@ class ControlledDiffusion:
 
     @property
     def snr_range_db(self) -> tuple[float, float]:
-        """SNR in dB that the control module was trained for, (low, high)."""
+        """SNR range of the control module's training in dB, (low, high)."""
         low, high = self.denoiser.control.config.snr_range_db
         return low, high
 
     @property
     def multiple(self) -> int:
-        """Pixels that the sides of images must be multiples of."""
+        """Pixels that image sides must be multiples of."""
         return side_multiple(self.vae, self.denoiser.unet)
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler, such as "ddpm"."""
+        return self.config.sampler.name
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Sampling steps from pure noise."""
+        return self.config.sampler.num_inference_steps
 
     def refine(
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
-        """See `Refiner.refine`; one draw per image."""
+        """See `Refiner.refine`; one sample per image, see `sample`."""
         return self.sample(initial, received, 1, generator)
 
     @torch.no_grad()
     def sample(
-        self, initial: Tensor, received: Received, repeats: int, generator: Generators = None
+        self, initial: Tensor, received: Received, number: int, generator: Generators = None
     ) -> Reconstruction:
-        """Several images that fit what was received, from one condition latent and caption.
+        """Sample several images given what was received; condition and caption are computed once.
 
         Args:
             initial: [B, 3, H, W] in [0, 1].
-            received: what they were decoded from; tells the effective SNR.
-            repeats: draws N per image.
+            received: what `initial` was decoded from; gives rate and effective SNR.
+            number: samples N per image.
             generator: drives sampling: one, or B·N.
 
         Returns:
-            B·N images, an image's draws one after the other.
+            B·N images, an image's samples one after the other.
 
         Raises:
-            ValueError: another number of generators.
+            ValueError: neither one generator nor B·N.
         """
-        rows = [i for i in range(len(initial)) for _ in range(repeats)]
+        rows = [i for i in range(len(initial)) for _ in range(number)]
         levels = self.start_levels(received)
         if not any(levels):
             return Reconstruction(initial[rows], initial[rows])
@@ -155,9 +166,9 @@ class ControlledDiffusion:
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
         captions = self.captions(images)
-        parts = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
+        fractions = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
         with self.placement.holding(self.vae, self.condition_encoder):
-            needed = self._needs_posterior or any(parts)
+            needed = self._needs_posterior or any(fractions)
             posterior = self.posterior(prepared) if needed else None
             if posterior is not None and self.condition_encoder is None:
                 latent = posterior.mean
@@ -178,17 +189,17 @@ class ControlledDiffusion:
                 generator,
             )
         with self.placement.holding(self.vae):
-            painted = self.decode(z)
-            if posterior is not None and any(parts):
+            decoded = self.decode(z)
+            if posterior is not None and any(fractions):
                 lost = prepared - self.decode(posterior.mean)
-                given_back = torch.tensor(parts, device=lost.device)[:, None, None, None] * lost
-                painted = painted + given_back[rows]
-        painted = FIXES[self.config.colour_fix](painted, prepared[rows]).clamp(0, 1)
+                detail = torch.tensor(fractions, device=lost.device)[:, None, None, None] * lost
+                decoded = decoded + detail[rows]
+        decoded = FIXES[self.config.colour_fix](decoded, prepared[rows]).clamp(0, 1)
         size = (initial.shape[-2], initial.shape[-1])
-        image = self.restore(painted, size).to(initial.device)
-        for draw, i in enumerate(rows):
+        image = self.restore(decoded, size).to(initial.device)
+        for place, i in enumerate(rows):
             if levels[i] == 0:
-                image[draw] = initial[i]
+                image[place] = initial[i]
         return Reconstruction(
             image=image,
             initial=initial[rows],
@@ -196,69 +207,69 @@ class ControlledDiffusion:
         )
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] to a size that the networks take."""
+        """Pad or enlarge images [B, 3, H, W] to a size that the networks accept."""
         if self.config.geometry == "released":
             return torch.stack([released_prepare(x, multiple=self.multiple) for x in images])
         return pad_to_multiple(images, self.multiple)
 
     def restore(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Images of `prepare`'s size back to size (H, W)."""
+        """Undo `prepare`: crop or resize images to size (H, W)."""
         if self.config.geometry == "released":
             return torch.stack([released_restore(x, size) for x in images])
         return crop(images, size)
 
     def start_levels(self, received: Received) -> list[float]:
-        """Where sampling begins for each image received; see `SamplerConfig`."""
+        """Compute the start level of each image; see `SamplerConfig`."""
         return start_levels(self.config.sampler, received)
 
     def decode_noise(self, received: Received) -> list[float]:
-        """Deviation of the noise that each sampled latent gets; see `DiffusionConfig`."""
+        """Compute the `decode_noise` of each image; see `DiffusionConfig`."""
         return [at_bits(self.config.decode_noise, bits) for bits in bits_per_pixel(received)]
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
-        """SNR [B] in dB within the trained range; warns where it was not."""
+        """Clamp SNRs [B] in dB to the range of training, with a warning if one is outside."""
         low, high = self.snr_range_db
         usable = snr_db.clamp(low, high)
         if bool((usable != snr_db).any()):
-            # Without the value in it, Python shows the text once and not for every fade.
+            # The text has no value in it, so that Python shows it once and not for every fade.
             warnings.warn(
-                f"an effective SNR is outside the {low:g} to {high:g} dB that the control module "
-                "was trained for; the nearer end of the range is used in its place",
+                f"an effective SNR is outside the range of {low:g} to {high:g} dB that the control "
+                "module was trained for; it is clamped to that range",
                 stacklevel=3,
             )
         return usable
 
     def captions(self, images: Tensor) -> list[str] | None:
-        """What images [B, 3, H, W] show; None without a captioner.
+        """Caption images [B, 3, H, W]; None without a captioner.
 
         Raises:
-            ValueError: the prior reads no text.
+            ValueError: the prior has no text encoder.
         """
         if self.captioner is None:
             return None
         if self.text is None:
             raise ValueError(
-                "captions were asked for, but this prior reads no text; go without a captioner"
+                "a captioner is set, but this prior has no text encoder; remove the captioner"
             )
         with self.placement.holding(self.captioner.module):
             return self.captioner(images)
 
     def context(self, captions: list[str] | None, batch: int) -> Tensor | None:
-        """Text features [B, L, d] of the captions; None for a prior that attends to none."""
+        """Encode captions as [B, L, d]; None for a prior without cross attention."""
         texts = [""] * batch if captions is None else captions
         return text_context(self.denoiser.unet, self.text, texts, self.placement)
 
     def condition(self, images: Tensor) -> Tensor:
-        """Condition latent f_s, float32 [B, C, h, w]: the mode for prepared [B, 3, H, W]."""
+        """Encode prepared images [B, 3, H, W] as the condition latent f_s, float32 [B, C, h, w]."""
         encoder = self.vae if self.condition_encoder is None else self.condition_encoder
         return encode(encoder, images, self.config.tile).mean
 
     def posterior(self, images: Tensor) -> Posterior:
-        """What the VAE says of the latents of prepared images [B, 3, H, W]."""
+        """Compute the VAE's posterior of prepared images [B, 3, H, W]."""
         return encode(self.vae, images, self.config.tile)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latent [B, C, h, w] to images, float32 [B, 3, H, W], not clamped."""
+        """Decode latents [B, C, h, w] to images, float32 [B, 3, H, W], not clamped."""
         return decode(self.vae, z, self.config.tile)
 
     def predict_noise(
@@ -269,13 +280,13 @@ class ControlledDiffusion:
         snr_db: Tensor,
         context: Tensor | None,
     ) -> Tensor:
-        """Noise in a latent, float32 [B, C, h, w].
+        """Predict the noise in a latent, float32 [B, C, h, w].
 
         Args:
             z_t: noisy latent [B, C, h, w].
-            t: time step, one or int64 [B].
+            t: time step, one for all images or int64 [B].
             condition: condition latent [B, C', h, w].
-            snr_db: SNR in dB [B], within the trained range.
+            snr_db: SNR in dB [B], within `snr_range_db`.
             context: text features [B, L, d] or None.
         """
         dtype = self.denoiser.unet.dtype
@@ -289,8 +300,8 @@ class ControlledDiffusion:
             inputs = z_t[window], t, condition[window], snr_db, context
             noise: Tensor = self.denoiser(*inputs, control_scale=scale)
             if guidance_scale != 1:
-                alone: Tensor = self.denoiser(*inputs, control_scale=0)
-                noise = alone + guidance_scale * (noise - alone)
+                prior: Tensor = self.denoiser(*inputs, control_scale=0)
+                noise = prior + guidance_scale * (noise - prior)
             return noise
 
         return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()
@@ -305,16 +316,15 @@ class ControlledDiffusion:
         begin: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draw latents, float32 [B, C, h, w], of images that begin at the same step.
+        """Sample latents, float32 [B, C, h, w], of images that start at the same step.
 
         Args:
-            conditions: of the B images.
+            conditions: conditions of the B images.
             noise: see `sampling.sample`.
-            guidance_noise: where guidance samples its target, asked for each sample; `noise` is
-                asked in its place where it is None.
-            decode_noise: deviation of the noise that each latent gets at last, from `noise`; none
-                where it is empty.
-            begin: how many of the time steps are left out.
+            guidance_noise: noise source of `GuidanceConfig.target` "sample"; `noise` by default.
+            decode_noise: standard deviation per image of the noise added to the sampled latent;
+                empty for none.
+            begin: number of time steps to skip.
             progress: see `sampling.sample`.
         """
         posterior, initial, guide = conditions.posterior, None, None
@@ -349,10 +359,12 @@ class ControlledDiffusion:
         deviations: list[float],
         generator: Generators,
     ) -> Tensor:
-        """Sample images that begin at the same step together, the others by themselves."""
+        """Sample a latent per condition, see `sample_groups`."""
         batch, _, height, width = conditions.latent.shape
 
-        def draw(rows: list[int], noise: NoiseSource, begin: int, report: Progress) -> Tensor:
+        def sample_group(
+            rows: list[int], noise: NoiseSource, begin: int, report: Progress
+        ) -> Tensor:
             return self.sample_latents(
                 conditions.select(rows),
                 noise,
@@ -362,7 +374,7 @@ class ControlledDiffusion:
             )
 
         return sample_groups(
-            draw,
+            sample_group,
             (batch, self.denoiser.unet.config.in_channels, height, width),
             levels,
             self.config.sampler,

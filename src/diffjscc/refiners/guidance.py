@@ -1,4 +1,4 @@
-"""Latent guidance: pull each step's estimate of the clean latent towards the initial image's."""
+"""Latent guidance: each step moves the estimate x̂₀ towards the initial image's latent."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import Tensor
 
 from diffjscc.refiners.latents import Posterior
 
-# Each call gives the next unit normal tensor [B, C, h, w].
+# Returns the next unit normal tensor [B, C, h, w] at each call.
 NoiseSource = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
 class GuidanceConfig:
-    """How strongly, and when.
+    """Settings of latent guidance.
 
     Attributes:
-        scale: Λ; 0 leaves guidance out. Fidelity grows with it, realism falls.
+        scale: latent guidance scale Λ; 0 disables guidance. Larger values trade realism for
+            fidelity.
         t_start: guidance acts at time steps t with t_stop < t + 1 < t_start.
         t_stop: see `t_start`.
-        repeat: how many times per step.
-        target: the latent pulled towards: the mode of the VAE's posterior of the initial image,
-            or a fresh sample of it each time, which is what the released code did.
+        repeat: repetitions per step.
+        target: target latent z*: the mode of the VAE's posterior of the initial image, or a new
+            sample of it in every repetition, as in the released code.
     """
 
     scale: float = 0.0
@@ -40,17 +41,17 @@ class GuidanceConfig:
             raise ValueError(f"latent guidance repeat is {self.repeat}; it must be at least 1")
 
     def acts_at(self, t: int) -> bool:
-        """Whether time step t, of 0 … 999, is guided."""
+        """Return whether time step t of 0 … 999 is guided."""
         return self.scale > 0 and self.t_stop < t + 1 < self.t_start
 
 
 class LatentGuidance:
-    """The step δ = Λ(z* - x̂₀)/(C·h·w), repeated as configured.
+    """Shift of the estimate x̂₀ by δ = Λ(z* - x̂₀)/(C·h·w), repeated as configured.
 
     Args:
-        config: how strongly, and when.
-        posterior: what the VAE says of the initial images' latents.
-        noise: where samples of it are the target, asked once per repetition.
+        config: settings.
+        posterior: the VAE's posterior of the initial images.
+        noise: called once per repetition if samples of the posterior are the target.
     """
 
     def __init__(self, config: GuidanceConfig, posterior: Posterior, noise: NoiseSource) -> None:
@@ -59,7 +60,7 @@ class LatentGuidance:
         self.noise = noise
 
     def __call__(self, clean: Tensor, t: int) -> Tensor | None:
-        """What to add to the estimate x̂₀ [B, C, h, w] at time step t; None for nothing."""
+        """Compute the shift of x̂₀ [B, C, h, w] at time step t; None where guidance is off."""
         if not self.config.acts_at(t):
             return None
         guided = clean

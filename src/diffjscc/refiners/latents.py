@@ -1,4 +1,4 @@
-"""Images to the prior's latents, and back."""
+"""Encoding of images as latents of the prior, and decoding."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
-from diffjscc.codecs.compact import STRIDE
-from diffjscc.layers.blended_tiles import blend_tiles, scaled
+from diffjscc.layers.block_dct import STRIDE
+from diffjscc.layers.tiling import blend_tiles, scaled
 from diffjscc.refiners.vae import VAE, CompactVAE
 
 
 class ConditionEncoder(ModelMixin, ConfigMixin):
-    """The encoding half of a VAE, for weights whose condition latent has an encoder of its own.
+    """Encoder half of a VAE, for weights with a separate encoder of the condition latent.
 
-    Tensors and arguments have the names that they have in diffusers' `AutoencoderKL`.
+    Tensors and arguments are named as in diffusers' `AutoencoderKL`.
 
     Args:
         in_channels: channels of the images.
         latent_channels: channels of the latent.
-        block_out_channels: widths, from full size to the latent's.
-        down_block_types: blocks of the encoder.
+        block_out_channels: channels per resolution, from that of the image to that of the latent.
+        down_block_types: block types of the encoder.
         layers_per_block: residual blocks per resolution.
-        norm_num_groups: groups of every group norm.
-        mid_block_add_attention: whether the middle block attends.
-        scaling_factor: what latents are multiplied by.
+        norm_num_groups: groups of each group norm.
+        mid_block_add_attention: whether the middle block has attention.
+        scaling_factor: factor on latents.
     """
 
     @register_to_config
@@ -58,13 +58,13 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] to mean and log variance [B, 2C, h, w]."""
+        """Encode images [B, 3, H, W] in [-1, 1] as mean and log variance [B, 2C, h, w]."""
         moments: Tensor = self.quant_conv(self.encoder(images))
         return moments
 
 
 def stride(vae: VAE | ConditionEncoder) -> int:
-    """Pixels per latent cell and side."""
+    """Return the number of pixels per latent position and side."""
     if isinstance(vae, CompactVAE):
         return STRIDE
     return int(2 ** (len(vae.config.block_out_channels) - 1))
@@ -72,7 +72,7 @@ def stride(vae: VAE | ConditionEncoder) -> int:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What an encoder says of images' latents: a Gaussian for every value.
+    """Gaussian posterior of the latents of images, independent per value.
 
     Attributes:
         mean: scaled latent, float32 [B, C, h, w]; also the Gaussian's mode.
@@ -83,21 +83,21 @@ class Posterior:
     deviation: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """The latent that unit normal `noise` [B, C, h, w] stands for."""
+        """Compute the sample mean + deviation·noise for unit normal `noise` [B, C, h, w]."""
         return self.mean + self.deviation * noise
 
     def select(self, rows: list[int]) -> Posterior:
-        """That of some of the images."""
+        """Take the posterior of some images."""
         return Posterior(self.mean[rows], self.deviation[rows])
 
 
 def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Posterior:
-    """Images [B, 3, H, W] in [0, 1], sides multiples of the stride, to their latents.
+    """Encode images [B, 3, H, W] in [0, 1] whose sides are multiples of the stride.
 
     Args:
-        encoder: a VAE, or its encoding half.
+        encoder: a VAE, or the encoder half of one.
         images: on the encoder's device.
-        tile: side of a tile in latent cells; see `blend_tiles`.
+        tile: side of a tile in latent positions; see `blend_tiles`.
     """
     cell = stride(encoder)
     pixels = (2 * images - 1).to(encoder.dtype)
@@ -115,12 +115,12 @@ def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Poster
 
 
 def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
-    """Latent [B, C, h, w] to images, float32 [B, 3, H, W], about [0, 1] but not clamped.
+    """Decode latents [B, C, h, w] to images, float32 [B, 3, H, W] in about [0, 1], not clamped.
 
     Args:
         vae: the VAE.
-        latent: scaled, on the VAE's device.
-        tile: side of a tile in latent cells; see `blend_tiles`.
+        latent: scaled latents, on the VAE's device.
+        tile: side of a tile in latent positions; see `blend_tiles`.
     """
     unscaled = (latent / vae.config.scaling_factor).to(vae.dtype)
 

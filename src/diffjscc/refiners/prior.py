@@ -1,4 +1,4 @@
-"""What refiners that sample a frozen latent diffusion prior have in common."""
+"""Functions shared by refiners that sample a frozen latent diffusion prior."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE
 from diffjscc.scheme import Generators, Received
 
-# Rows of the images that begin at a step, their noise, that step, and whom to tell of progress,
-# to their latents.
-Draw = Callable[[list[int], NoiseSource, int, Progress], Tensor]
+# Maps (rows of images that start at the same step, noise source, index of that step, progress
+# callback) to their latents.
+SampleGroup = Callable[[list[int], NoiseSource, int, Progress], Tensor]
 
 
 def check_prediction(scheduler: DDPMScheduler) -> None:
@@ -29,13 +29,13 @@ def check_prediction(scheduler: DDPMScheduler) -> None:
 
 
 def side_multiple(vae: VAE, unet: UNet2DConditionModel) -> int:
-    """Pixels that the sides of images must be multiples of."""
+    """Return the number of pixels that image sides must be multiples of."""
     levels = len(unet.config.block_out_channels)
     return int(stride(vae) * 2 ** (levels - 1))
 
 
 def reads_text(unet: UNet2DConditionModel) -> bool:
-    """Whether any block of the prior attends to text features."""
+    """Return whether any block of the prior attends to text features."""
     blocks = (*unet.down_blocks, unet.mid_block)
     return any(getattr(block, "has_cross_attention", False) for block in blocks)
 
@@ -43,9 +43,9 @@ def reads_text(unet: UNet2DConditionModel) -> bool:
 def text_context(
     unet: UNet2DConditionModel, text: TextFeatures | None, texts: list[str], placement: Placement
 ) -> Tensor | None:
-    """What the prior attends to, [B, L, d] for B texts; None if it attends to nothing.
+    """Encode B texts for the prior's cross attention, [B, L, d]; None if it has none.
 
-    A prior that attends to text but comes without text features reads a single zero.
+    A prior with cross attention but without text features attends to a single zero vector.
     """
     if not reads_text(unet):
         return None
@@ -57,25 +57,27 @@ def text_context(
 
 
 def bits_per_pixel(received: Received) -> list[float]:
-    """What the link can tell of a pixel of each image received: R·log2(1 + SNR)."""
+    """Compute the channel capacity per pixel, R·log2(1 + SNR), of each image in bits."""
     snrs = 10 ** (received.snr_db.double() / 10)
     bits: list[float] = (received.rate * torch.log2(1 + snrs)).tolist()
     return bits
 
 
 def start_levels(sampler: SamplerConfig, received: Received) -> list[float]:
-    """Where sampling begins for each image received; see `SamplerConfig`."""
+    """Compute the start level of each image; see `SamplerConfig`."""
     return [sampler.start_level(bits) for bits in bits_per_pixel(received)]
 
 
-def check_generators(generator: Generators, draws: int) -> None:
-    """Raise ValueError where there are several generators, but not one for each draw."""
-    if isinstance(generator, Sequence) and len(generator) != draws:
-        raise ValueError(f"{len(generator)} generators for {draws} draws; give one or each")
+def check_generators(generator: Generators, samples: int) -> None:
+    """Raise ValueError unless there is one generator, one per sample, or None."""
+    if isinstance(generator, Sequence) and len(generator) != samples:
+        raise ValueError(
+            f"{len(generator)} generators for {samples} samples; give one, or one per sample"
+        )
 
 
 def sample_groups(
-    draw: Draw,
+    sample_group: SampleGroup,
     shape: tuple[int, ...],
     levels: list[float],
     sampler: SamplerConfig,
@@ -84,20 +86,20 @@ def sample_groups(
     device: torch.device,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Sample images that begin at the same step together, the others by themselves.
+    """Sample latents; images that start at the same step are sampled together.
 
     Args:
-        draw: samples those of one step.
-        shape: of the latents, (B, C, h, w).
-        levels: B start levels; see `SamplerConfig`.
-        sampler: sampler and steps.
-        scheduler: the noise that the prior was trained with.
+        sample_group: samples the images that start at the same step.
+        shape: shape of the latents, (B, C, h, w).
+        levels: start level of each of the B images; see `SamplerConfig`.
+        sampler: sampler and number of steps.
+        scheduler: noise schedule of the prior.
         generator: one, or B.
-        device: where to sample.
-        progress: told (steps done, steps in all) over all groups.
+        device: device of the latents.
+        progress: called with (steps done, steps in all), counted over all groups.
 
     Returns:
-        float32 [B, C, h, w]; latents at level 0, which nobody looks at, are zero.
+        float32 [B, C, h, w]; latents at level 0 are not sampled and are zero.
     """
     latents = torch.zeros(shape, device=device)
     steps = len(time_steps(sampler, scheduler))
@@ -114,6 +116,6 @@ def sample_groups(
     for begin, rows in sorted(groups.items()):
         own = [generator[i] for i in rows] if isinstance(generator, Sequence) else generator
         noise = gaussian((len(rows), *shape[1:]), own, device)
-        latents[rows] = draw(rows, noise, begin, report)
+        latents[rows] = sample_group(rows, noise, begin, report)
         done += steps - begin
     return latents

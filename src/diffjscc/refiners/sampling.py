@@ -1,4 +1,4 @@
-"""From noise to the prior's latent: the paper's spaced DDPM, and faster solvers."""
+"""Samplers of the prior's latents: the paper's spaced DDPM, and faster solvers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from diffjscc.choices import SamplerName, Start
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.scheme import Generators
 
-# Noisy latent [B, C, h, w] and time step to the noise predicted in it.
+# Maps a noisy latent [B, C, h, w] and a time step to the predicted noise.
 Predict = Callable[[Tensor, int], Tensor]
-# Estimate x̂₀ of the clean latent [B, C, h, w] and time step to the estimate to go on from.
+# Maps the estimate x̂₀ [B, C, h, w] of the clean latent and a time step to a corrected estimate.
 Correct = Callable[[Tensor, int], Tensor]
+# Called with (steps done, steps in all).
 Progress = Callable[[int, int], None]
-
-
-# (bits per pixel that the link can tell, value), by ascending bits.
+# (channel capacity in bits per pixel, value), ascending in bits.
 ByBits = tuple[tuple[float, float], ...]
 
 
@@ -37,26 +36,26 @@ def check_by_bits(name: str, curve: ByBits) -> None:
 
 
 def at_bits(curve: ByBits, bits: float) -> float:
-    """Value at so many bits per pixel: linear in their logarithm, constant beyond the ends."""
+    """Interpolate a curve at `bits` per pixel: linear in log(bits), constant beyond the ends."""
     places = [math.log(place) for place, _ in curve]
     return float(np.interp(math.log(max(bits, 1e-30)), places, [value for _, value in curve]))
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How the prior is sampled.
+    """Sampler, number of steps and start of sampling.
 
-    With start "initial" sampling does not begin at pure noise but at the initial image's
-    latent with the noise of an intermediate time step: at the level that `start_levels` gives,
-    as a fraction of all time steps, for what the link can tell of a pixel, R·log2(1 + SNR) bits.
-    The more that is, the later; at level 0 the initial image is left as it is.
+    With start "initial", sampling starts not at pure noise but at the initial image's latent with
+    the noise of an intermediate time step. That step is given by the start level, a fraction of
+    all time steps: `start_levels` maps the channel capacity per pixel, R·log2(1 + SNR) bits, to
+    it. The larger the capacity, the later sampling starts; at level 0 the initial image is kept.
 
     Attributes:
         name: "ddpm" is the paper's (100 steps); the others are deterministic given the first
             noise and need 10 to 30 steps.
-        num_inference_steps: time steps from pure noise; starting later takes the fewer that remain.
-        start: where sampling begins.
-        start_levels: (bits per pixel, fraction in [0, 1]), see `at_bits`.
+        num_inference_steps: sampling steps from pure noise, 1 to 1000; a later start takes fewer.
+        start: "noise" or "initial".
+        start_levels: (bits per pixel, start level in [0, 1]), see `at_bits`.
     """
 
     name: SamplerName = "ddpm"
@@ -76,14 +75,14 @@ class SamplerConfig:
         check_by_bits("start_levels", self.start_levels)
 
     def start_level(self, bits: float) -> float:
-        """Fraction of the time steps at which an image with so many bits per pixel begins."""
+        """Return the start level of an image with a capacity of `bits` per pixel."""
         if self.start == "noise":
             return 1.0
         return at_bits(self.start_levels, bits)
 
 
 def paper_scheduler() -> DDPMScheduler:
-    """The noise that Stable Diffusion was trained with, and the paper's spacing of its steps."""
+    """Create the noise schedule of Stable Diffusion, with the paper's spacing of steps."""
     return DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.0120,
@@ -95,41 +94,43 @@ def paper_scheduler() -> DDPMScheduler:
 
 
 def signal_powers(scheduler: DDPMScheduler) -> Tensor:
-    """ᾱ of every time step, float64: z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise."""
+    """Compute ᾱ of every time step, float64 [T]: z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise."""
     return torch.cumprod(1 - scheduler.betas.double(), dim=0)
 
 
 def gaussian(
     shape: tuple[int, ...], generator: Generators, device: torch.device | str
 ) -> NoiseSource:
-    """N(0, 1) of shape [B, …] at every call, from one generator or one per image.
+    """Create a source of N(0, 1) noise of shape [B, …], from one generator or one per image.
 
-    Drawn on the generator's own device, so that a CPU generator gives the same numbers anywhere.
+    Noise is sampled on the generator's device: a CPU generator gives the same numbers everywhere.
     """
 
-    def draw(size: tuple[int, ...], source: torch.Generator | None) -> Tensor:
+    def normal(size: tuple[int, ...], source: torch.Generator | None) -> Tensor:
         where = source.device if source is not None else device
         return torch.randn(size, generator=source, device=where).to(device)
 
     if not isinstance(generator, Sequence):
-        return lambda: draw(shape, generator)
+        return lambda: normal(shape, generator)
     if len(generator) != shape[0]:
-        raise ValueError(f"{len(generator)} generators for {shape[0]} images; give one or each")
-    return lambda: torch.cat([draw((1, *shape[1:]), source) for source in generator])
+        raise ValueError(
+            f"{len(generator)} generators for {shape[0]} images; give one, or one per image"
+        )
+    return lambda: torch.cat([normal((1, *shape[1:]), source) for source in generator])
 
 
 def make_solver(
     config: SamplerConfig, scheduler: DDPMScheduler
 ) -> DPMSolverMultistepScheduler | UniPCMultistepScheduler:
-    """The configured fast solver for the noise that `scheduler` describes, its steps set.
+    """Create a solver other than DDPM for the noise schedule, with its steps set.
 
-    Steps are spaced after Karras et al., arXiv 2206.00364: with even ones the last, from 1/N of
-    the time to none, is so long that it blurs.
+    Steps are spaced after Karras et al., arXiv 2206.00364: with uniform spacing the last step,
+    from noise level 1/N to 0, is so long that it blurs.
     """
     if config.name == "unipc":
         solver = UniPCMultistepScheduler.from_config(scheduler.config, use_karras_sigmas=True)
     else:
-        # DDIM is the first order; diffusers' own DDIM is exact only where even steps divide 1000.
+        # DDIM is the first-order solver; diffusers' DDIM is exact only if N divides 1000.
         solver = DPMSolverMultistepScheduler.from_config(
             scheduler.config,
             solver_order=1 if config.name == "ddim" else 2,
@@ -140,7 +141,7 @@ def make_solver(
 
 
 def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
-    """All time steps of a sampler, descending; "ddpm" takes evenly spaced ones down to 0."""
+    """List the time steps of a sampler, descending; those of "ddpm" are evenly spaced."""
     if config.name != "ddpm":
         steps: list[int] = make_solver(config, scheduler).timesteps.tolist()
         return steps
@@ -151,7 +152,7 @@ def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
 
 
 def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, level: float) -> int:
-    """How many of `time_steps` an image leaves out: those above its start level."""
+    """Count the `time_steps` that an image skips: those above its start level."""
     steps = time_steps(config, scheduler)
     limit: float = level * scheduler.config.num_train_timesteps
     return min(sum(int(t >= limit) for t in steps), len(steps) - 1)
@@ -169,19 +170,19 @@ def sample(
     guide: LatentGuidance | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Draw a latent.
+    """Sample latents.
 
     Args:
-        predict: the prior.
-        scheduler: the noise that it was trained with.
-        config: sampler and steps.
-        noise: asked for the first noise, then, by "ddpm", once per step but the last.
-        initial: latent [B, C, h, w] to begin from, noised; None begins at pure noise.
-        begin: how many of `time_steps` are left out.
-        correct: changes x̂₀ before anything else is done with it.
+        predict: noise prediction of the prior.
+        scheduler: noise schedule of the prior.
+        config: sampler and number of steps.
+        noise: called for the initial noise and, by "ddpm", once per step but the last.
+        initial: latent [B, C, h, w] to start from, with noise added; None starts at pure noise.
+        begin: number of `time_steps` to skip.
+        correct: correction of x̂₀, applied before it is used.
         guide: latent guidance. Where x̂₀ is shifted by δ, "ddpm" moves the mean by δ/2, as the
-            released code did; the others go on from the shifted x̂₀.
-        progress: told (steps done, steps in all) after every step.
+            released code does; the other samplers continue from the shifted x̂₀.
+        progress: called with (steps done, steps in all) after every step.
 
     Returns:
         float32 [B, C, h, w].
@@ -220,15 +221,15 @@ def sample(
 
 
 def ddpm_mean(z: Tensor, clean: Tensor, power: float, power_before: float) -> Tensor:
-    """Mean of z one kept step earlier, given z and the estimate x̂₀ of the clean latent.
+    """Compute the mean of z at the previous kept step, given z and the estimate x̂₀.
 
     Ho, Jain, Abbeel, arXiv 2006.11239, equation 7, with β = 1 - ᾱ/ᾱ₋ of the kept steps.
 
     Args:
-        z: noisy latent.
+        z: noisy latent [B, C, h, w].
         clean: x̂₀, of the same shape.
         power: ᾱ at this step.
-        power_before: ᾱ₋ at the kept step before it; 1 for the clean latent itself.
+        power_before: ᾱ₋ at the previous kept step; 1 for the clean latent.
     """
     beta = 1 - power / power_before
     of_clean = math.sqrt(power_before) * beta / (1 - power)
@@ -237,5 +238,5 @@ def ddpm_mean(z: Tensor, clean: Tensor, power: float, power_before: float) -> Te
 
 
 def ddpm_variance(power: float, power_before: float) -> float:
-    """Variance β(1 - ᾱ₋)/(1 - ᾱ) around `ddpm_mean`."""
+    """Compute the variance β(1 - ᾱ₋)/(1 - ᾱ) around `ddpm_mean`."""
     return (1 - power / power_before) * (1 - power_before) / (1 - power)

@@ -1,4 +1,4 @@
-"""Text features as Stable Diffusion 2 reads them: OpenCLIP's tokens, one block left out."""
+"""Text features of Stable Diffusion 2: OpenCLIP's tokens, penultimate block."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ START, END, PAD = 49406, 49407, 0
 def load_tokenizer(
     source: str | Path = VOCABULARY, revision: str | None = VOCABULARY_REVISION
 ) -> CLIPTokenizer:
-    """CLIP's tokenizer, from a folder with vocab.json and merges.txt or from the hub.
+    """Load CLIP's tokenizer from a folder with vocab.json and merges.txt or from the hub.
 
-    All CLIP models share one vocabulary, so any of them will do.
+    All CLIP models share one vocabulary.
 
     Args:
         source: folder or hub id.
-        revision: the hub's commit; None is its newest.
+        revision: commit on the hub; None is the newest.
 
     Raises:
-        ValueError: the vocabulary or the network are missing.
+        ValueError: the vocabulary is missing or damaged, or the hub is out of reach.
     """
     from transformers import CLIPTokenizer  # noqa: PLC0415
 
@@ -38,8 +38,8 @@ def load_tokenizer(
     except (OSError, ValueError) as error:
         raise ValueError(
             f"CLIP's vocabulary could not be loaded from {str(source)!r}: "
-            f"{str(error).splitlines()[0]}; check the name and the network, give a folder with "
-            "vocab.json and merges.txt, or go without captions"
+            f"{str(error).splitlines()[0]}; check the name and the network connection, give "
+            "a folder with vocab.json and merges.txt, or disable captions"
         ) from error
     if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (START, END):
         raise ValueError(
@@ -50,12 +50,12 @@ def load_tokenizer(
 
 
 class TextFeatures:
-    """Texts to the features that the prior's cross attention reads.
+    """Text encoder for the prior's cross attention.
 
     Args:
         encoder: CLIP's text encoder without the last block of its training (23 of ViT-H/14's 24),
             so that its output is the penultimate block's, normalised.
-        tokenizer: CLIP's vocabulary; without it only empty texts can be read.
+        tokenizer: CLIP's tokenizer; without it only empty texts can be encoded.
     """
 
     def __init__(self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer | None) -> None:
@@ -64,42 +64,42 @@ class TextFeatures:
 
     @property
     def length(self) -> int:
-        """Tokens L of every text, the padding included."""
+        """Tokens L per text, including padding."""
         return int(self.encoder.config.max_position_embeddings)
 
     def tokens(self, texts: list[str]) -> Tensor:
-        """Texts to int64 [B, L]: start, words, end, then zeros. Longer texts are cut.
+        """Tokenise texts to int64 [B, L]: start, words, end, then zeros; long texts are truncated.
 
-        HTML entities are resolved, as OpenCLIP does; its repair of broken Unicode is left out.
+        HTML entities are resolved as in OpenCLIP; its repair of broken Unicode is omitted.
 
         Raises:
-            ValueError: a text has words, and there is no vocabulary.
+            ValueError: a text is not empty, and there is no tokenizer.
         """
         rows = [self._row(html.unescape(html.unescape(text)).strip()) for text in texts]
-        # Zeros where CLIP's own tokenizer would repeat the end.
+        # Padded with zeros, where CLIP's own tokenizer would repeat the end token.
         return torch.tensor([row + [PAD] * (self.length - len(row)) for row in rows])
 
     def _row(self, text: str) -> list[int]:
-        """Start, words and end of one text."""
+        """Tokens of one text: start, words, end."""
         if not text:
             return [START, END]
         if self.tokenizer is None:
             raise ValueError(
-                "a text was given, but these weights hold no vocabulary: put CLIP's vocab.json "
-                "and merges.txt into their tokenizer folder, or go without captions"
+                "a caption was given, but these weights have no vocabulary: put CLIP's vocab.json "
+                "and merges.txt into their tokenizer folder, or disable captions"
             )
         row: list[int] = self.tokenizer(text, truncation=True, max_length=self.length)["input_ids"]
         return row
 
     @torch.no_grad()
     def features(self, tokens: Tensor) -> Tensor:
-        """Tokens int64 [B, L] to features [B, L, d], on the encoder's device and in its dtype."""
+        """Encode tokens int64 [B, L] as [B, L, d], on the encoder's device and in its dtype."""
         output = self.encoder(input_ids=tokens.to(self.encoder.device))
         features: Tensor = output.last_hidden_state
         return features
 
     def __call__(self, texts: list[str]) -> Tensor:
-        """Texts to features [B, L, d]; a text that comes twice is encoded once."""
+        """Encode texts as features [B, L, d]; repeated texts are encoded once."""
         different = list(dict.fromkeys(texts))
         features = self.features(self.tokens(different))
         return features[[different.index(text) for text in texts]]

@@ -1,4 +1,4 @@
-"""CompactVAE: images ↔ latents of the bundled prior, cheap enough for two CPU cores."""
+"""CompactVAE: the VAE of the bundled prior, small enough for two CPU cores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffjscc.codecs.compact import SHALLOW, STRIDE, dct_basis
+from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 
-FINEST = 4  # pixels a side that the decoder's last layer makes at once
+FINEST = 4  # side in pixels of the squares that the decoder's last layer outputs
 LATTICE_WINDOW = 25
 
 
@@ -28,14 +28,14 @@ class Block(nn.Module):
         self.project = nn.Conv2d(expansion * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width, h, w] to the same."""
+        """Transform [B, width, h, w] to the same shape."""
         y = self.norm(self.spatial(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         out: Tensor = x + self.project(F.silu(self.expand(y)))
         return out
 
 
 class Encoder(nn.Module):
-    """Images [B, 3, H, W] in [-1, 1] to features [B, C, H/16, W/16]."""
+    """Encoder: images [B, 3, H, W] in [-1, 1] to features [B, C, H/16, W/16]."""
 
     analysis: Tensor
 
@@ -63,16 +63,16 @@ class Encoder(nn.Module):
 
 
 def _mean(x: Tensor, side: int) -> Tensor:
-    """Mean over windows of side x side positions, odd, cut at the borders."""
+    """Average over windows of side x side positions (odd), clipped at the borders."""
     return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)
 
 
 def without_lattice(pixels: Tensor) -> Tensor:
-    """Images without what repeats every `FINEST` pixels over `LATTICE_WINDOW` such squares.
+    """Remove patterns that repeat every `FINEST` pixels over `LATTICE_WINDOW` periods.
 
-    A layer that makes squares of 4x4 pixels at once leaves a faint lattice in flat areas. What
-    pixels at one place of their squares have in common, beyond their 9x9 surroundings, is taken
-    away; photographs change by about one level of 255.
+    A layer that outputs squares of 4x4 pixels leaves a faint lattice in flat areas. The local mean
+    over pixels of the same phase (position in the square), relative to their 9x9 neighbourhood, is
+    subtracted; photographs change by about one level of 255.
 
     Args:
         pixels: [B, 3, H, W], sides multiples of `FINEST`.
@@ -85,7 +85,7 @@ def without_lattice(pixels: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Latent [B, C, h, w] to images [B, 3, 16h, 16w], about [-1, 1]."""
+    """Decoder: latents [B, C, h, w] to images [B, 3, 16h, 16w] in about [-1, 1]."""
 
     synthesis: Tensor
 
@@ -126,14 +126,14 @@ class Decoder(nn.Module):
 
 
 class Standardised(nn.Module):
-    """Features [B, C, h, w] to moments [B, 2C, h, w]: zero mean, unit variance, fixed deviation.
+    """Moments [B, 2C, h, w] of the posterior from features: standardised mean, fixed deviation.
 
-    A batch norm without scale: in training by the batch's mean and variance, else by their
-    running averages.
+    A batch norm without scale and shift: it uses the batch's mean and variance in training, and
+    their running averages otherwise.
 
     Args:
         channels: C.
-        deviation: standard deviation of the posterior, in units of the latent's own.
+        deviation: standard deviation of the posterior, relative to that of the latent.
         momentum: weight of a batch in the running averages.
     """
 
@@ -160,22 +160,21 @@ class Standardised(nn.Module):
 
 
 class CompactVAE(ModelMixin, ConfigMixin):
-    """A VAE of the compact codec's design: 16x16 pixels to a cell, one convolutional pass.
+    """Convolutional VAE with 16x16 pixels per latent position, designed as the compact codec.
 
-    A DCT of 16x16 blocks and a deep network are added at both ends, as in `CompactJSCC`. Latents
-    have zero mean and unit variance per channel over the training images, which is what the
-    prior's noise is measured against. Parts that diffusers' `AutoencoderKL` has too are named
-    and called as there.
+    Encoder and decoder are sums of a DCT of 16x16 blocks and a deep network, as in `CompactJSCC`.
+    Over the training images, latents have zero mean and unit variance per channel, as the prior's
+    noise schedule assumes. Names and calls are those of diffusers' `AutoencoderKL`.
 
     Args:
         latent_channels: channels C of the latent.
-        widths: feature channels at 1/8 and 1/16 of the image's size.
+        widths: feature channels at 1/8 and 1/16 of the image size.
         encoder_blocks: blocks of the encoder at 1/8 and 1/16.
         decoder_blocks: blocks of the decoder at 1/16, 1/8 and 1/4.
-        fine_width: feature channels of the decoder at 1/4, where textures are made.
+        fine_width: feature channels of the decoder at 1/4, which generates textures.
         kernel: side of the depthwise convolutions.
-        deviation: standard deviation of the posterior; the decoder is trained to bear it.
-        scaling_factor: what latents are multiplied by.
+        deviation: standard deviation of the posterior in training; the decoder tolerates it.
+        scaling_factor: factor on latents.
     """
 
     @register_to_config
@@ -199,7 +198,7 @@ class CompactVAE(ModelMixin, ConfigMixin):
         self.decoder = Decoder(*shape, decoder_blocks, kernel, fine_width)
 
     def decode(self, latent: Tensor, return_dict: bool = True) -> tuple[Tensor]:
-        """Latent [B, C, h, w], not scaled, to images [B, 3, 16h, 16w] about [-1, 1]."""
+        """Decode unscaled latents [B, C, h, w] to images [B, 3, 16h, 16w] in about [-1, 1]."""
         del return_dict  # always a tuple; the argument is AutoencoderKL's
         return (self.decoder(latent),)
 

@@ -305,7 +305,7 @@ def test_errors() -> None:
         code.decode(torch.zeros(1, 1944), 0)
     with pytest.raises(ValueError, match="payload_bits is 0"):
         Segmentation(code, 0)
-    with pytest.raises(ValueError, match=r"510 coded bits hold no payload; .* the fewest are 511"):
+    with pytest.raises(ValueError, match=r"510 coded bits carry no payload; .* at least 511 are"):
         Segmentation.filling(code, 510)
     framing = Segmentation(code, 100)
     with pytest.raises(ValueError, match=r"\[1, 611\]; it must be \[B, 610\]"):

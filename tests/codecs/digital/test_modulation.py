@@ -162,7 +162,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match=r"float32 \[6\]; 64-qam takes torch.bool"):
         qam.map(torch.zeros(6))
     symbols = torch.tensor([1 + 0j, complex(math.nan, 0)])
-    with pytest.raises(ValueError, match="symbols hold NaN"):
+    with pytest.raises(ValueError, match="symbols contain NaN"):
         qam.demap(symbols, 1.0)
     for noise_power in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="noise_power must be finite and positive"):

@@ -173,7 +173,7 @@ def test_another_size_or_setting_is_refused(crop: Tensor) -> None:
         data = source.encode(crop, source.qualities[10])
         with pytest.raises(SourceError, match=f"no {source.name} image of 256x96"):
             source.decode(data, (96, 256))
-    with pytest.raises(SourceError, match="no bpg image"):
+    with pytest.raises(SourceError, match="not a bpg image"):
         HEVCIntra().decode(HEVCIntra("4:2:0").encode(crop, 20), size_of(crop))
 
 
@@ -307,7 +307,7 @@ def test_what_is_no_image_or_quality_is_refused(source: SourceCodec) -> None:
 
 @pytest.mark.parametrize("make", [HEVCIntra, JPEG, WebP])
 def test_images_that_a_format_cannot_hold_are_refused(make: Callable[[], SourceCodec]) -> None:
-    with pytest.raises(ValueError, match=r"70000x\d+.*smaller"):
+    with pytest.raises(ValueError, match=r"70000x\d+.*resize"):
         make().encode(torch.zeros(3, 1, 70000), 1)
 
 

@@ -1,4 +1,4 @@
-"""Separate coding at its best: a source codec over a channel code that attains capacity."""
+"""Upper bound of separate coding: a source codec over a capacity-achieving channel code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffjscc.scheme import ChannelState, InfeasibleError, Received, Symbols
 
 
 def capacity_bits(channel_uses: int, snr_db: float) -> int:
-    """The most bits that K complex channel uses of AWGN carry: floor(K · log2(1 + Es/N0)).
+    """Compute the capacity of K complex AWGN channel uses in bits, ⌊K·log2(1 + Es/N0)⌋.
 
     Args:
         channel_uses: K, at least 0.
@@ -40,10 +40,10 @@ def capacity_bits(channel_uses: int, snr_db: float) -> int:
 
 @dataclass(frozen=True)
 class IdealSymbols(Symbols):
-    """Symbols of a code that attains capacity, and the bytes that it stands for.
+    """Symbols of a capacity-achieving code, with the bytes that they stand for.
 
     Attributes:
-        payload: uint8 [B, N], which arrive without an error or not at all.
+        payload: uint8 [B, N]; delivered without errors or not at all.
     """
 
     payload: Tensor = field(kw_only=True)
@@ -77,16 +77,16 @@ class IdealReceived(Received):
 
 @dataclass(frozen=True)
 class CapacityCodec:
-    """⌊K·log2(1 + SNR)⌋ bits of an image file, without an error: an upper bound, no system.
+    """Error-free transmission of ⌊K·log2(1 + SNR)⌋ bits of an image file: an upper bound.
 
-    No code of K channel uses attains this. What goes on the air is Gaussian noise, as good codes
-    look; the bytes come along as `IdealSymbols.payload`. Over fading channels they arrive where the
-    capacity of the fade is at least what the transmitter assumed; below is an outage, which
-    delivers the mean colour of photographs.
+    No code of finite length achieves this. The symbols are Gaussian noise, as those of good codes;
+    the bytes are passed as `IdealSymbols.payload`. On fading channels they are delivered if the
+    effective SNR is at least the SNR that the transmitter assumed; otherwise it is an outage, and
+    the image is the mean colour of photographs.
 
     Attributes:
-        source: image ↔ bytes.
-        rates: nominal rates that it is asked for, in cpp, ascending; any will do.
+        source: source codec.
+        rates: nominal rates in cpp, ascending; any rate is possible.
     """
 
     source: SourceCodec
@@ -96,9 +96,9 @@ class CapacityCodec:
         """See `Codec.encode`; images are sent at the finest quality that fits.
 
         Raises:
-            InfeasibleError: an image does not fit. Not where the transmitter knows the fade: that
-                is an outage.
-            ValueError: no images.
+            InfeasibleError: an image does not fit. If the transmitter knows the fade, this is an
+                outage instead.
+            ValueError: `images` are not valid.
         """
         check_images(images)
         height, width = images.shape[-2:]
@@ -133,13 +133,14 @@ class CapacityCodec:
         """See `DetectingCodec.attempt`.
 
         Raises:
-            ValueError: symbols are not finite, not as many as the rate says, or not of this codec.
+            ValueError: symbols are not finite, of another number than the rate requires, or of
+                another codec.
         """
         check_received(received, channel_uses(received.nominal_rate, received.image_size))
         if not isinstance(received, IdealReceived):
             raise ValueError(  # noqa: TRY004 - symbols of another codec, not a wrong call
-                "these symbols carry no bytes beside them: another codec sent them, and only what "
-                "CapacityCodec sent can be received by it"
+                "these symbols have no payload: they were sent by another codec; CapacityCodec "
+                "decodes only symbols of its own"
             )
         fits = received.snr_db >= received.state.at_transmitter.snr_db
         outage = ~fits | (received.payload == 0).all(dim=1)

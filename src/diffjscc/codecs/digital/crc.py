@@ -1,6 +1,6 @@
-"""The 24-bit CRC of 3GPP TS 38.212, 5.1: gCRC24A, sent inverted.
+"""24-bit CRC of 3GPP TS 38.212, 5.1: gCRC24A, sent inverted.
 
-Inverted, because what a decoder makes of silence is a word of zeros, and it must not pass.
+It is inverted so that the all-zero word, the decoder's output without a signal, fails the check.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 CRC_LENGTH = 24
 GENERATOR = 0x1864CFB  # D^24 + D^23 + D^18 + D^17 + D^14 + D^11 + D^10 + D^7 … D^3 + D + 1
 
-_STEP = 1000  # bits divided at once
+_STEP = 1000  # bits per step of the polynomial division
 
 
 @cache
 def _powers() -> Tensor:
-    """D^i modulo the generator, float32 [_STEP + 24, 24], the highest power first."""
+    """Compute D^i modulo the generator, float32 [_STEP + 24, 24], highest power first."""
     power, rows = 1, []
     for _ in range(_STEP + CRC_LENGTH):
         rows.append([float(power >> i & 1) for i in reversed(range(CRC_LENGTH))])
@@ -30,7 +30,7 @@ def _powers() -> Tensor:
 
 
 def parity_bits(bits: Tensor) -> Tensor:
-    """Remainder of the message times D^24, not yet inverted: bool [B, N] to [B, 24]."""
+    """Compute the remainder of message·D^24, not inverted: bool [B, N] to [B, 24]."""
     message = F.pad(bits.float(), (-(bits.shape[1] + CRC_LENGTH) % _STEP, CRC_LENGTH))
     remainder = message.new_zeros(len(bits), CRC_LENGTH)
     powers = _powers().to(bits.device)
@@ -40,14 +40,14 @@ def parity_bits(bits: Tensor) -> Tensor:
 
 
 def append_crc(bits: Tensor) -> Tensor:
-    """Message bool [B, N] to message and CRC [B, N + 24]."""
+    """Append the CRC to messages: bool [B, N] to [B, N + 24]."""
     return torch.cat([bits, ~parity_bits(bits)], dim=1)
 
 
 def crc_holds(bits: Tensor) -> Tensor:
-    """Whether message and CRC, bool [B, N + 24], fit each other, bool [B].
+    """Check messages with CRC, bool [B, N + 24]; returns bool [B].
 
-    Random bits do with probability 2^-24.
+    Random bits pass with probability 2^-24.
     """
     message, crc = bits[:, :-CRC_LENGTH], bits[:, -CRC_LENGTH:]
     return (~parity_bits(message) == crc).all(dim=1)

@@ -1,4 +1,4 @@
-"""A frame: bytes in K channel uses, and back, or the knowledge that they got lost."""
+"""Frames: transmission of bytes in K channel uses, with error detection."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from diffjscc.scheme import InfeasibleError
 
 @dataclass(frozen=True)
 class Frame:
-    """All that both ends know of a frame before it is sent: K and the MCS decide it.
+    """Structure of a frame, determined by K and the MCS and known to both ends.
 
-    Bytes, filled up with zeros, are scrambled, get a CRC, and are coded and mapped. Coded bits that
-    remain beyond the last codeword repeat the first ones, and the receiver adds up their LLRs.
+    Bytes are zero-padded, scrambled, protected by a CRC, coded and mapped to symbols. Bits beyond
+    the last codeword repeat the first coded bits; the receiver adds their LLRs.
 
     Attributes:
         mcs: constellation and channel code.
         channel_uses: K.
 
     Raises:
-        InfeasibleError: K channel uses hold not even a byte.
+        InfeasibleError: K channel uses carry less than a byte.
     """
 
     mcs: MCS
@@ -39,19 +39,19 @@ class Frame:
         fewest = self.needed(self.mcs, 1)
         if self.channel_uses < fewest:
             raise InfeasibleError(
-                f"{self.channel_uses:,} channel uses of {self.mcs.name} hold not even a byte and "
-                f"its checks; they would have to be {fewest:,}: raise the rate"
+                f"{self.channel_uses:,} channel uses of {self.mcs.name} carry less than a byte and "
+                f"its CRC; at least {fewest:,} are needed: raise the rate"
             )
 
     @classmethod
     def needed(cls, mcs: MCS, data_bytes: int) -> int:
-        """The fewest channel uses that hold so many bytes."""
+        """Compute the minimum number of channel uses for `data_bytes` bytes."""
         coded_bits = Segmentation(mcs.code, 8 * data_bytes).coded_bits
         return -(-coded_bits // mcs.modulation.bits_per_symbol)
 
     @property
     def raw_bits(self) -> int:
-        """Bits that the symbols carry, coded or repeated."""
+        """Bits carried by the symbols, coded or repeated."""
         return self.channel_uses * self.mcs.modulation.bits_per_symbol
 
     @cached_property
@@ -61,12 +61,12 @@ class Frame:
 
     @property
     def data_bytes(self) -> int:
-        """The most that fit."""
+        """Capacity of the frame in bytes."""
         return self.framing.payload_bits // 8
 
     @property
     def uses_by_kind(self) -> dict[str, int]:
-        """What the channel uses are spent on, rounded to whole ones; adds up to K."""
+        """Channel uses by purpose, rounded to integers; they add up to K."""
         payload = self.framing.payload_bits
         ends = [payload, payload + CRC_LENGTH, self.framing.coded_bits]
         per_symbol = self.mcs.modulation.bits_per_symbol
@@ -75,7 +75,7 @@ class Frame:
         return {kind: edges[i + 1] - edges[i] for i, kind in enumerate(kinds)}
 
     def modulate(self, data: bytes) -> Tensor:
-        """At most `data_bytes` bytes to symbols of unit mean power, complex64 [K]."""
+        """Encode and map at most `data_bytes` bytes to unit mean power symbols, complex64 [K]."""
         payload = torch.zeros(1, self.framing.payload_bits, dtype=torch.bool)
         payload[0, : 8 * len(data)] = _to_bits(data)
         coded = self.framing.encode(scramble(payload))[0]
@@ -83,10 +83,10 @@ class Frame:
         return normalise_power(symbols[None])[0]
 
     def demodulate(self, values: Tensor, noise_power: Tensor) -> bytes | None:
-        """What was sent, filled up with zeros; None where the CRC says that it got lost.
+        """Demap and decode to the zero-padded bytes; None if the CRC fails.
 
         Args:
-            values: received and equalised, complex64 [K].
+            values: equalised symbols, complex64 [K].
             noise_power: N0/|gain|², float32 [K] or [1].
 
         Raises:
@@ -99,16 +99,16 @@ class Frame:
         return _to_bytes(scramble(payload)[0]) if bool(intact) else None
 
     def _sources(self) -> Tensor:
-        """Which coded bit each bit on the air is, int64 [raw_bits]."""
+        """Return the index of the coded bit of each transmitted bit, int64 [raw_bits]."""
         return torch.arange(self.raw_bits) % self.framing.coded_bits
 
 
 def _to_bits(data: bytes) -> Tensor:
-    """Bytes to bool [8 · bytes], highest bit first."""
+    """Convert bytes to bool [8 · bytes], most significant bit first."""
     return torch.from_numpy(np.unpackbits(np.frombuffer(data, np.uint8)).astype(bool))
 
 
 def _to_bytes(bits: Tensor) -> bytes:
-    """The whole bytes in bool [N]."""
+    """Convert bool [N] to bytes; incomplete ones are dropped."""
     whole = bits[: len(bits) // 8 * 8]
     return np.packbits(whole.cpu().numpy()).tobytes()

@@ -1,6 +1,6 @@
-"""The LDPC codes of IEEE 802.11n with blocks of 1944 bits: encoder and belief propagation.
+"""LDPC codes of IEEE 802.11n with blocks of 1944 bits: encoder and belief propagation.
 
-Bits are bool. LLRs are log P(bit = 0) / P(bit = 1), so a positive one speaks for 0.
+Bits are bool. LLRs are log P(bit = 0) / P(bit = 1): positive for 0.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from diffjscc.codecs.digital.ldpc_tables import CIRCULANT, SHIFTS
 BLOCK_LENGTH = 24 * CIRCULANT
 CODE_RATES = tuple(Fraction(rate) for rate in SHIFTS)
 
-_BATCH = 64  # codewords decoded at once: their messages stay in the cache
-_LARGEST_LLR = 100.0  # certain; a check's message has at most 2 atanh(_CERTAIN) = 16.6
+_BATCH = 64  # codewords decoded together: their messages fit into the cache
+_LARGEST_LLR = 100.0  # limit of LLRs; check messages are at most 2 atanh(_CERTAIN) = 16.6
 _CERTAIN = 1 - 2**-23
 
 
 @dataclass(frozen=True)
 class LDPC:
-    """A quasi-cyclic code with a dual-diagonal parity part.
+    """Quasi-cyclic LDPC code with a dual-diagonal parity part.
 
-    Codewords are the k information bits, then 1944 - k parity bits. A codeword meets every check:
-    the checks come in layers of 81, a layer for each row of `SHIFTS`.
+    Codewords are the k information bits, then 1944 - k parity bits. Parity checks are grouped in
+    layers of 81, one per row of `SHIFTS`.
 
     Attributes:
         code_rate: k/1944, one of `CODE_RATES`: 1/2, 2/3, 3/4, 5/6.
@@ -47,7 +47,7 @@ class LDPC:
 
     @cached_property
     def layers(self) -> tuple[Tensor, ...]:
-        """Which bits each check sums: int64 [weight, 81] per layer, information bits first."""
+        """Bit indices of each check: int64 [weight, 81] per layer, information bits first."""
         row = torch.arange(CIRCULANT)
         layers = []
         for line in SHIFTS[str(self.code_rate)].strip().splitlines():
@@ -57,7 +57,7 @@ class LDPC:
 
     @property
     def parity_check(self) -> Tensor:
-        """The parity-check matrix, bool [1944 - k, 1944]."""
+        """Parity-check matrix, bool [1944 - k, 1944]."""
         matrix = torch.zeros(BLOCK_LENGTH - self.k, BLOCK_LENGTH, dtype=torch.bool)
         for i, layer in enumerate(self.layers):
             rows = CIRCULANT * i + torch.arange(CIRCULANT)
@@ -67,16 +67,16 @@ class LDPC:
     def encode(self, bits: Tensor) -> Tensor:
         """Append the parity bits.
 
-        Summed over all layers, only the first parity block remains; each layer then gives the next.
+        The sum over all layers gives the first parity block; each layer then gives the next one.
 
         Args:
-            bits: information, bool [B, k].
+            bits: information bits, bool [B, k].
 
         Returns:
             Codewords, bool [B, 1944].
 
         Raises:
-            ValueError: of another type or length.
+            ValueError: `bits` has another type or length.
         """
         check_bits(bits, self.k)
         sums = []
@@ -92,20 +92,20 @@ class LDPC:
 
     @torch.no_grad()
     def decode(self, llr: Tensor, iterations: int = 20) -> tuple[Tensor, Tensor]:
-        """Layered sum-product decoding; a codeword stops as soon as it meets every check.
+        """Decode by layered belief propagation; codewords stop once all checks are satisfied.
 
         Hocevar, "A reduced complexity decoder architecture via layered decoding of LDPC codes",
-        SiPS 2004: a layer's messages are of use to the next layer in the same iteration.
+        SiPS 2004: the messages of a layer are used by the next layer in the same iteration.
 
         Args:
-            llr: float [B, 1944]; ±inf is a bit that is certain.
-            iterations: at most so many, at least 1.
+            llr: float [B, 1944]; ±inf for known bits.
+            iterations: maximum number of iterations, at least 1.
 
         Returns:
-            The information, bool [B, k], and whether all checks are met, bool [B].
+            Information bits, bool [B, k], and whether all checks are satisfied, bool [B].
 
         Raises:
-            ValueError: another length, a NaN, or no iteration.
+            ValueError: another length, NaN, or `iterations` below 1.
         """
         if llr.ndim != 2 or llr.shape[1] != BLOCK_LENGTH:
             raise ValueError(f"LLRs have shape {list(llr.shape)}; it must be [B, {BLOCK_LENGTH}]")
@@ -121,7 +121,7 @@ class LDPC:
         return codewords[:, : self.k], met
 
     def _propagate(self, llr: Tensor, iterations: int, codewords: Tensor, met: Tensor) -> None:
-        """Decode a few codewords into `codewords` and `met`; messages are [bit, codeword]."""
+        """Decode some codewords into `codewords` and `met`; messages are [bit, codeword]."""
         layers = [layer.to(llr.device) for layer in self.layers]
         beliefs = llr.float().clamp(-_LARGEST_LLR, _LARGEST_LLR).T.contiguous()
         messages = [beliefs.new_zeros(*layer.shape, len(llr)) for layer in layers]
@@ -142,14 +142,14 @@ class LDPC:
 
 
 def _check_messages(incoming: Tensor) -> Tensor:
-    """What a check tells each of its bits: 2 atanh of the product of the others' tanh(LLR/2)."""
+    """Compute check-to-variable messages: 2 atanh of the product of the others' tanh(LLR/2)."""
     tanh = torch.tanh(incoming / 2)
-    tanh = torch.where(tanh.abs() < 1e-7, 1e-7, tanh)  # an erased bit must not divide by zero
+    tanh = torch.where(tanh.abs() < 1e-7, 1e-7, tanh)  # avoids a division by zero for erased bits
     return 2 * (tanh.prod(dim=0) / tanh).clamp(-_CERTAIN, _CERTAIN).atanh()
 
 
 def _met(bits: Tensor) -> Tensor:
-    """Whether a layer's checks are met, bool [B], by its bits [weight, 81, B]."""
+    """Return whether all checks of a layer with bits [weight, 81, B] are satisfied, bool [B]."""
     return (bits.sum(dim=0) % 2 == 0).all(dim=0)
 
 

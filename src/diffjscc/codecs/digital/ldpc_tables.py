@@ -1,7 +1,7 @@
 """Parity-check matrices of the LDPC codes of IEEE 802.11n with 1944 bits (IEEE 802.11, Annex F).
 
-A number s stands for the 81x81 identity with its columns rotated right by s places: row r has its
-one in column (r + s) mod 81. A dash stands for 81x81 zeros.
+A number s is the 81x81 identity matrix with its columns rotated right by s: row r has its one in
+column (r + s) mod 81. A dash is the 81x81 zero matrix.
 """
 
 CIRCULANT = 81

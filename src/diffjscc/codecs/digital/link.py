@@ -1,4 +1,4 @@
-"""What digital links share: channel uses, images that fit, and what an outage delivers."""
+"""Functions shared by digital links: channel uses, rate matching, outage images."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from torch import Tensor
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec
 from diffjscc.scheme import InfeasibleError, Received
 
-# The mean of ImageNet's training images, as is usual for networks' input. Both ends know it
-# before anything is sent, so that it costs nothing; an image's own mean would have to be sent.
+# Mean of the ImageNet training images, the usual normalisation of inputs. A constant costs no
+# channel uses; the mean of an image would have to be sent.
 MEAN_COLOUR = (0.485, 0.456, 0.406)
 
 
 def channel_uses(rate: Fraction, size: tuple[int, int]) -> int:
-    """K of an image of (H, W) at R channel uses per pixel: ⌈R·H·W⌉."""
+    """Compute K = ⌈R·H·W⌉ of an image of (H, W) at rate R."""
     return math.ceil(rate * size[0] * size[1])
 
 
 def finest_within(source: SourceCodec, image: Tensor, bits: int, carrier: str) -> bytes:
-    """An image [3, H, W] at the finest quality that fits.
+    """Encode an image [3, H, W] at the finest quality that fits.
 
     Args:
-        source: what codes it.
-        image: in [0, 1].
-        bits: that it may take.
-        carrier: what has room for so many, for the error.
+        source: source codec.
+        image: image in [0, 1].
+        bits: maximum number of bits.
+        carrier: description of the channel uses, for the error.
 
     Raises:
-        InfeasibleError: even the coarsest quality takes more.
+        InfeasibleError: the coarsest quality takes more.
     """
     data = source.finest(image, bits)
     if data is None:
@@ -44,12 +44,12 @@ def finest_within(source: SourceCodec, image: Tensor, bits: int, carrier: str) -
 
 
 def mean_image(size: tuple[int, int], device: torch.device) -> Tensor:
-    """What stands for an image of (H, W) that got lost, float32 [3, H, W]."""
+    """Create the image that replaces an outage of size (H, W), float32 [3, H, W]."""
     return torch.tensor(MEAN_COLOUR, device=device)[:, None, None].expand(3, *size)
 
 
 def check_received(received: Received, uses: int | None) -> None:
-    """Raise ValueError unless values are finite and, if `uses` says so, that many."""
+    """Raise ValueError unless symbols are finite and, unless `uses` is None, of that number."""
     if uses is not None and received.channel_uses != uses:
         height, width = received.image_size
         raise ValueError(

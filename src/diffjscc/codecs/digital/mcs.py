@@ -1,4 +1,4 @@
-"""Modulation and coding schemes (MCS), and which of them an SNR allows: measured, not assumed."""
+"""Modulation and coding schemes (MCS), and their measured SNR thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from diffjscc.codecs.digital.ldpc import CODE_RATES, LDPC
 from diffjscc.codecs.digital.modulation import BITS_PER_SYMBOL, Modulation
 
-ITERATIONS = 20  # of belief propagation: what the table was measured with, and links decode with
+ITERATIONS = 20  # of belief propagation, in links and in the measurement of the table
 TABLE = "mcs.json"
 
 
@@ -23,8 +23,8 @@ class MCS:
     """A constellation and a channel code.
 
     Attributes:
-        modulation: bits to symbols.
-        code: its codewords are what is mapped.
+        modulation: constellation and mapping.
+        code: channel code.
     """
 
     modulation: Modulation
@@ -32,7 +32,7 @@ class MCS:
 
     @property
     def name(self) -> str:
-        """Such as "16-qam 3/4"."""
+        """Name, such as "16-qam 3/4"."""
         return f"{self.modulation.name} {self.code.code_rate}"
 
     @property
@@ -42,13 +42,13 @@ class MCS:
 
     @classmethod
     def named(cls, name: str) -> MCS:
-        """The one of that `name`.
+        """Look an MCS up by its name.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the name is unknown.
         """
         if name not in ALL:
-            raise ValueError(f"{name!r} is no modulation and code rate; known: {', '.join(ALL)}")
+            raise ValueError(f"{name!r} is not a modulation and code rate; known: {', '.join(ALL)}")
         return ALL[name]
 
 
@@ -62,17 +62,17 @@ ALL = {
 
 @cache
 def thresholds_db() -> dict[str, float]:
-    """By name of an MCS: the lowest Es/N0 in dB over AWGN at which codewords hardly ever get lost.
+    """Read the SNR threshold of each MCS by its name: Es/N0 in dB on AWGN.
 
-    `benchmarks/mcs.py` measured it; the file in the package says how many of how many were lost.
+    Measured by `benchmarks/mcs.py`; the file in the package has the frame error rates.
     """
     text = files("diffjscc.codecs.digital").joinpath(TABLE).read_text(encoding="utf-8")
     return {row["mcs"]: row["snr_db"] for row in json.loads(text)["rows"]}
 
 
 def most_efficient(snr_db: float) -> MCS | None:
-    """The MCS that carries most at an Es/N0 in dB; None where it is below every threshold."""
-    # As float32, which SNRs are elsewhere: 4.1 dB is then not below a threshold of 4.1 dB.
+    """Choose the MCS of highest efficiency at an Es/N0 in dB; None below all thresholds."""
+    # SNRs are float32 elsewhere; thresholds are compared as such, so that 4.1 dB meets 4.1 dB.
     single = np.float32(snr_db)
     usable = [ALL[name] for name, needed in thresholds_db().items() if np.float32(needed) <= single]
     return max(usable, key=lambda mcs: mcs.efficiency, default=None)

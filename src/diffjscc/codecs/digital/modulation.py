@@ -1,7 +1,7 @@
-"""Gray-mapped BPSK, QPSK and square QAM: bits to symbols, and received symbols to LLRs.
+"""Gray-mapped BPSK, QPSK and square QAM: mapping of bits to symbols, and demapping to LLRs.
 
 BPSK is on the real axis; the others are those of 3GPP TS 38.211, 5.1.3 to 5.1.6. LLRs are
-log P(bit = 0) / P(bit = 1), so a positive one speaks for 0.
+log P(bit = 0) / P(bit = 1): positive for 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BITS_PER_SYMBOL = {"bpsk": 1, "qpsk": 2, "16-qam": 4, "64-qam": 6, "256-qam": 8}
 class Modulation:
     """A constellation with unit mean energy.
 
-    A symbol's even bits choose its real part and the odd ones its imaginary part, each from the
+    The even bits of a symbol select its real part and the odd bits its imaginary part, from the
     same amplitudes; BPSK has no imaginary part.
 
     Attributes:
@@ -35,25 +35,25 @@ class Modulation:
 
     @property
     def bits_per_symbol(self) -> int:
-        """Bits that one complex channel use carries, uncoded."""
+        """Coded bits per complex channel use."""
         return BITS_PER_SYMBOL[self.name]
 
     @property
     def _parts(self) -> int:
-        """1 if symbols are real, else 2."""
+        """Number of real dimensions: 1 if symbols are real, else 2."""
         return min(2, self.bits_per_symbol)
 
     @cached_property
     def _labels(self) -> Tensor:
-        """The bits of each amplitude, bool [levels, bits]."""
+        """Bits of each amplitude, bool [levels, bits]."""
         return _binary(self.bits_per_symbol // self._parts)
 
     @cached_property
     def _amplitudes(self) -> Tensor:
-        """Amplitudes by number, float32 [levels].
+        """Amplitudes by label, float32 [levels].
 
-        The first bit is the sign, and each further one says on which side of the middle of what
-        is left: s0 (4 - s1 (2 - s2)) for 64-QAM, with s = 1 - 2 bit.
+        The first bit is the sign; each further bit selects a half of the remaining interval:
+        s0 (4 - s1 (2 - s2)) for 64-QAM, with s = 1 - 2 bit.
         """
         signs = 1.0 - 2.0 * self._labels
         amplitude = signs[:, -1]
@@ -64,14 +64,14 @@ class Modulation:
 
     @property
     def constellation(self) -> Tensor:
-        """The points by the number their bits make, the first highest: complex64 [2^bits]."""
+        """Constellation points by their label, first bit most significant: complex64 [2^bits]."""
         return self.map(_binary(self.bits_per_symbol)).squeeze(1)
 
     def map(self, bits: Tensor) -> Tensor:
-        """Bits, bool [..., n · bits_per_symbol], to symbols, complex64 [..., n].
+        """Map bits, bool [..., n · bits_per_symbol], to symbols, complex64 [..., n].
 
         Raises:
-            ValueError: of another type, or no whole number of symbols.
+            ValueError: `bits` has another type or is not a whole number of symbols.
         """
         if bits.dtype != torch.bool or bits.shape[-1] % self.bits_per_symbol:
             raise ValueError(
@@ -88,12 +88,12 @@ class Modulation:
         return torch.complex(real, imaginary)
 
     def demap(self, symbols: Tensor, noise_power: float | Tensor) -> Tensor:
-        """Exact LLRs, all points being equally likely.
+        """Compute exact LLRs for equally likely points.
 
         Args:
-            symbols: received and equalised, complex64 [..., n].
-            noise_power: N0 per complex symbol, half in each real part; a number, or a tensor that
-                broadcasts to `symbols`. After zero forcing it is N0/|gain|².
+            symbols: equalised symbols, complex64 [..., n].
+            noise_power: N0 per complex symbol, half in each real dimension; a number, or a tensor
+                that broadcasts to `symbols`. After zero forcing it is N0/|gain|².
 
         Returns:
             float32 [..., n · bits_per_symbol].
@@ -105,10 +105,12 @@ class Modulation:
         if not bool((power.isfinite() & (power > 0)).all()):
             raise ValueError("noise_power must be finite and positive")
         if not bool(symbols.isfinite().all()):
-            raise ValueError("symbols hold NaN or infinity; they must be finite")
+            raise ValueError("symbols contain NaN or infinite values; they must be finite")
         parts = torch.view_as_real(symbols)[..., : self._parts, None]
         distance = (parts - self._amplitudes.to(symbols.device)).square()
-        excess = distance - distance.amin(dim=-1, keepdim=True)  # one is 0, at any noise power
+        excess = distance - distance.amin(
+            dim=-1, keepdim=True
+        )  # its minimum is 0, so that no likelihood underflows
         fit = -excess / power.expand(symbols.shape)[..., None, None]
         llr = [
             fit[..., ~bit].logsumexp(-1) - fit[..., bit].logsumexp(-1)
@@ -118,5 +120,5 @@ class Modulation:
 
 
 def _binary(width: int) -> Tensor:
-    """0 … 2^width - 1 in binary, the highest bit first: bool [2^width, width]."""
+    """List 0 … 2^width - 1 in binary, most significant bit first: bool [2^width, width]."""
     return torch.arange(2**width)[:, None] >> torch.arange(width - 1, -1, -1) & 1 == 1

@@ -1,7 +1,7 @@
-"""The scrambler of IEEE 802.11 (x^7 + x^4 + 1): payloads of any kind look random on the air.
+"""Scrambler of IEEE 802.11 (x^7 + x^4 + 1), which makes any payload look random.
 
-Without it a run of equal bits, such as the zeros that fill a payload up, would be symbols of equal
-energy, and an image's mean power another than the constellation's.
+Without it, a run of equal bits such as zero padding would be mapped to symbols of equal energy, and
+the mean power of an image would differ from that of the constellation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PERIOD = 127
 
 @cache
 def _sequence() -> Tensor:
-    """One period, from the register 1111111 on: bool [127]."""
+    """Generate one period, from the initial state 1111111: bool [127]."""
     register, bits = [True] * 7, []
     for _ in range(_PERIOD):
         bit = register[6] ^ register[3]
@@ -26,6 +26,6 @@ def _sequence() -> Tensor:
 
 
 def scramble(bits: Tensor) -> Tensor:
-    """Bits, bool [..., N], with the sequence added; twice gives the bits again."""
+    """Add the scrambling sequence to bits, bool [..., N]; the operation is its own inverse."""
     sequence = _sequence().repeat(-(-bits.shape[-1] // _PERIOD))[: bits.shape[-1]]
     return bits ^ sequence.to(bits.device)

@@ -1,4 +1,4 @@
-"""Payloads of any length in LDPC codewords: CRC, shortening, and how many bits go on the air."""
+"""Segmentation of payloads into LDPC codewords: CRC and shortening."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from diffjscc.codecs.digital.ldpc import BLOCK_LENGTH, LDPC, check_bits
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The fewest codewords that hold a payload and its CRC.
+    """Segmentation of a payload and its CRC into the minimum number of codewords.
 
-    Information bits that a codeword has too many are zeros; both ends know them, so they are not
-    sent. The codewords share them evenly: no codeword is more than a bit longer than another.
+    Unused information bits are zeros known to both ends and not sent (shortening). They are
+    distributed evenly: lengths of codewords differ by at most a bit.
 
     Attributes:
         code: the LDPC code.
@@ -33,18 +33,18 @@ class Segmentation:
 
     @classmethod
     def filling(cls, code: LDPC, coded_bits: int) -> Segmentation:
-        """The framing of the longest payload that fits in `coded_bits` bits on the air.
+        """Choose the longest payload that fits into `coded_bits` transmitted bits.
 
         Raises:
-            ValueError: not even one bit fits.
+            ValueError: no payload fits.
         """
         parity = BLOCK_LENGTH - code.k
         full, rest = divmod(coded_bits, BLOCK_LENGTH)
         payload = full * code.k + max(0, rest - parity) - CRC_LENGTH
         if payload < 1:
             raise ValueError(
-                f"{coded_bits} coded bits hold no payload; at code rate {code.code_rate} the "
-                f"fewest are {parity + CRC_LENGTH + 1}"
+                f"{coded_bits} coded bits carry no payload; at code rate {code.code_rate} at "
+                f"least {parity + CRC_LENGTH + 1} are needed"
             )
         return cls(code, payload)
 
@@ -55,27 +55,27 @@ class Segmentation:
 
     @property
     def shortened_bits(self) -> int:
-        """Zeros in all codewords together that are not sent."""
+        """Zeros not sent, over all codewords."""
         return self.codewords * self.code.k - self.payload_bits - CRC_LENGTH
 
     @property
     def coded_bits(self) -> int:
-        """Bits that are sent per payload."""
+        """Bits sent per payload."""
         return self.codewords * BLOCK_LENGTH - self.shortened_bits
 
     @cached_property
     def _sent(self) -> Tensor:
-        """Which bits of the codewords are sent, bool [codewords, 1944]."""
+        """Mask of the bits that are sent, bool [codewords, 1944]."""
         shortest, longer = divmod(self.payload_bits + CRC_LENGTH, self.codewords)
         used = shortest + (torch.arange(self.codewords) < longer).int()
         position = torch.arange(BLOCK_LENGTH)
         return (position < used[:, None]) | (position >= self.code.k)
 
     def encode(self, payload: Tensor) -> Tensor:
-        """Payload bool [B, payload_bits] to what is sent, bool [B, coded_bits].
+        """Encode payloads, bool [B, payload_bits], as transmitted bits, bool [B, coded_bits].
 
         Raises:
-            ValueError: bits of another type or length.
+            ValueError: `payload` has another type or length.
         """
         check_bits(payload, self.payload_bits)
         sent = self._sent.to(payload.device)
@@ -85,17 +85,17 @@ class Segmentation:
         return codewords.reshape(-1, *sent.shape)[:, sent]
 
     def decode(self, llr: Tensor, iterations: int = 20) -> tuple[Tensor, Tensor]:
-        """What was received to the payload.
+        """Decode LLRs to payloads.
 
         Args:
-            llr: log P(0)/P(1) of the bits sent, float [B, coded_bits].
-            iterations: of belief propagation, at most.
+            llr: log P(0)/P(1) of the transmitted bits, float [B, coded_bits].
+            iterations: maximum number of iterations of belief propagation.
 
         Returns:
-            The payload, bool [B, payload_bits], and whether its CRC holds, bool [B].
+            Payloads, bool [B, payload_bits], and whether their CRC holds, bool [B].
 
         Raises:
-            ValueError: another length, a NaN, or no iteration.
+            ValueError: another length, NaN, or `iterations` below 1.
         """
         if llr.ndim != 2 or llr.shape[1] != self.coded_bits:
             raise ValueError(

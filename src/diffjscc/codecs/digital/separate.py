@@ -1,4 +1,4 @@
-"""Separate source and channel coding: a source codec, LDPC, a constellation, as one codec."""
+"""Separate source and channel coding: source codec, LDPC code and modulation as one codec."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from diffjscc.scheme import ChannelState, InfeasibleError, Received, Symbols
 
 @dataclass(frozen=True)
 class SeparateCodec:
-    """Sends the bits of an image file: source codec, CRC, LDPC of IEEE 802.11n, BPSK to 256-QAM.
+    """Digital transmission of image files: source codec, CRC, LDPC code, BPSK to 256-QAM.
 
-    With neither `mcs` nor `quality` the link adapts. The SNR that the transmitter assumes, which
-    the receiver knows as well, gives the MCS (see `mcs`), that and K the number of bits, and these
-    the quality: the finest that fits. With an MCS that is held fixed, here 2/3 and BPSK, and the
-    quality swept, this is BPG+LDPC as in arXiv 2404.17736.
+    With neither `mcs` nor `quality` the link is adaptive: the SNR assumed by the transmitter, which
+    the receiver knows as well, determines the MCS (see `mcs`); MCS and K determine the number of
+    bits, and these the quality, the finest that fits. With a fixed MCS (BPSK, code rate 2/3) and a
+    sweep over the quality, this is BPG+LDPC as in arXiv 2404.17736.
 
-    What the receiver cannot decode is an outage: it delivers the mean colour of photographs. Where
-    the transmitter knows that a fade is too deep, it sends nothing of use, which is an outage too.
+    An image that the receiver cannot decode is an outage; it is replaced by the mean colour of
+    photographs. If the transmitter knows that a fade is too deep, it sends dummy symbols: an outage
+    as well.
 
     Attributes:
-        source: image ↔ bytes.
-        rates: nominal rates that it is asked for, in cpp, ascending; any will do.
-        mcs: the only one; None takes what the SNR allows.
-        quality: of the source codec. K is what that takes, and the nominal rate the most that it
-            may be. None takes the finest that fits, and K = ⌈R·H·W⌉.
+        source: source codec.
+        rates: nominal rates in cpp, ascending; any rate is possible.
+        mcs: fixed MCS; None chooses it by the SNR.
+        quality: fixed quality of the source codec; K follows from it, up to that of the nominal
+            rate. None takes the finest quality that fits, and K = ⌈R·H·W⌉.
     """
 
     source: SourceCodec
@@ -50,10 +51,10 @@ class SeparateCodec:
         """See `Codec.encode`.
 
         Raises:
-            InfeasibleError: no MCS works at the SNR, or an image does not fit. Not where the
-                transmitter knows the fade: that is an outage.
-            ValueError: no images, or of a fixed quality several that take different numbers of
-                channel uses.
+            InfeasibleError: no MCS works at the SNR, or an image does not fit. If the transmitter
+                knows the fade, this is an outage instead.
+            ValueError: `images` are not valid, or at a fixed quality they take different
+                numbers of channel uses.
         """
         check_images(images)
         height, width = images.shape[-2:]
@@ -88,7 +89,7 @@ class SeparateCodec:
         """See `DetectingCodec.attempt`.
 
         Raises:
-            ValueError: symbols are not finite, or not as many as the rate says.
+            ValueError: symbols are not finite, or of another number than the rate requires.
         """
         uses = channel_uses(received.nominal_rate, received.image_size)
         check_received(received, uses if self.quality is None else None)
@@ -103,7 +104,7 @@ class SeparateCodec:
         return torch.stack(images), torch.tensor(outage, device=received.values.device)
 
     def _compose(self, image: Tensor, snr_db: float, most: int) -> tuple[Frame, bytes]:
-        """What is sent of an image [3, H, W], and in which frame of at most so many uses."""
+        """Encode an image [3, H, W] and choose its frame of at most `most` channel uses."""
         mcs = self._mcs_at(snr_db)
         if self.quality is None:
             frame = Frame(mcs, most)
@@ -114,14 +115,14 @@ class SeparateCodec:
         if uses > most:
             raise InfeasibleError(
                 f"{self.source.name} at quality {self.quality} takes {uses:,} channel uses of "
-                f"{mcs.name}, but the rate allows {most:,}: raise it, or take a coarser quality"
+                f"{mcs.name}, but the rate allows {most:,}: raise the rate or lower the quality"
             )
         return Frame(mcs, uses), data
 
     def _receive(
         self, values: Tensor, noise_power: Tensor, snr_db: float, size: tuple[int, int]
     ) -> Tensor | None:
-        """The image in equalised values [K], or None where it got lost."""
+        """Decode equalised symbols [K] to an image; None for an outage."""
         try:
             frame = Frame(self._mcs_at(snr_db), len(values))
         except InfeasibleError:
@@ -131,7 +132,7 @@ class SeparateCodec:
             return None
         try:
             return self.source.decode(data, size)
-        except SourceError:  # the CRC has 24 bits: one in 16 million frames passes it by chance
+        except SourceError:  # one in 16 million damaged frames passes the 24-bit CRC
             return None
 
     def _mcs_at(self, snr_db: float) -> MCS:

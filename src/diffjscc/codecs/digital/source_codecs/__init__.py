@@ -1,1 +1,1 @@
-"""Source codecs: an image to as few bytes as a quality allows, and back."""
+"""Source codecs: lossy compression of images to bytes."""

@@ -1,4 +1,4 @@
-"""BPG by its own programs, bpgenc and bpgdec, where they are installed."""
+"""BPG by the programs bpgenc and bpgdec, if installed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MAGIC = b"BPG\xfb"
 
 
 class BPGPrograms(FileCodec):
-    """BPG files (Bellard, 2014) by bpgenc and bpgdec on the PATH, as the published curves are.
+    """BPG files (Bellard, 2014) by bpgenc and bpgdec on the PATH, as in published curves.
 
-    Quality q is QP 51 - q; 8 bits, and bpgenc's defaults in everything else. The checksum takes the
-    place of the format's name in the first 4 bytes: as many bytes are sent as the file has.
+    Quality q is QP 51 - q; 8 bits, otherwise the defaults of bpgenc. A checksum replaces the magic
+    number in the first 4 bytes: as many bytes are sent as the file has.
 
     Args:
-        chroma: "4:4:4", as in the published comparisons, or "4:2:0", which bpgenc has by default.
+        chroma: "4:4:4", as in the published comparisons, or "4:2:0", the default of bpgenc.
 
     Raises:
         SourceUnavailable: a program is not on the PATH.
@@ -39,7 +39,7 @@ class BPGPrograms(FileCodec):
         self.name = "bpgenc" if chroma == "4:4:4" else f"bpgenc {chroma}"
 
     def write(self, image: Tensor, quality: int) -> bytes:
-        """A BPG file."""
+        """Write a BPG file."""
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "image.png"), Path(folder, "image.bpg")
             save_image(image, source)
@@ -51,7 +51,7 @@ class BPGPrograms(FileCodec):
                 raise ValueError(f"bpgenc wrote no image: {_reason(error)}") from error
 
     def read(self, file: bytes) -> Tensor:
-        """The image in a BPG file."""
+        """Read a BPG file."""
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "image.bpg"), Path(folder, "image.png")
             source.write_bytes(file)
@@ -62,11 +62,11 @@ class BPGPrograms(FileCodec):
                 raise SourceError(f"bpgdec read no image: {_reason(error)}") from error
 
     def strip(self, file: bytes, size: tuple[int, int], quality: int) -> bytes:  # noqa: ARG002
-        """The file without the format's name."""
+        """Remove the magic number."""
         return file[len(_MAGIC) :]
 
     def restore(self, rest: bytes, size: tuple[int, int]) -> bytes:  # noqa: ARG002
-        """The file."""
+        """Prepend the magic number."""
         return _MAGIC + rest
 
 
@@ -74,8 +74,8 @@ def _find(program: str) -> str:
     path = shutil.which(program)
     if path is None:
         raise SourceUnavailable(
-            f"{program} is not on the PATH; build libbpg and add its folder, or take the bundled "
-            "coding of the same kind, HEVCIntra"
+            f"{program} is not on the PATH; build libbpg and add its folder, or use the bundled "
+            "HEVC intra codec, HEVCIntra"
         )
     return path
 
@@ -85,7 +85,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line that a program wrote before it failed, or what else went wrong."""
+    """Return the last line of a failed program's stderr, or the error itself."""
     if isinstance(error, subprocess.CalledProcessError) and error.stderr.strip():
         return str(error.stderr.strip().splitlines()[-1])
     return str(error)

@@ -1,4 +1,4 @@
-"""What a source codec made of an image, kept for links that send it at many rates and SNRs."""
+"""Cache of coded images, for sweeps over rates and SNRs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from diffjscc.codecs.digital.source_codecs.source import (
     finest_by_bisection,
 )
 
-MOST = 4096  # files kept: some 40 MB of what sweeps send
+MOST = 4096  # cached files, some 40 MB in sweeps
 
 
 class CachedSource:
-    """A source codec that codes no image twice at one quality.
+    """A source codec that caches the files of images by quality.
 
     Attributes:
-        source: what codes.
-        name, qualities: those of the source.
+        source: source codec.
+        name, qualities: as in `source`.
     """
 
     def __init__(self, source: FileCodec) -> None:

@@ -1,4 +1,4 @@
-"""Fewer pixels before coding, which at very low rates leaves more than coarser coefficients do."""
+"""Downsampling before coding, better than coarse quantisation at very low rates."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from diffjscc.data.geometry import padded_length
 
 
 class Downsampled:
-    """A source codec on images of 1/factor the width and height.
+    """A source codec applied to images downsampled by `factor`.
 
-    Down by means of factor x factor pixels, sides filled up by repeating the edge; up by bicubic
-    interpolation. The receiver knows the factor: nothing of it is sent.
+    Downsampling by means of factor x factor pixels, with edge padding; upsampling by bicubic
+    interpolation. The receiver knows the factor: it is not sent.
 
     Attributes:
-        source: what codes the small images.
-        factor: 2 or more.
-        name: of the source, and "/factor".
+        source: source codec of the small images.
+        factor: downsampling factor, at least 2.
+        name: name of the source, and "/factor".
     """
 
     def __init__(self, source: SourceCodec, factor: int) -> None:
@@ -36,7 +36,7 @@ class Downsampled:
 
     @property
     def qualities(self) -> range:
-        """Those of the source."""
+        """Qualities of the source."""
         return self.source.qualities
 
     def encode(self, image: Tensor, quality: int) -> bytes:
@@ -63,14 +63,15 @@ class Downsampled:
 
 
 class DownsamplingLadder:
-    """Several source codecs as one: `finest` takes the one that comes closest to the image.
+    """Several source codecs as one: `finest` chooses the one with the least error.
 
-    A byte before the data says which.
+    A byte before the data identifies it.
 
     Attributes:
-        sources: such as HEVC at a quarter, a half and the whole of the width, in this order.
-        name: theirs, after one another.
-        qualities: those of the first source, then those of the second, …; bytes grow within each.
+        sources: such as HEVC at a quarter, a half and the full width, in this order.
+        name: names of the sources, joined.
+        qualities: those of the first source, then those of the second, …; the number of bytes
+            grows within each.
     """
 
     def __init__(self, sources: Sequence[SourceCodec]) -> None:
@@ -97,7 +98,7 @@ class DownsamplingLadder:
         return self.sources[data[0]].decode(data[1:], size)
 
     def finest(self, image: Tensor, bits: int) -> bytes | None:
-        """Of each source's finest within `bits`, what has the least mean squared error."""
+        """Choose, of each source's finest within `bits`, the one of least mean squared error."""
         check_image(image)
         size = (image.shape[-2], image.shape[-1])
         best, least = None, float("inf")

@@ -1,4 +1,4 @@
-"""HEVC intra images, as BPG has them, by the x265 encoder in PyAV."""
+"""HEVC intra coding as in BPG, by the x265 encoder in PyAV."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 FINEST_QP, COARSEST_QP = 0, 51
 _CODECS: dict[str, Literal["r", "w"]] = {"libx265": "w", "hevc": "r"}
-_BLOCK, _SMALLEST_SIDE = 8, 16  # what x265 can code
+_BLOCK, _SMALLEST_SIDE = 8, 16  # limits of x265
 _PIXEL_FORMATS: dict[Chroma, str] = {"4:4:4": "yuv444p", "4:2:0": "yuv420p"}
 _START = b"\0\0\1"
-# An only image (IDR_N_LP) in layer 0: all slices begin with this.
+# A single image (IDR_N_LP) in layer 0: all slices begin with this.
 _SLICE_HEADER = bytes((20 << 1, 1))
 
-# Constant QP: without ipratio an intra image has another than asked for. Least squared error for
-# the bits: what looks sharp to x265 costs 0.6 dB, and bpgenc has none of it. One slice and one
-# thread: no byte depends on the machine.
+# Constant QP: without ipratio=1 the QP of intra images is offset. Least squared error:
+# psycho-visual options cost 0.6 dB, and bpgenc has none. One slice and one thread: bytes do not
+# depend on the machine.
 _X265 = (
     "qp={qp}:keyint=1:ipratio=1.0:psy-rd=0:psy-rdoq=0:info=0:repeat-headers=1:"
     "pools=none:wpp=0:frame-threads=1:slices=1:log-level=none"
@@ -38,18 +38,18 @@ _X265 = (
 
 
 class HEVCIntra(FileCodec):
-    """BPG's way to code an image (Bellard, 2014): an HEVC intra image of constant QP.
+    """HEVC intra image of constant QP, as in BPG (Bellard, 2014).
 
-    Quality q is QP 51 - q. Images are 8-bit full-range YCbCr (see `ycbcr`), x265's preset is
-    slow; sides are filled up to multiples of 8, and to 16 at least, by repeating the edge. With
-    4:2:0, colours are means of 2x2 pixels and come back by bicubic interpolation.
+    Quality q is QP 51 - q. Images are 8-bit full-range YCbCr (see `ycbcr`), with x265's preset
+    "slow"; edges are padded to multiples of 8, and to at least 16. With 4:2:0, chroma is averaged
+    over 2x2 pixels and interpolated bicubically.
 
-    Sent is the slice, which holds the QP. The parameter sets depend on size and chroma alone: the
-    receiver has them from its own encoder. A BPG file has some 12 bytes of header where this has
-    4 of checksum.
+    Only the slice is sent, which contains the QP. The parameter sets depend on size and chroma
+    alone; the receiver gets them from its own encoder. A BPG file has a header of about 12 bytes in
+    place of the 4 bytes of checksum here.
 
     Args:
-        chroma: "4:4:4", as in the published comparisons, or "4:2:0", which bpgenc has by default.
+        chroma: "4:4:4", as in the published comparisons, or "4:2:0", the default of bpgenc.
 
     Raises:
         SourceUnavailable: PyAV is missing, or has no x265.
@@ -65,7 +65,7 @@ class HEVCIntra(FileCodec):
         self.name = "bpg" if chroma == "4:4:4" else f"bpg {chroma}"
 
     def write(self, image: Tensor, quality: int) -> bytes:
-        """The image as a raw HEVC stream."""
+        """Write a raw HEVC stream."""
         av = _load_av()
         size = _coded_size((image.shape[-2], image.shape[-1]))
         pad = (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2])
@@ -76,15 +76,15 @@ class HEVCIntra(FileCodec):
         return b"".join(bytes(packet) for packet in context.encode(frame) + context.encode(None))
 
     def strip(self, file: bytes, size: tuple[int, int], quality: int) -> bytes:  # noqa: ARG002
-        """The slice without what all slices begin with."""
+        """Keep the slice without its constant first bytes."""
         return file[len(self._header(size)) :]
 
     def restore(self, rest: bytes, size: tuple[int, int]) -> bytes:
-        """Parameter sets and slice."""
+        """Rebuild parameter sets and slice."""
         return self._header(size) + rest
 
     def read(self, file: bytes) -> Tensor:
-        """The image in a raw HEVC stream, its padding included."""
+        """Read a raw HEVC stream, with padding."""
         av = _load_av()
         context = av.CodecContext.create("hevc", "r")
         context.thread_count = 1
@@ -92,9 +92,9 @@ class HEVCIntra(FileCodec):
         try:
             frames = context.decode(av.Packet(file)) + context.decode(None)
         except av.FFmpegError as error:
-            raise SourceError(f"{self.name}: this is no HEVC stream ({error})") from error
+            raise SourceError(f"{self.name}: not an HEVC stream ({error})") from error
         if len(frames) != 1 or frames[0].format.name != _PIXEL_FORMATS[self.chroma]:
-            raise SourceError(f"{self.name}: this is no HEVC stream of one {self.chroma} image")
+            raise SourceError(f"{self.name}: not an HEVC stream of one {self.chroma} image")
         return _from_levels(frames[0].to_ndarray(), self.chroma)
 
     def _header(self, size: tuple[int, int]) -> bytes:
@@ -120,7 +120,7 @@ def _load_av() -> ModuleType:
 
 
 def _coded_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The (H, W) that an image of (H, W) is filled up to."""
+    """Compute the padded (H, W) of an image of (H, W)."""
     height, width = (max(padded_length(side, _BLOCK), _SMALLEST_SIDE) for side in size)
     return height, width
 
@@ -138,25 +138,25 @@ def _open_encoder(size: tuple[int, int], chroma: Chroma, qp: int) -> VideoCodecC
         context.open()
     except av.FFmpegError as error:
         raise ValueError(
-            f"x265 cannot code an image of {size[1]}x{size[0]} ({error.strerror}); cut it up or "
-            "make it smaller"
+            f"x265 cannot code an image of {size[1]}x{size[0]} ({error.strerror}); resize it or "
+            "cut it into parts"
         ) from error
     return context
 
 
 @lru_cache(maxsize=256)
 def _parameter_sets(size: tuple[int, int], chroma: Chroma) -> bytes:
-    """VPS, SPS and PPS of a coded (H, W), as both ends have them from x265."""
+    """Generate VPS, SPS and PPS of a padded (H, W) by x265, as both ends do."""
     return bytes(_open_encoder(size, chroma, COARSEST_QP).extradata or b"")
 
 
 def _to_levels(image: Tensor, chroma: Chroma) -> NDArray[np.uint8]:
-    """RGB [3, H, W] to 8-bit planes in the layout that PyAV has for the chroma."""
+    """Convert RGB [3, H, W] to 8-bit planes in PyAV's layout of the chroma format."""
     planes = to_ycbcr(image)
     planes[1:] += 128 / 255
     if chroma == "4:4:4":
         return _round(planes)
-    # Both colours at half width below the luma, one after the other: 3/2 H rows.
+    # Both chroma planes at half width below the luma: 3/2 H rows.
     colours = _round(halve(planes[1:])).reshape(-1, planes.shape[2])
     return np.concatenate((_round(planes[0]), colours))
 
@@ -166,7 +166,7 @@ def _round(planes: Tensor) -> NDArray[np.uint8]:
 
 
 def _from_levels(levels: NDArray[np.uint8], chroma: Chroma) -> Tensor:
-    """Inverse of `_to_levels`, but for the rounding."""
+    """Invert `_to_levels`, except for the rounding."""
     planes = torch.from_numpy(levels).float() / 255
     if chroma == "4:2:0":
         height, width = len(planes) * 2 // 3, planes.shape[1]

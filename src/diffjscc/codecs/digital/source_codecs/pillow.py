@@ -1,4 +1,4 @@
-"""JPEG, JPEG 2000, WebP and AVIF, by Pillow."""
+"""JPEG, JPEG 2000, WebP and AVIF by Pillow."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from diffjscc.data.images import to_pillow
 
 Size = tuple[int, int]
 
-# Markers of JPEG (T.81) and JPEG 2000 (T.800): where what depends on the image begins.
+# Markers of JPEG (T.81) and JPEG 2000 (T.800) at which the image-dependent part begins.
 _HUFFMAN_TABLE, _TILE_PART = 0xFFC4, 0xFF90
 
 
 class JPEG(FileCodec):
-    """Baseline JPEG with Huffman tables made for the image, colours 4:2:0 (libjpeg-turbo).
+    """Baseline JPEG with optimised Huffman tables, chroma 4:2:0 (libjpeg-turbo).
 
-    Quality q is libjpeg's. Not sent is what precedes the Huffman tables: quantisation tables and
-    image header follow from the quality, which takes a byte, and the size.
+    Quality q is that of libjpeg. The part before the Huffman tables is not sent: quantisation
+    tables and image header follow from the size and the quality, which takes a byte.
 
     Raises:
         SourceUnavailable: this Pillow has no JPEG.
@@ -37,30 +37,30 @@ class JPEG(FileCodec):
         _require("jpg", "JPEG")
 
     def write(self, image: Tensor, quality: int) -> bytes:
-        """A JPEG file."""
+        """Write a JPEG file."""
         return _jpeg(to_pillow(image), quality)
 
     def read(self, file: bytes) -> Tensor:
-        """The image in a JPEG file."""
+        """Read a JPEG file."""
         return _open(file, "JPEG")
 
     def strip(self, file: bytes, size: Size, quality: int) -> bytes:  # noqa: ARG002
-        """The quality, and the file from the first Huffman table on."""
+        """Keep the quality, and the file from the first Huffman table on."""
         return bytes((quality,)) + file[_end_of_header(file, _HUFFMAN_TABLE) :]
 
     def restore(self, rest: bytes, size: Size) -> bytes:
-        """The header of a grey image of this quality and size, and the rest."""
+        """Prepend the header of a grey image of this quality and size."""
         if rest[0] not in self.qualities:
             raise SourceError(f"there is no JPEG quality {rest[0]}: the data are damaged")
         return _jpeg_header(rest[0], size) + rest[1:]
 
 
 class JPEG2000(FileCodec):
-    """JPEG 2000 with the 9/7 wavelet, colours not subsampled (OpenJPEG).
+    """JPEG 2000 with the 9/7 wavelet, chroma 4:4:4 (OpenJPEG).
 
-    Quality q is a file of about 2000·2^(-q/16) times less than 24 bits a pixel: 2000 to 4 times, in
-    steps of 4 %. Where fewer bytes than that spend all there is, finer qualities are the same. Not
-    sent is the main header, which depends on the size alone.
+    Quality q is a compression ratio of about 2000·2^(-q/16) relative to 24 bits per pixel: from
+    2000 to 4 in steps of 4 %. Beyond the size of the complete codestream, finer qualities are
+    equal. The main header is not sent; it depends on the size alone.
 
     Raises:
         SourceUnavailable: this Pillow has no JPEG 2000.
@@ -73,26 +73,26 @@ class JPEG2000(FileCodec):
         _require("jpg_2000", "JPEG 2000")
 
     def write(self, image: Tensor, quality: int) -> bytes:
-        """A JPEG 2000 codestream."""
+        """Write a JPEG 2000 codestream."""
         return _jpeg2000(to_pillow(image), quality)
 
     def read(self, file: bytes) -> Tensor:
-        """The image in a JPEG 2000 codestream."""
+        """Read a JPEG 2000 codestream."""
         return _open(file, "JPEG2000")
 
     def strip(self, file: bytes, size: Size, quality: int) -> bytes:  # noqa: ARG002
-        """The codestream from its tile on."""
+        """Keep the codestream from its tile on."""
         return file[_end_of_header(file, _TILE_PART) :]
 
     def restore(self, rest: bytes, size: Size) -> bytes:
-        """The main header of a grey image of this size, and the rest."""
+        """Prepend the main header of a grey image of this size."""
         return _jpeg2000_header(size) + rest
 
 
 class WebP(FileCodec):
-    """Lossy WebP, method 6, which always has colours 4:2:0 (libwebp).
+    """Lossy WebP, method 6, chroma 4:2:0 (libwebp).
 
-    Quality q is libwebp's. Not sent are the 20 bytes around the VP8 image.
+    Quality q is that of libwebp. The 20 bytes of container around the VP8 image are not sent.
 
     Raises:
         SourceUnavailable: this Pillow has no WebP.
@@ -106,28 +106,28 @@ class WebP(FileCodec):
         _require("webp", "WebP")
 
     def write(self, image: Tensor, quality: int) -> bytes:
-        """A WebP file."""
+        """Write a WebP file."""
         return _save(to_pillow(image), "WEBP", quality=quality, method=6)
 
     def read(self, file: bytes) -> Tensor:
-        """The image in a WebP file."""
+        """Read a WebP file."""
         return _open(file, "WEBP")
 
     def strip(self, file: bytes, size: Size, quality: int) -> bytes:  # noqa: ARG002
-        """The VP8 image."""
+        """Keep the VP8 image."""
         return file[20 : 20 + int.from_bytes(file[16:20], "little")]
 
     def restore(self, rest: bytes, size: Size) -> bytes:  # noqa: ARG002
-        """The VP8 image in a RIFF file, filled up to an even number of bytes."""
+        """Wrap the VP8 image in a RIFF file, padded to an even number of bytes."""
         chunk = b"WEBPVP8 " + len(rest).to_bytes(4, "little") + rest + bytes(len(rest) % 2)
         return b"RIFF" + len(chunk).to_bytes(4, "little") + chunk
 
 
 class AVIF(FileCodec):
-    """AVIF, colours 4:4:4, speed 6 of 10, on one thread (libaom).
+    """AVIF, chroma 4:4:4, speed 6 of 10, on one thread (libaom).
 
-    Quality q is libavif's. Not sent is all around the AV1 image, some 270 bytes that depend on
-    the size alone, but for the image's own length.
+    Quality q is that of libavif. The container around the AV1 image is not sent, some 270 bytes
+    that depend only on the size and the length of the image.
 
     Raises:
         SourceUnavailable: this Pillow has no AVIF.
@@ -141,22 +141,22 @@ class AVIF(FileCodec):
         _require("avif", "AVIF")
 
     def write(self, image: Tensor, quality: int) -> bytes:
-        """An AVIF file."""
+        """Write an AVIF file."""
         return _avif(to_pillow(image), quality)
 
     def read(self, file: bytes) -> Tensor:
-        """The image in an AVIF file."""
+        """Read an AVIF file."""
         return _open(file, "AVIF")
 
     def strip(self, file: bytes, size: Size, quality: int) -> bytes:  # noqa: ARG002
-        """The AV1 image."""
+        """Keep the AV1 image."""
         return file[len(_avif_header(size)) :]
 
     def restore(self, rest: bytes, size: Size) -> bytes:
-        """The boxes around a grey image of this size, with the length of the rest, and the rest.
+        """Prepend the boxes of a grey image of this size, with the length of the rest.
 
-        The length stands at the end of the box "iloc", of one item, and that of "mdat", the last
-        box, before its name.
+        The length is at the end of the box "iloc", of one item; that of "mdat", the last box, is
+        before its name.
         """
         header = bytearray(_avif_header(size))
         start = header.index(b"iloc") - 4
@@ -180,8 +180,8 @@ def _save(image: Image.Image, kind: str, **settings: object) -> bytes:
         image.save(file, kind, **settings)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{kind} cannot hold this image of {image.width}x{image.height} ({error}); "
-            "cut it up or make it smaller"
+            f"{kind} cannot store this image of {image.width}x{image.height} ({error}); "
+            "resize it or cut it into parts"
         ) from error
     return file.getvalue()
 
@@ -191,7 +191,7 @@ def _open(file: bytes, kind: str) -> Tensor:
         with Image.open(io.BytesIO(file), formats=[kind]) as image:
             levels = np.array(image.convert("RGB"))
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        raise SourceError(f"this is no {kind} image ({error})") from error
+        raise SourceError(f"not a {kind} image ({error})") from error
     return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
 
 
@@ -248,7 +248,7 @@ def _avif_header(size: Size) -> bytes:
 
 
 def _end_of_header(file: bytes, marker: int) -> int:
-    """Where `marker` stands, after a marker alone and segments of a marker and a length each."""
+    """Find the position of `marker`, behind a bare marker and segments with lengths."""
     position = 2
     while int.from_bytes(file[position : position + 2], "big") != marker:
         position += 2 + int.from_bytes(file[position + 2 : position + 4], "big")

@@ -1,7 +1,7 @@
-"""What every source codec offers, and what those share that write an image file's bytes.
+"""Protocol of source codecs, and the base class of those that write image files.
 
-What is sent of a file is a checksum and whatever the receiver cannot rebuild from the image's
-size and the codec's settings, which it knows: all of that counts, and nothing else does.
+Of a file, a checksum is sent and the part that the receiver cannot rebuild from the image size and
+the settings of the codec, which it knows. Exactly these bytes count.
 """
 
 from __future__ import annotations
@@ -17,55 +17,55 @@ CHECKSUM_BYTES = 4
 
 
 class SourceError(ValueError):
-    """Bytes that are no image: damaged, cut short, or of another codec, setting or size."""
+    """Bytes are not an image: damaged, truncated, or of another codec, setting or size."""
 
 
 class SourceUnavailable(ValueError):  # noqa: N818 - it is a state of the installation
-    """A source codec that this installation lacks; says what to install."""
+    """A source codec is not installed; says what to install."""
 
 
 class SourceCodec(Protocol):
-    """Image ↔ bytes."""
+    """Lossy codec of images as bytes."""
 
     @property
     def name(self) -> str:
-        """What tables call it; it tells all settings but the quality."""
+        """Name in tables; identifies all settings except the quality."""
         ...
 
     @property
     def qualities(self) -> range:
-        """Indices of the qualities, ascending from the coarsest to the finest."""
+        """Quality indices, from the coarsest to the finest."""
         ...
 
     def encode(self, image: Tensor, quality: int) -> bytes:
-        """All that the receiver needs but the image's size.
+        """Encode an image; the receiver needs only the image size in addition.
 
-        The last byte is never zero, so that `decode` finds the end of what a longer frame holds.
+        The last byte is never zero, so that `decode` finds the end of the data in a longer frame.
 
         Args:
-            image: float [3, H, W] in [0, 1], of any size from 1x1 on.
+            image: float [3, H, W] in [0, 1], of any size.
             quality: one of `qualities`.
 
         Raises:
-            ValueError: `image` is no such tensor, `quality` is none of `qualities`, or the
-                image is larger than the format allows.
+            ValueError: `image` or `quality` is not valid, or the image is larger than the format
+                allows.
         """
         ...
 
     def decode(self, data: bytes, size: tuple[int, int]) -> Tensor:
-        """The image, float32 [3, H, W] in [0, 1].
+        """Decode an image, float32 [3, H, W] in [0, 1].
 
         Args:
-            data: what `encode` gave, and any number of zero bytes after it.
+            data: result of `encode`, followed by any number of zero bytes.
             size: (H, W) of the image that was encoded.
 
         Raises:
-            SourceError: `data` is not that. A checksum lets one in 2^31 damages pass.
+            SourceError: `data` is damaged; the checksum misses one error in 2^31.
         """
         ...
 
     def finest(self, image: Tensor, bits: int) -> bytes | None:
-        """`encode` at the finest quality that takes at most `bits`; None if there is none."""
+        """Encode at the finest quality that takes at most `bits`; None if there is none."""
         ...
 
 
@@ -84,7 +84,7 @@ def check_image(image: Tensor) -> None:
 
 
 def check_quality(source: SourceCodec, quality: int) -> None:
-    """Raise ValueError unless `quality` is one that `source` has."""
+    """Raise ValueError unless `quality` is one of `source.qualities`."""
     if quality not in source.qualities:
         first, last = source.qualities[0], source.qualities[-1]
         raise ValueError(f"{source.name} has qualities {first} to {last}, not {quality}")
@@ -93,14 +93,14 @@ def check_quality(source: SourceCodec, quality: int) -> None:
 def finest_by_bisection(
     source: SourceCodec, image: Tensor, bits: int, dip: float = 0
 ) -> bytes | None:
-    """`SourceCodec.finest` in about log2(qualities) encodings.
+    """Find the finest quality within `bits` by bisection, in about log2(qualities) encodings.
 
     Args:
-        source: bytes grow with its quality.
+        source: source codec whose number of bytes grows with the quality.
         image: see `SourceCodec.encode`.
-        bits: what the result may take.
-        dip: by what part a finer quality may all the same be smaller than a coarser one. Above 0,
-            finer qualities are tried until one is too large by more than this.
+        bits: maximum number of bits.
+        dip: fraction by which a finer quality may be smaller than a coarser one. Above 0, finer
+            qualities are tried until one is too large by more than this.
     """
     best, fitting, too_large = None, -1, len(source.qualities)
     while too_large - fitting > 1:
@@ -120,10 +120,10 @@ def finest_by_bisection(
 
 
 class FileCodec(ABC):
-    """A source codec that sends the bytes of a file, less the header that a receiver can rebuild.
+    """A source codec that sends an image file without the header that the receiver can rebuild.
 
-    Sent are the rest of the file and 31 bits of a CRC-32 of all of it and of the image's size.
-    What is rebuilt is covered too: other settings or another library's version are found out.
+    The rest of the file is sent, and 31 bits of a CRC-32 of the whole file and the image size. As
+    it covers the rebuilt header, other settings and library versions are detected.
     """
 
     name: str
@@ -132,19 +132,19 @@ class FileCodec(ABC):
 
     @abstractmethod
     def write(self, image: Tensor, quality: int) -> bytes:
-        """An image [3, H, W] in [0, 1] as a whole file."""
+        """Write an image [3, H, W] in [0, 1] as a complete file."""
 
     @abstractmethod
     def read(self, file: bytes) -> Tensor:
-        """The image in a file, [3, H', W']; whatever is wrong with the file, a SourceError."""
+        """Read a file as [3, H', W']; SourceError if it is damaged."""
 
     @abstractmethod
     def strip(self, file: bytes, size: tuple[int, int], quality: int) -> bytes:
-        """What `restore` needs to rebuild the file of an image of (H, W)."""
+        """Return what `restore` needs to rebuild the file of an image of (H, W)."""
 
     @abstractmethod
     def restore(self, rest: bytes, size: tuple[int, int]) -> bytes:
-        """The whole file; SourceError if `rest` cannot be what `strip` gave."""
+        """Rebuild the complete file from the result of `strip`; SourceError if not possible."""
 
     def encode(self, image: Tensor, quality: int) -> bytes:
         """See `SourceCodec.encode`."""
@@ -155,7 +155,7 @@ class FileCodec(ABC):
         rest = self.strip(file, size, quality)
         if self.restore(rest, size) != file:
             raise SourceUnavailable(
-                f"{self.name}: the installed library writes a header that the receiver could not "
+                f"{self.name}: the installed library writes a header that the receiver cannot "
                 "rebuild; install another version of it"
             )
         return rest + _checksum(file, size)
@@ -163,8 +163,8 @@ class FileCodec(ABC):
     def decode(self, data: bytes, size: tuple[int, int]) -> Tensor:
         """See `SourceCodec.decode`."""
         refusal = (
-            f"{len(data)} bytes are no {self.name} image of {size[1]}x{size[0]}: damaged, cut "
-            "short, or written for another size or by another version"
+            f"{len(data)} bytes are not a {self.name} image of {size[1]}x{size[0]}: damaged, "
+            "truncated, or written for another size or by another version"
         )
         data = data.rstrip(b"\0")
         rest, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
@@ -184,6 +184,6 @@ class FileCodec(ABC):
 
 
 def _checksum(file: bytes, size: tuple[int, int]) -> bytes:
-    """CRC-32 of file and size with its last bit set: the last byte is never zero."""
+    """Compute the CRC-32 of file and size, with its last bit set: the last byte is never zero."""
     crc = zlib.crc32(f"{size[1]}x{size[0]}".encode(), zlib.crc32(file))
     return (crc | 1).to_bytes(CHECKSUM_BYTES, "big")

@@ -1,4 +1,8 @@
-"""Gains over a latent's spatial frequencies: what neighbouring cells share costs less power."""
+"""Gains over the spatial frequencies of a latent.
+
+Correlation between neighbouring latent positions shows as strong low frequencies; with gains
+below 1 they cost less transmit power.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,31 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-# Nodes at 2^-5, 2^-4 … 2^1 half-waves per cell; 2^-5 is what a mean over 16 cells counts as.
+from diffjscc.layers.block_dct import dct_matrix
+
+# Nodes at 2^-5, 2^-4 … 2^1 half-waves per latent position; the mean of 16 positions counts as 2^-5.
 OCTAVES = 7
 LOWEST = -5
 
 
-def dct_matrix(side: int) -> Tensor:
-    """The orthonormal DCT of `side` values, float64 [frequency, place]."""
-    index = torch.arange(side, dtype=torch.float64)
-    cosines = torch.cos(torch.pi * (2 * index + 1) * index[:, None] / (2 * side))
-    return F.normalize(cosines, dim=1)
-
-
 def octave_weights(frequency: Tensor) -> Tensor:
-    """Weights [..., OCTAVES] that interpolate linearly in the octave of frequencies > 0."""
+    """Weights [..., OCTAVES] for linear interpolation over log2 of frequencies > 0."""
     place = (frequency.log2() - LOWEST).clamp(0, OCTAVES - 1)
     nodes = torch.arange(OCTAVES, device=frequency.device)
     return (1 - (place[..., None] - nodes).abs()).clamp(min=0)
 
 
 class SpectralGain(nn.Module):
-    """Scales the whole latent's DCT, per channel and spatial frequency; at first by 1.
+    """Gain on the DCT of a whole latent, per channel and spatial frequency; initially 1.
 
-    The transmitter thus lowers what is strong and predictable, and the receiver weighs what came
-    against the noise, as the water-filling power allocation and the Wiener filter of a linear
-    link would; the condition says how good the link is. The logarithm of the gain is the sum of
-    functions of the horizontal, the vertical and the radial frequency.
+    At the transmitter it attenuates strong, predictable components; at the receiver it weights
+    received components against the noise: what water-filling power allocation and the Wiener
+    filter do on a linear link. The condition vector carries the link quality. The log gain is a
+    sum of functions of the horizontal, the vertical and the radial frequency.
 
     Args:
-        channels: C.
+        channels: latent channels C.
         condition_width: width of the condition.
     """
 
@@ -49,7 +47,7 @@ class SpectralGain(nn.Module):
     def gains(self, condition: Tensor, height: int, width: int) -> Tensor:
         """Gains [B, C, height, width] over vertical and horizontal frequency."""
         device = condition.device
-        lowest = 0.5 / math.sqrt(height * width)  # a mean is not of frequency 0: images end
+        lowest = 0.5 / math.sqrt(height * width)  # frequency that the mean counts as
         rows = torch.arange(height, device=device) / height
         columns = torch.arange(width, device=device) / width
         radius = (rows.square()[:, None] + columns.square() + lowest**2).sqrt()
@@ -64,7 +62,7 @@ class SpectralGain(nn.Module):
         return log_gain.exp()
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Scale a whole image's latent [B, c, h, w], which has the first c of the channels."""
+        """Scale the latent [B, c, h, w] of a whole image; c ≤ C, the first c channels."""
         channels, height, width = latent.shape[1:]
         gains = self.gains(condition, height, width)[:, :channels]
         down, across = (dct_matrix(side).to(latent) for side in (height, width))

@@ -1,4 +1,4 @@
-"""Features of a sweep's images as they come, and distances between sets of them per cell."""
+"""Features of a sweep's images on disk, and distances of each operating point from them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffjscc.evaluation.plan import Point
-from diffjscc.evaluation.results import ImageInfo, PointDistances
-from diffjscc.metrics.distances import FeatureFolder, frechet_distance, kernel_distance
+from diffjscc.evaluation.plan import PlannedPoint
+from diffjscc.evaluation.records import PointDistances
+from diffjscc.evaluation.results import ImageInfo
+from diffjscc.metrics.distances import frechet_distance, kernel_distance
 from diffjscc.metrics.feature_networks import FeatureNet, patches
+from diffjscc.metrics.feature_store import FeatureFolder
 
 PATCH = 256  # pixels a side, as in the paper
 
 
-class Distances:
-    """Features on the disk, of originals and of what each cell delivered.
+class SweepFeatures:
+    """Features on the disk, of the originals and of the final images of each operating point.
 
     Args:
         nets: give the features.
@@ -32,8 +34,10 @@ class Distances:
         self.nets, self.folder, self.seed, self.device = nets, folder, seed, device
         self._latest: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def add(self, point: Point, index: int, repeat: int, final: Tensor, original: Tensor) -> None:
-        """A transmission's final image [3, H, W], and the original unless it is there."""
+    def add(
+        self, point: PlannedPoint, index: int, repeat: int, final: Tensor, original: Tensor
+    ) -> None:
+        """Store a transmission's final image [3, H, W], and the original unless it is there."""
         for net in self.nets:
             originals = self._features(net)
             if f"{index}" not in originals:
@@ -44,15 +48,15 @@ class Distances:
                 self._latest[net.name] = latest = final, self._extract(net, final)
             self._features(net, point).write(f"{index}-{repeat}", latest[1])
 
-    def measure(self, point: Point) -> list[PointDistances]:
-        """Distances of a cell, a network each."""
-        cells = []
+    def measure(self, point: PlannedPoint) -> list[PointDistances]:
+        """Compute the distances at an operating point, one per network."""
+        found = []
         for net in self.nets:
             originals, features = self._features(net), self._features(net, point)
             kernel, deviation = kernel_distance(originals, features, seed=self.seed)
-            cells.append(
+            found.append(
                 PointDistances(
-                    *point.cell,
+                    *point.point,
                     features=net.name,
                     patches=features.count,
                     frechet=frechet_distance(originals, features),
@@ -60,33 +64,33 @@ class Distances:
                     kernel_deviation=deviation,
                 )
             )
-        return cells
+        return found
 
     def _extract(self, net: FeatureNet, image: Tensor) -> Tensor:
         return net(patches(image[None].to(self.device), PATCH)).cpu()
 
-    def _features(self, net: FeatureNet, point: Point | None = None) -> FeatureFolder:
-        """Features of a cell's images, or of the originals."""
+    def _features(self, net: FeatureNet, point: PlannedPoint | None = None) -> FeatureFolder:
+        """Features of the final images at a point, or of the originals."""
         name = "originals" if point is None else str(point.index)
         return FeatureFolder(self.folder / net.name / name)
 
 
-def check_patches(paths: Sequence[Path], sent: Sequence[ImageInfo], cropped: bool) -> None:
-    """See that distances can be measured, before hours are spent.
+def check_patches(paths: Sequence[Path], images: Sequence[ImageInfo], cropped: bool) -> None:
+    """Check that distances can be measured, before hours are spent.
 
     Args:
         paths: of the images, for errors.
-        sent: what is sent of them.
+        images: as they are sent.
         cropped: whether that is a part.
 
     Raises:
         ValueError: an image has no patch, or an only one has a single patch.
     """
     cut = ", cropped," if cropped else ""
-    ways = "add images" if len(sent) == 1 else "leave it out"
-    for path, image in zip(paths, sent, strict=True):
-        needed = "two patches" if len(sent) == 1 else "a patch"
-        longest = PATCH + PATCH // 2 if len(sent) == 1 else PATCH
+    ways = "add images" if len(images) == 1 else "leave it out"
+    for path, image in zip(paths, images, strict=True):
+        needed = "two patches" if len(images) == 1 else "a patch"
+        longest = PATCH + PATCH // 2 if len(images) == 1 else PATCH
         if min(image.size) < PATCH or max(image.size) < longest:
             raise ValueError(
                 f"{path}{cut} is {image.width}x{image.height}; distances between distributions "
