@@ -18,8 +18,9 @@ from diffjscc.pretrained.storage import WeightsError
 from locations import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"```(python|sh|yaml)\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.strip().splitlines()]
+(CONFIG,) = [text for kind, text in BLOCKS if kind == "yaml"]
 *PARTS, NOTEBOOK = [text for kind, text in BLOCKS if kind == "python"]
 
 
@@ -28,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder: their module, a photograph, a folder of photographs."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "my_parts.py").write_text("\n\n".join(PARTS), encoding="utf-8")
+    (folder / "means.yaml").write_text(CONFIG, encoding="utf-8")
     ramp = np.linspace(0, 255, 80 * 96 * 3).reshape(80, 96, 3).astype(np.uint8)
     (folder / "photos").mkdir()
     for path in (folder / "photo.png", *(folder / "photos" / f"{n}.png" for n in range(3))):
@@ -46,10 +48,10 @@ def parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def settled(command: str) -> list[str]:
-    """The words of a command; crops and validation fit the small images of these tests."""
+    """The words of a command, made small."""
     words = shlex.split(command)
     if words[1:3] == ["train", "jscc"]:
-        words += ["data.crop=64", "data.batch=2", "run.validate_every=2"]
+        words += ["run.iterations=2", "run.batch=2"]
     if words[1] == "evaluate":
         words += ["--set", "features=[]"]
     return words

@@ -149,7 +149,7 @@ def _load_scheduler(source: str, place: str) -> DDPMScheduler:
 
 
 def has_text(source: str) -> bool:
-    """Whether a prior has a text encoder; one on the hub is assumed to have."""
+    """Return whether a prior has a text encoder; one on the hub is assumed to have one."""
     place = Path(find_prior(source))
     return not place.is_dir() or (place / "text_encoder").is_dir()
 

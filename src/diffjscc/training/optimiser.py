@@ -85,7 +85,7 @@ class Optimiser:
 
 
 def _is_named(weight: str, layers: tuple[str, ...]) -> bool:
-    """Whether "….layer.weight" is the weight of a layer of one of these names."""
+    """Return whether "….layer.weight" is the weight of a layer of one of these names."""
     return weight.endswith(".weight") and weight.split(".")[-2] in layers
 
 
