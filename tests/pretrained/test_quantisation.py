@@ -109,14 +109,14 @@ def test_the_file_is_as_the_format_says(state: dict[str, Tensor], tmp_path: Path
 
 
 def test_shards_are_quantised_each(state: dict[str, Tensor], tmp_path: Path) -> None:
-    told: list[int] = []
-    write_shards(state, tmp_path, "w", dtype=torch.int8, advance=told.append, shard_bytes=6000)
+    advanced: list[int] = []
+    write_shards(state, tmp_path, "w", dtype=torch.int8, advance=advanced.append, shard_bytes=6000)
     index = read_json(tmp_path / "w.safetensors.index.json")
     files = {path.name: load_file(path) for path in tmp_path.glob("*.safetensors")}
-    assert len(files) == len(told) > 2
+    assert len(files) == len(advanced) > 2
     assert index["weight_map"] == {name: file for file, held in files.items() for name in held}
     held = [value for tensors in files.values() for value in tensors.values()]
-    assert index["metadata"]["total_size"] == sum(told) == sum(value.nbytes for value in held)
+    assert index["metadata"]["total_size"] == sum(advanced) == sum(value.nbytes for value in held)
     whole = open_tensors(tmp_path / write_tensors(state, tmp_path, "one", torch.int8))
     parts = read_shards(tmp_path, "w")
     assert parts.keys() == whole.keys()
@@ -146,8 +146,8 @@ def test_a_number_takes_a_byte_and_costs_no_quality(shared: Path, tmp_path: Path
             assert not torch.equal(*images)
 
 
-def test_a_receiver_paints_nearly_the_same(saved: Path) -> None:
-    def paint(refiner: ControlledDiffusion) -> Tensor:
+def test_a_receiver_samples_nearly_the_same(saved: Path) -> None:
+    def sampled(refiner: ControlledDiffusion) -> Tensor:
         initial = torch.rand(1, 3, 20, 36, generator=generators(1)[0])
         return refiner.refine(initial, receive([4.0]), generators(2)).image
 
@@ -156,7 +156,7 @@ def test_a_receiver_paints_nearly_the_same(saved: Path) -> None:
         assert {p.dtype for p in network.parameters()} == {torch.float32}
         stored = sum(f.stat().st_size for f in (saved / name).glob("*.safetensors"))
         assert stored < 2 * sum(p.numel() for p in network.parameters())
-    difference = (paint(loaded) - paint(meant)).abs()
+    difference = (sampled(loaded) - sampled(meant)).abs()
     assert 0 < float(difference.max()) < 0.05
     half = load_refiner(saved, dtype=torch.bfloat16)
     assert {p.dtype for p in half.denoiser.unet.parameters()} == {torch.bfloat16}

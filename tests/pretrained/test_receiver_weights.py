@@ -1,4 +1,4 @@
-"""The diffusion receiver on disk: what is saved paints the same again, and damage is named."""
+"""The diffusion receiver on disk: what is saved samples the same again, and damage is named."""
 
 import shutil
 import sys
@@ -28,7 +28,7 @@ from toy_hub import Hub
 from toy_refiner import generators, make_refiner, make_unet, networks, receive
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
-PAINTING = DiffusionConfig(
+SAMPLING = DiffusionConfig(
     sampler=SamplerConfig("unipc", 4, "initial", ((0.05, 0.9), (0.2, 0.5), (1.0, 0.2))),
     latent_guidance=GuidanceConfig(30.0, 900, 100, 2, "sample"),
     colour_fix="adain",
@@ -58,7 +58,7 @@ def weights(saved: Path, tmp_path: Path) -> Path:
     return shutil.copytree(saved, tmp_path / "toy")
 
 
-def paint(refiner: ControlledDiffusion) -> Tensor:
+def sampled(refiner: ControlledDiffusion) -> Tensor:
     """An image that all parts of a refiner have a hand in."""
     initial = torch.rand(1, 3, 20, 36, generator=generators(1)[0])
     return refiner.refine(initial, receive([4.0]), generators(2)).image
@@ -85,7 +85,7 @@ def test_images_are_the_same_to_the_last_bit(text: bool, tmp_path: Path) -> None
     save_refiner(refiner, tmp_path)
     loaded = load_refiner(tmp_path)
     loaded.captioner = refiner.captioner
-    assert torch.equal(paint(loaded), paint(refiner))
+    assert torch.equal(sampled(loaded), sampled(refiner))
     assert networks(loaded).keys() == networks(refiner).keys()
     for network in networks(loaded).values():
         assert not network.training
@@ -107,14 +107,14 @@ def test_the_compact_vae_comes_back_too(refiner: ControlledDiffusion, tmp_path: 
     save_refiner(own, tmp_path)
     loaded = load_refiner(tmp_path)
     assert isinstance(loaded.vae, CompactVAE)
-    assert torch.equal(paint(loaded), paint(own))
+    assert torch.equal(sampled(loaded), sampled(own))
 
 
-def test_how_to_paint_is_remembered(tmp_path: Path) -> None:
+def test_sampling_settings_are_kept(tmp_path: Path) -> None:
     refiner = make_refiner()
-    refiner.config = PAINTING
+    refiner.config = SAMPLING
     save_refiner(refiner, tmp_path)
-    assert load_refiner(tmp_path).config == PAINTING
+    assert load_refiner(tmp_path).config == SAMPLING
     # What is not said is the paper's.
     description = read_json(tmp_path / "refiner.json")
     facts = {k: v for k, v in description.items() if k not in DiffusionConfig.__dataclass_fields__}
@@ -136,12 +136,12 @@ def test_half_precision_storage_keeps_the_image(
     loaded = load_refiner(tmp_path)
     for network in networks(loaded).values():
         assert {p.dtype for p in network.parameters()} == {torch.float32}
-    difference = (paint(loaded) - paint(refiner)).abs()
+    difference = (sampled(loaded) - sampled(refiner)).abs()
     assert 0 < float(difference.max()) < 0.02
     half = load_refiner(tmp_path, dtype=torch.bfloat16)
     for network in networks(half).values():
         assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
-    assert torch.isfinite(paint(half)).all()
+    assert torch.isfinite(sampled(half)).all()
 
 
 def test_a_vocabulary_travels_with_the_weights(saved: Path, weights: Path) -> None:
@@ -151,14 +151,14 @@ def test_a_vocabulary_travels_with_the_weights(saved: Path, weights: Path) -> No
     shutil.rmtree(weights / "tokenizer")
     without = load_refiner(weights)
     assert without.text is not None
-    assert torch.equal(paint(without), paint(loaded))
+    assert torch.equal(sampled(without), sampled(loaded))
     with pytest.raises(ValueError, match="have no vocabulary"):
         without.text.tokens(["cat"])
 
 
 def test_weights_are_in_memory_once_and_not_in_their_file(weights: Path) -> None:
     loaded = load_refiner(weights)
-    before = paint(loaded)
+    before = sampled(loaded)
     places = {
         p.untyped_storage().data_ptr()
         for network in networks(loaded).values()
@@ -167,7 +167,7 @@ def test_weights_are_in_memory_once_and_not_in_their_file(weights: Path) -> None
     assert len(places) == sum(len(list(n.parameters())) for n in networks(loaded).values())
     for file in weights.rglob("*.safetensors"):
         file.write_bytes(bytes(file.stat().st_size))
-    assert torch.equal(paint(loaded), before)
+    assert torch.equal(sampled(loaded), before)
 
 
 # Schemes
@@ -314,7 +314,7 @@ def test_settings_that_cannot_be_are_named(
     weights: Path, file: str, changes: dict[str, Any], message: str | None
 ) -> None:
     edit(weights / file, **changes)
-    if message is None:  # a prior that reads text paints without any, too
+    if message is None:  # a prior that reads text samples without any, too
         assert load_refiner(weights).text is None
         return
     with pytest.raises(WeightsError, match=message):

@@ -464,10 +464,12 @@ def test_bad_settings_are_named(world: Path, tmp_path: Path, override: str, mess
 
 def test_the_command_trains(world: Path, tmp_path: Path) -> None:
     words = ["train", "decoder", "--config", str(toy(world, tmp_path)), "run.iterations=2"]
+    words += ["loss.extra=[{factory: 'own_parts:edge_loss'}]"]
     logged = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "run")])
     assert logged.exit_code == 0, logged.output
     assert str(tmp_path / "run" / "weights") in logged.output.replace("\n", "")
     assert (tmp_path / "run" / "weights" / "refiner.json").exists()
+    assert rows(tmp_path / "run")[0]["own_parts:edge_loss"] > 0
 
 
 def test_the_shipped_config_fits_the_bundled_receiver() -> None:

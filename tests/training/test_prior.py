@@ -116,6 +116,10 @@ def test_vae_learns_resumes_exactly_and_standardises(images: Path, tmp_path: Pat
     one, other = (load_vae(str(folder)).state_dict() for folder in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
+    extra = "loss.extra=[{factory: 'own_parts:edge_loss', weight: 0}]"
+    train_vae(tmp_path / "extra", images, "run.iterations=1", extra)
+    assert rows(tmp_path / "extra")[0]["own_parts:edge_loss"] > 0
+
     frozen = train_vae(tmp_path / "frozen", images, "freeze_encoder=true", init=str(whole))
     now = load_vae(str(frozen)).state_dict()
     same = {name for name, value in one.items() if torch.equal(value, now[name])}

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, overload
 
 import numpy as np
 from torch import Tensor
 
 from diffjscc.arrays import ImageInput, as_images
+from diffjscc.data.datasets import Dataset, image_of
 from diffjscc.data.images import find_images, quantise, unique_stems
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.measures import load_evaluator
@@ -20,20 +21,6 @@ from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.catalogue import DEFAULT_METRICS, Metric
 from diffjscc.scheme import Channel, Scheme
-
-
-@runtime_checkable
-class Dataset(Protocol):
-    """Images by number, as torch's datasets have them."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - checked by as_images
-        """An image of any kind."""
-        ...
-
 
 Images = str | Path | ImageInput | Dataset | Iterable[str | Path | ImageInput]
 
@@ -153,7 +140,7 @@ def _sources(images: Images) -> list[SourceImage]:
     if isinstance(images, Tensor | np.ndarray):
         return _converted(images, 0)
     if isinstance(images, Dataset):
-        images = [images[index] for index in range(len(images))]
+        images = [image_of(images[index]) for index in range(len(images))]
     if not isinstance(images, Iterable):
         return _converted(images, 0)
     sources: list[SourceImage] = []

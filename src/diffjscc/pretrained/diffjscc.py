@@ -188,6 +188,6 @@ class DiffJSCC(Scheme):
 def _needs_factory(part: object, name: str) -> WeightsError:
     kind = type(part).__name__
     return WeightsError(
-        f"{kind} is a custom {name}; give the factory that builds it, such as "
+        f"{kind} is a {name} of your own; give the factory that builds it, such as "
         f'{name}_factory=Factory(factory="my_module:{kind}"), or save the scheme without it'
     )

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.data.crops import EpochOrder
 from diffjscc.data.sources import ImageSource
 from diffjscc.rate import parse_rate
 from diffjscc.refiners.vae import VAE
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash
-from diffjscc.training.latents import EpochOrder, LatentFolder
+from diffjscc.training.latents import LatentFolder
 
 
 def chosen_rates(config: ControlConfig, codec: JointCodec) -> list[Fraction]:

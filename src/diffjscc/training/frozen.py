@@ -178,7 +178,7 @@ def load_scheduler(source: str) -> DDPMScheduler:
 
 
 def has_text(source: str) -> bool:
-    """Return whether a prior has a text encoder; one on the hub is assumed to have."""
+    """Return whether a prior has a text encoder; one on the hub is assumed to have one."""
     place = Path(find_prior(source)[0])
     return not place.is_dir() or (place / "text_encoder").is_dir()
 

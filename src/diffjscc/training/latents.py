@@ -11,14 +11,12 @@ the images and the latents that the prior sampled are kept too.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -192,27 +190,6 @@ def _square(
     top, left = (int(place * (side - size + 1)) for place, side in zip(corner, sides, strict=True))
     rows, columns = (slice(stride * n, stride * (n + size)) for n in (top, left))
     return tensor[which, :, rows, columns].float()
-
-
-class EpochOrder:
-    """Order of the images, another in each epoch, which contains each image once.
-
-    Args:
-        seed: another seed gives another order.
-        images: how many there are.
-        batch: images per iteration.
-    """
-
-    def __init__(self, seed: int, images: int, batch: int) -> None:
-        self.images, self.batch = images, batch
-        self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, epoch]).permutation(images)
-        )
-
-    def __call__(self, step: int, place: int) -> int:
-        """Number of the image at a place of iteration `step`'s batch."""
-        epoch, position = divmod(step * self.batch + place, self.images)
-        return int(self._order(epoch)[position])
 
 
 def check_index(folder: Path, expected: dict[str, Any]) -> None:

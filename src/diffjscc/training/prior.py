@@ -20,6 +20,7 @@ from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diffjscc.data.crops import EpochOrder
 from diffjscc.data.sources import ImageSource
 from diffjscc.pretrained.networks import Network, save_network
 from diffjscc.refiners.latents import decode, encode, stride
@@ -35,7 +36,7 @@ from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
 from diffjscc.training.images import open_images
 from diffjscc.training.latent_writing import TILE, fill, fitted
-from diffjscc.training.latents import EpochOrder, ImageLatents, LatentFolder
+from diffjscc.training.latents import ImageLatents, LatentFolder
 from diffjscc.training.log import Log
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.data.crops import random_crop
+from diffjscc.data.crops import EpochOrder, random_crop
 from diffjscc.data.sources import ImageSource, Subset
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -26,7 +26,7 @@ from diffjscc.scheme import Received, Scheme
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash
 from diffjscc.training.latent_writing import fill
-from diffjscc.training.latents import EpochOrder, ImageLatents, LatentFolder
+from diffjscc.training.latents import ImageLatents, LatentFolder
 from diffjscc.training.transmission import rate_probabilities
 
 # Lowest start level: over good links the receiver samples little or nothing.

@@ -175,7 +175,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "memo empty": (b"h\x07", "damaged"),
     "unknown opcode": (b"\xff", "damaged"),
     "extension": (b"\x82\x01", "EXT1"),
-    "named by a list": (b"]" + word("x") + b"\x93", "something else than words"),
+    "named by a list": (b"]" + word("x") + b"\x93", "something other than strings"),
     "call of a number": (b"K\x01)R", "calls a int"),
     "odd items": (b"}(" + word("a") + b"u", "key without a value"),
     "append to text": (word("a") + b"Na", "appends to a str"),

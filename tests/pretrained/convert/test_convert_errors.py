@@ -287,7 +287,9 @@ def test_a_revision_is_asked_for_and_recorded(hub: type[Hub], tmp_path: Path) ->
     assert at_tag.folder == newest.folder
     with pytest.raises(WeightsError, match="has no revision 'v2'"):
         convert_released("someone/weights@v2", tmp_path / "other")
-    with pytest.raises(WeightsError, match="names no revision behind the @"):
+    with pytest.raises(WeightsError, match="has no revision 'refs/pr/1'"):
+        find_weights("someone/weights@refs/pr/1")
+    with pytest.raises(WeightsError, match="names no revision after the @"):
         convert_released("someone/weights@", tmp_path / "other")
 
 
@@ -301,14 +303,14 @@ def test_a_revision_is_asked_for_and_recorded(hub: type[Hub], tmp_path: Path) ->
         ("./no/such/folder", "neither a folder"),
     ],
 )
-def test_gone_ids_are_told_with_their_mirrors(
+def test_gone_ids_are_named_with_their_mirrors(
     hub: type[Hub], tmp_path: Path, name: str, message: str
 ) -> None:
     with pytest.raises(WeightsError, match=message):
         convert_released(name, tmp_path / "ours")
 
 
-def test_ids_without_a_checkpoint_and_offline_are_told(
+def test_ids_without_a_checkpoint_and_offline_are_named(
     hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.folder = tmp_path

@@ -169,7 +169,7 @@ def _place(file: BinaryIO, member: zipfile.ZipInfo, size: int) -> tuple[int, int
     file.seek(member.header_offset)
     header = file.read(30)
     if len(header) < 30 or not header.startswith(_ZIP):
-        raise PickleError(f"its member {member.filename[:80]} is not at the position that its directory gives")
+        raise PickleError(f"its member {member.filename[:80]} is not where its directory says")
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     start = member.header_offset + 30 + names
     if start + member.file_size > size:

@@ -1,4 +1,4 @@
-"""The networks of a released checkpoint, from its config: shapes and the tables of their tensors."""
+"""The networks of a released checkpoint, from its config: shapes and tables of tensors."""
 
 from __future__ import annotations
 

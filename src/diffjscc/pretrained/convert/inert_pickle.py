@@ -133,7 +133,7 @@ def read_pickle(file: BinaryIO, limit: int = MAX_BYTES) -> Value:
 
 
 class _Machine:
-    """The stack machine: values, the stack's heights at the marks, and memoised values by number."""
+    """The stack machine: values, heights of the stack at the marks, and memoised values."""
 
     def __init__(self) -> None:
         self.stack: list[Value] = []
@@ -222,7 +222,7 @@ class _Machine:
         self.stack.append(Inert(function.name) if built is None else built)
 
     def load_persistent(self, _: None) -> None:
-        """BINPERSID: push the storage of ("storage", type, key, device, count) and a view or None."""
+        """BINPERSID: push a storage from ("storage", type, key, device, count)."""
         match self.stack.pop():
             case ("storage", Inert(name=name), str(key), _, int(count), *view):
                 if name in _STORAGES and 0 <= count <= _MAX_COUNT and view in ([], [None]):

@@ -133,7 +133,7 @@ def _moves(modules: Iterable[Module], prefix: str) -> Iterator[Move]:
 
 
 def _residual(theirs: str, ours: str, shortcut: bool) -> Iterator[Module]:
-    """List the modules of a residual block of the UNet; its shortcut is a conv where the width changes."""
+    """List a UNet's residual block; its shortcut is a convolution where the width changes."""
     yield f"{theirs}.in_layers.0", f"{ours}.norm1", _AFFINE
     yield f"{theirs}.in_layers.2", f"{ours}.conv1", _AFFINE
     yield f"{theirs}.emb_layers.1", f"{ours}.time_emb_proj", _AFFINE

@@ -109,7 +109,7 @@ class Plan:
         self.optional = {CODEC + key for key in constants}
 
     def refiner(self, shared: bool) -> dict[str, Any]:
-        """Return the content of refiner.json; `shared`: condition encoder and VAE share an encoder."""
+        """Return refiner.json's content; `shared`: the condition encoder is the VAE's."""
         config = self.config
         return {
             "class": "ControlledDiffusion",
@@ -132,7 +132,7 @@ class Plan:
         return state
 
     def check(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Raise MismatchError unless `state` has all tensors, of the right shapes, and no others."""
+        """Raise MismatchError unless `state` has all tensors, in their shapes, and no others."""
         expected = self.released()
         extra = {key for key in state.keys() - expected.keys() if tolerated(key)} | self.optional
         compare(expected, {key: state[key] for key in state.keys() - extra}, where)
