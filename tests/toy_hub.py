@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 COMMIT = "0" * 40
+REVISIONS = ("main", "v1", COMMIT)
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -21,14 +22,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self) -> bytes:
         """Send the status and headers; return the body."""
-        words = self.path.strip("/").split("/")
+        words = self.path.partition("?")[0].strip("/").split("/")
         content = b""
-        if words[:4] == ["api", "models", "someone", "weights"]:
+        if words[:1] == ["api"] and words[5:] and words[5] not in REVISIONS:
+            headers = {"X-Error-Code": "RevisionNotFound"}
+        elif words[:4] == ["api", "models", "someone", "weights"]:
             content = self.tree() if "tree" in words else self.facts()
             headers = {"Content-Type": "application/json"}
         elif words[:2] != ["someone", "weights"]:
             headers = {"X-Error-Code": "RepoNotFound"}
-        elif words[3] not in ("main", "v1", COMMIT):
+        elif words[3] not in REVISIONS:
             headers = {"X-Error-Code": "RevisionNotFound"}
         elif not (path := self.folder.joinpath(*words[4:])).is_file():
             headers = {"X-Error-Code": "EntryNotFound"}
