@@ -17,7 +17,7 @@ from rich.progress import track
 
 from diffjscc import AWGN, DiffJSCC
 from diffjscc.data.images import find_images, load_image, quantise
-from diffjscc.evaluation.transmission import SourceImage
+from diffjscc.evaluation.images import SourceImage
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.weights import MetricUnavailable

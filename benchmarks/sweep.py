@@ -4,7 +4,7 @@
 
 One image of 768x512 is sent five times, at R = 1/128 and 1 dB: each transmission for itself; as
 a sweep sends the repeats of an image, which share its encoding; and likewise, but received as
-one batch. Then the whole of a sweep's work on it, all figures included.
+one batch. Then the whole of a sweep's work on it, all metrics included.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from PIL import Image
 from diffjscc.choices import SchemeKind
 from diffjscc.configuration import check
 from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.sweep import Sweep
-from diffjscc.evaluation.transmission import Link, SourceImage
+from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.schemes.channel import ChannelConfig
@@ -47,15 +48,16 @@ def best_rate(work: Callable[[], None]) -> float:
 def link_of(kind: SchemeKind) -> Link:
     refiner = None if kind == "deepjscc" else "default"
     scheme = DiffJSCC.from_pretrained("compact", "1/128", refiner=refiner, device="cpu")
-    channel = ChannelConfig()
-    return Link(kind, scheme, "", channel, 1.0, 0, MetricEvaluator(), torch.device("cpu"))
+    channel, none = ChannelConfig(), MetricEvaluator(())
+    return Link(kind, scheme, channel.at(1.0), channel.label, 1.0, 0, none, torch.device("cpu"))
 
 
 def rate_of_a_sweep(kind: SchemeKind, image: Path) -> float:
-    """Transmissions per second of `diffjscc evaluate` after loading, with its default figures."""
+    """Transmissions per second of `diffjscc evaluate` after loading, with its default metrics."""
     values = {"images": [str(image)], "schemes": [{"kind": kind}], "repeats": REPEATS}
     with tempfile.TemporaryDirectory() as folder:
-        sweep = Sweep(check(SweepConfig, values | {"shown": 0}, "benchmark"), Path(folder) / "out")
+        config = check(SweepConfig, values | {"shown": 0}, "benchmark")
+        sweep = Sweep(config, Path(folder) / "out").prepare()
         start = time.perf_counter()
         sweep.run(lambda _: None)
         return round(REPEATS / (time.perf_counter() - start), 3)
@@ -84,7 +86,7 @@ def main() -> None:
                 "encoded once, received at once": best_rate(
                     lambda link=link: link.transmit([image], range(REPEATS), REPEATS)
                 ),
-                "with all figures": rate_of_a_sweep(kind, file),
+                "with all metrics": rate_of_a_sweep(kind, file),
             }
     report = {
         "unit": "transmissions of 768x512 per second",

@@ -26,7 +26,8 @@ from rich.progress import track
 from scipy.ndimage import gaussian_filter
 
 from diffjscc.data.images import find_images, load_image
-from diffjscc.evaluation.transmission import Link, SourceImage
+from diffjscc.evaluation.images import SourceImage
+from diffjscc.evaluation.transmission import Link
 from diffjscc.evaluation.uncertainty import disagreement
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.pretrained.pretrained import open_weights, weights_hash
@@ -82,7 +83,8 @@ def main() -> None:
     rows = []
     for rate in arguments.rates:
         scheme = load_scheme(arguments.weights, rate, "diffusion", options, device="cpu")
-        link = Link("diffjscc", scheme, "", ChannelConfig(), SNR_DB, 0, MetricEvaluator(), cpu)
+        channel, none = ChannelConfig(), MetricEvaluator(())
+        link = Link("diffjscc", scheme, channel.at(SNR_DB), channel.label, SNR_DB, 0, none, cpu)
         found = []
         for path in track(paths, description=f"R = {rate}"):
             image = load_image(path)

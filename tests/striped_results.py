@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffjscc.evaluation.results import KeptImages, write_lines
-from toy_results import toy_results, toy_rows
+from diffjscc.evaluation.lines import write_lines
+from diffjscc.evaluation.records import KeptImages
+from toy_results import toy_records, toy_results
 
 MARKUP = '<b>x</b>&amp;"</script><script>document.title = "owned"</script>'
 WIDTH, HEIGHT = 320, 200
@@ -39,8 +40,8 @@ def striped_results(folder: Path, points: Sequence[tuple[str, float]] | None = N
     """
     rows = [
         replace(row, image=MARKUP if row.image == "kodim03" else row.image)
-        for row in toy_rows()
-        if points is None or row.cell[2:] in points
+        for row in toy_records()
+        if points is None or row.point[2:] in points
     ]
     toy_results(folder, rows)
     lines = []
@@ -54,9 +55,9 @@ def striped_results(folder: Path, points: Sequence[tuple[str, float]] | None = N
         names = {kind: f"images/{number}-{kind}.png" for kind in COLOURS}
         for kind, name in names.items():
             Image.fromarray(stripes(kind, brightness)).save(folder / name)
-        cell = ("awgn", rate, snr_db, image, 0, names["original"])
-        lines.append(KeptImages("deepjscc", *cell, names["deepjscc"]))
+        point = ("awgn", rate, snr_db, image, 0, names["original"])
+        lines.append(KeptImages("deepjscc", *point, names["deepjscc"]))
         uncertainty = names["uncertainty"] if number == 0 else None
-        lines.append(KeptImages("diffjscc", *cell, names["final"], names["initial"], uncertainty))
+        lines.append(KeptImages("diffjscc", *point, names["final"], names["initial"], uncertainty))
     write_lines(folder / "images.jsonl", lines)
     return folder

@@ -19,7 +19,7 @@ from locations import ROOT
 RESULTS = ROOT / "results" / "compact-kodak"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
-TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training-log.md").read_text(encoding="utf-8")
 RATES = ("1/128", "1/64", "1/32", "1/16")
 IMAGES = 24
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/*/setup.json"))
@@ -66,7 +66,9 @@ def over_steps(cells: Iterable[Summary]) -> list[str]:
     """A row per sampler: LPIPS and Fréchet distance, from few steps to many."""
     rows = []
     for name, own in groupby(cells, lambda cell: cell.scheme.rpartition(", ")[0]):
-        values = [in_short(cell) for cell in sorted(own, key=lambda cell: cell.steps or 0)]
+        values = [
+            in_short(cell) for cell in sorted(own, key=lambda cell: cell.num_inference_steps or 0)
+        ]
         rows.append(f"| {name} | {' | '.join(values)} |")
     return rows
 
@@ -82,7 +84,7 @@ def gains(cells: Iterable[Summary]) -> list[str]:
 
 
 def test_the_table_of_the_readme() -> None:
-    at = {summary.cell: summary for summary in summaries("fig3")}
+    at = {summary.point: summary for summary in summaries("fig3")}
     for rate in RATES:
         for scheme, called in (("deepjscc", "codec alone"), ("diffjscc", "with receiver")):
             summary = at[scheme, "awgn", rate, 1.0]
@@ -140,16 +142,18 @@ def test_published_results_are_whole(folder: Path) -> None:
     published = read(folder)
     settings, images = published.setup.sweep, len(published.setup.images)
     assert images == SHEETS.get(folder.name, IMAGES)
-    sent = Counter(row.cell for row in published.rows)
-    missing = Counter(absent.cell for absent in published.absent)
+    sent = Counter(row.point for row in published.records)
+    missing = Counter(absent.point for absent in published.absent)
     for cell in sent.keys() | missing.keys():
         assert sent[cell] == (images - missing[cell]) * settings["repeats"], cell
     if folder.name in SHEETS:
-        assert not published.cells
+        assert not published.distances
         return
     patches = 15 if settings["crop"] is None else 4  # 384 pixels a side
-    assert {cell.key for cell in published.cells} == sent.keys() - missing.keys()
-    assert {cell.patches for cell in published.cells} == {images * patches * settings["repeats"]}
+    assert {cell.point for cell in published.distances} == sent.keys() - missing.keys()
+    assert {cell.patches for cell in published.distances} == {
+        images * patches * settings["repeats"]
+    }
 
 
 @every_folder
@@ -169,13 +173,15 @@ def test_results_are_of_the_bundled_weights(folder: Path) -> None:
         expected = f"compact@{weights_hash(bundled, uses[choice.kind])}"
         assert published.setup.weights[choice.name] == expected, choice.name
         if choice.kind == "diffjscc":
-            painting = choice.painting
+            options = choice.refiner
             sampler = (
-                painting.sampler or default["name"],
-                painting.num_inference_steps or default["num_inference_steps"],
+                options.sampler or default["name"],
+                options.num_inference_steps or default["num_inference_steps"],
             )
-            rows = [row for row in published.rows if row.scheme == choice.name]
-            assert {(row.sampler, row.steps) for row in rows} == {sampler}, choice.name
+            rows = [row for row in published.records if row.scheme == choice.name]
+            assert {(row.sampler, row.num_inference_steps) for row in rows} == {sampler}, (
+                choice.name
+            )
     drawn = {
         kind: {path.stem for path in folder.glob(f"figures/*.{kind}")}
         for kind in ("svg", "png", "jpg")

@@ -9,7 +9,7 @@ import torch
 
 from diffjscc import AWGN, DiffJSCC
 from diffjscc.data.images import find_images, load_image, quantise
-from diffjscc.evaluation.transmission import SourceImage
+from diffjscc.evaluation.images import SourceImage
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.pretrained.pretrained import open_weights, weights_hash

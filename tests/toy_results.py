@@ -1,20 +1,17 @@
 """A small folder of results that was never run: round numbers, easy to check by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from diffjscc.data.images import quantise, save_image
-from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.results import (
-    ImageInfo,
-    KeptImages,
-    PointDistances,
-    Setup,
-    write_lines,
-    write_setup,
-)
+from diffjscc.evaluation.layout import Layout
+from diffjscc.evaluation.lines import write_lines
+from diffjscc.evaluation.records import KeptImages, PointDistances, Record
+from diffjscc.evaluation.results import ImageInfo, Setup, write_setup
+from diffjscc.metrics.catalogue import DEFAULT_METRICS, METRICS
 
 IMAGES = ("kodim01", "kodim02", "kodim03")
 RATES = ("1/128", "1/64")
@@ -22,7 +19,7 @@ SNRS_DB = (1.0, 4.0, 7.0)
 SCHEMES = ("deepjscc", "diffjscc")
 
 
-def toy_row(
+def toy_record(
     scheme: str = "diffjscc",
     image: str = "kodim01",
     rate: str = "1/128",
@@ -33,7 +30,7 @@ def toy_row(
     lpips: float | None = 0.4,
     steps: int | None = None,
 ) -> Record:
-    """A row; with the scheme diffjscc, one whose initial image was 0.5 dB better."""
+    """A record; with the scheme diffjscc, one whose initial image was 0.5 dB better."""
     refined = scheme != "deepjscc"
     uses = 48 * 32 // int(rate.removeprefix("1/"))
     return Record(
@@ -52,28 +49,32 @@ def toy_row(
         seed=0,
         channel_uses=uses,
         uses_by_kind={"image": uses, "padding": 0},
-        psnr=psnr,
-        ms_ssim=0.7,
-        lpips=lpips,
-        niqe=5.0,
-        psnr_initial=psnr + 0.5 if refined else None,
-        ms_ssim_initial=0.75 if refined else None,
-        lpips_initial=0.6 if refined else None,
-        niqe_initial=8.0 if refined else None,
+        metrics={"psnr": psnr, "ms_ssim": 0.7, "lpips": lpips, "niqe": 5.0},
+        initial_metrics={"psnr": psnr + 0.5, "ms_ssim": 0.75, "lpips": 0.6, "niqe": 8.0}
+        if refined
+        else None,
         caption=None,
         sampler="ddpm" if refined else None,
-        steps=(steps or 16) if refined else None,
+        num_inference_steps=(steps or 16) if refined else None,
         seconds=0.5,
         versions="python 3.11.7, diffjscc 0.1.0",
     )
 
 
-def toy_rows(
+def with_metrics(record: Record, **values: float | None) -> Record:
+    """The record with other metrics, such as psnr=20, psnr_initial=21."""
+    final, initial = dict(record.metrics), dict(record.initial_metrics or {})
+    for key, value in values.items():
+        (initial if key.endswith("_initial") else final)[key.removesuffix("_initial")] = value
+    return replace(record, metrics=final, initial_metrics=initial or None)
+
+
+def toy_records(
     images: Sequence[str] = IMAGES, repeats: int = 2, psnr: float = 20.0, lpips: float = 0.4
 ) -> list[Record]:
-    """Every cell: a dB more for each rate, 0.5 dB for each SNR, 0.1 dB for image and repeat."""
+    """Every point: a dB more for each rate, 0.5 dB for each SNR, 0.1 dB for image and repeat."""
     return [
-        toy_row(
+        toy_record(
             scheme,
             image,
             rate,
@@ -91,40 +92,44 @@ def toy_rows(
 
 
 def toy_results(
-    folder: Path, rows: Sequence[Record] | None = None, figure: str | None = None
+    folder: Path, records: Sequence[Record] | None = None, figure: str | None = None
 ) -> Path:
     """Write a folder of results with images of kodim01 at 1/128 and 1 dB."""
-    rows = toy_rows() if rows is None else rows
+    records = toy_records() if records is None else records
     folder.mkdir(parents=True, exist_ok=True)
-    schemes = list(dict.fromkeys(row.scheme for row in rows))
-    images = list(dict.fromkeys(row.image for row in rows))
+    schemes = list(dict.fromkeys(one.scheme for one in records))
+    images = list(dict.fromkeys(one.image for one in records))
     setup = Setup(
         sweep={
             "images": ["kodak"],
             "schemes": [{"name": name} for name in schemes],
-            "rates": list(dict.fromkeys(row.nominal_rate for row in rows)),
-            "snrs_db": list(dict.fromkeys(row.nominal_snr_db for row in rows)),
-            "repeats": 1 + max(row.repeat for row in rows),
+            "rates": list(dict.fromkeys(one.nominal_rate for one in records)),
+            "snrs_db": list(dict.fromkeys(one.nominal_snr_db for one in records)),
+            "repeats": 1 + max(one.repeat for one in records),
             "seed": 0,
         },
         weights=dict.fromkeys(schemes, "compact@0123456789ab"),
         images=tuple(ImageInfo(name, "0123456789abcdef", 48, 32) for name in images),
+        metrics=tuple(METRICS[name].info for name in DEFAULT_METRICS),
         versions="python 3.11.7, diffjscc 0.1.0",
         device="cpu",
         left_out=("bpg-ldpc: not part of this version",),
         figure=figure,
     )
-    write_setup(folder, setup)
-    write_lines(folder / "rows.jsonl", rows)
-    cells = list(dict.fromkeys(row.cell for row in rows))
+    layout = Layout(folder)
+    write_setup(layout, setup)
+    write_lines(layout.records, records)
+    points = list(dict.fromkeys(one.point for one in records))
     write_lines(
-        folder / "cells.jsonl",
+        layout.distances,
         [
-            PointDistances(*cell, "squeezenet", 30, 40.0 - 10 * (cell[0] == "diffjscc"), 0.2, 0.01)
-            for cell in cells
+            PointDistances(
+                *point, "squeezenet", 30, 40.0 - 10 * (point.scheme == "diffjscc"), 0.2, 0.01
+            )
+            for point in points
         ],
     )
-    write_lines(folder / "images.jsonl", [_kept(folder, scheme) for scheme in schemes])
+    write_lines(layout.kept, [_kept(folder, scheme) for scheme in schemes])
     return folder
 
 

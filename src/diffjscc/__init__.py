@@ -1,4 +1,4 @@
-"""DiffJSCC: images over noisy channels, painted at the receiver by diffusion (arXiv 2404.17736)."""
+"""DiffJSCC: images over noisy channels, refined at the receiver by diffusion (arXiv 2404.17736)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -6,37 +6,102 @@ from typing import TYPE_CHECKING
 from diffjscc.version import __version__
 
 if TYPE_CHECKING:
-    from diffjscc.channels import AWGN, Rayleigh, Rician
+    from diffjscc.channels import AWGN, Rayleigh, Rician, normalise_power
+    from diffjscc.codecs.compact import CompactJSCC
+    from diffjscc.codecs.deepjscc import DeepJSCC
+    from diffjscc.codecs.digital.capacity import CapacityCodec
+    from diffjscc.codecs.digital.separate import SeparateCodec
+    from diffjscc.codecs.swin import SwinJSCC
+    from diffjscc.evaluation.evaluate import evaluate
+    from diffjscc.metrics.fidelity import ms_ssim, psnr
+    from diffjscc.metrics.lpips import LPIPS
+    from diffjscc.metrics.niqe import niqe
+    from diffjscc.plugins import Factory
     from diffjscc.pretrained.diffjscc import DiffJSCC
-    from diffjscc.scheme import Received, Reconstruction, Scheme, Symbols
+    from diffjscc.scheme import (
+        Channel,
+        ChannelState,
+        Codec,
+        InfeasibleError,
+        Received,
+        Reconstruction,
+        Refiner,
+        SamplingRefiner,
+        Scheme,
+        Symbols,
+    )
+    from diffjscc.schemes.digital import digital_scheme
 
-# Where each public name lives; imported on first use, so that the command line starts quickly.
-_HOMES = {
+# Module of each public name; imported on first use, so that the command line starts quickly.
+_MODULES = {
     "AWGN": "diffjscc.channels",
-    "Rayleigh": "diffjscc.channels",
-    "Rician": "diffjscc.channels",
+    "CapacityCodec": "diffjscc.codecs.digital.capacity",
+    "Channel": "diffjscc.scheme",
+    "ChannelState": "diffjscc.scheme",
+    "Codec": "diffjscc.scheme",
+    "CompactJSCC": "diffjscc.codecs.compact",
+    "DeepJSCC": "diffjscc.codecs.deepjscc",
     "DiffJSCC": "diffjscc.pretrained.diffjscc",
+    "Factory": "diffjscc.plugins",
+    "InfeasibleError": "diffjscc.scheme",
+    "LPIPS": "diffjscc.metrics.lpips",
+    "Rayleigh": "diffjscc.channels",
     "Received": "diffjscc.scheme",
     "Reconstruction": "diffjscc.scheme",
+    "Refiner": "diffjscc.scheme",
+    "Rician": "diffjscc.channels",
+    "SamplingRefiner": "diffjscc.scheme",
     "Scheme": "diffjscc.scheme",
+    "SeparateCodec": "diffjscc.codecs.digital.separate",
+    "SwinJSCC": "diffjscc.codecs.swin",
     "Symbols": "diffjscc.scheme",
+    "digital_scheme": "diffjscc.schemes.digital",
+    "evaluate": "diffjscc.evaluation.evaluate",
+    "ms_ssim": "diffjscc.metrics.fidelity",
+    "niqe": "diffjscc.metrics.niqe",
+    "normalise_power": "diffjscc.channels",
+    "psnr": "diffjscc.metrics.fidelity",
 }
 
 __all__ = [
     "AWGN",
+    "LPIPS",
+    "CapacityCodec",
+    "Channel",
+    "ChannelState",
+    "Codec",
+    "CompactJSCC",
+    "DeepJSCC",
     "DiffJSCC",
+    "Factory",
+    "InfeasibleError",
     "Rayleigh",
     "Received",
     "Reconstruction",
+    "Refiner",
     "Rician",
+    "SamplingRefiner",
     "Scheme",
+    "SeparateCodec",
+    "SwinJSCC",
     "Symbols",
     "__version__",
+    "digital_scheme",
+    "evaluate",
+    "ms_ssim",
+    "niqe",
+    "normalise_power",
+    "psnr",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'diffjscc' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    value: object = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value  # a submodule of the same name, once imported, would hide it
     return value
+
+
+def __dir__() -> list[str]:
+    return __all__

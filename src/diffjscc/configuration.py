@@ -23,7 +23,7 @@ Settings = TypeVar("Settings", bound=Section)
 
 
 def closest(word: str, known: Sequence[str]) -> str:
-    """What a misspelt word may have meant, or what is known."""
+    """Suggest the known word closest to a misspelt one, or list the known words."""
     match = get_close_matches(word, known, n=1)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
 

@@ -47,7 +47,7 @@ class Factory(Section):
 
 
 def is_import_string(name: str) -> bool:
-    """Whether a name has the form "module:name"."""
+    """Return whether a name has the form "module:name"."""
     module, colon, attribute = name.partition(":")
     parts = (*module.split("."), *attribute.split("."))
     return bool(colon) and all(part.isidentifier() for part in parts)

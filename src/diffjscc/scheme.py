@@ -204,7 +204,7 @@ class Channel(Protocol):
 
     @property
     def transmitter_csi(self) -> bool:
-        """Whether the transmitter knows each image's gain before it encodes."""
+        """Return whether the transmitter knows each image's gain before it encodes."""
         ...
 
     def sample_state(
@@ -317,7 +317,7 @@ class Scheme:
 
     @property
     def device(self) -> torch.device:
-        """Where the codec computes: its first parameter's device, or its `device`, or the CPU."""
+        """Device of the codec: that of its first parameter, or its `device`, or the CPU."""
         if isinstance(self.codec, nn.Module):
             for parameter in self.codec.parameters():
                 return parameter.device

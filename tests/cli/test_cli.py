@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from diffjscc.cli import app
 
 KEYS = {"image", "scheme", "weights", "rate", "channel_uses", "snr_db", "repeat"}
-KEYS |= {"psnr", "ms_ssim", "lpips", "seconds"}
+KEYS |= {"metrics", "initial_metrics", "seconds"}
 
 
 @pytest.fixture(autouse=True)
@@ -64,11 +64,11 @@ def test_a_transmission(tmp_path: Path) -> None:
     assert row["channel_uses"] == 8 * 7 * 4
     assert row["rate"] == pytest.approx(8 * 7 * 4 / 5000)
     assert row["snr_db"] == pytest.approx(4, abs=1e-4)
-    assert row["lpips"] is None
-    assert row["ms_ssim"] is None  # undefined for so small an image
+    assert "lpips" not in row["metrics"]
+    assert row["metrics"]["ms_ssim"] is None  # undefined for so small an image
     written = np.asarray(Image.open(tmp_path / "out" / "a.png"), dtype=np.float64)
     error = np.mean((written - np.asarray(Image.open(source), dtype=np.float64)) ** 2) / 255**2
-    assert row["psnr"] == pytest.approx(10 * math.log10(1 / error), abs=1e-3)
+    assert row["metrics"]["psnr"] == pytest.approx(10 * math.log10(1 / error), abs=1e-3)
     assert Image.open(tmp_path / "out" / "a-side-by-side.png").width > 200
     assert "224" in result.output
 
@@ -81,7 +81,9 @@ def test_the_same_seed_gives_the_same_noise_whatever_else_is_sent(tmp_path: Path
         result = transmit(tmp_path, *arguments, "--json", tmp_path / name)
         assert result.exit_code == 0, result.output
         rows = json.loads((tmp_path / name).read_text())
-        return {f"{Path(row['image']).name} {row['repeat']}": row["psnr"] for row in rows}
+        return {
+            f"{Path(row['image']).name} {row['repeat']}": row["metrics"]["psnr"] for row in rows
+        }
 
     alone = levels("alone.json", one, "--channel", "rayleigh")
     folder = levels("folder.json", tmp_path / "*.png", "--channel", "rayleigh", "--repeats", 2)
@@ -106,7 +108,7 @@ def test_repeats_and_json_lines(tmp_path: Path) -> None:
     assert result.exit_code == 0
     rows = [json.loads(line) for line in figures.read_text().splitlines()]
     assert [row["repeat"] for row in rows] == [0, 1, 2]
-    assert len({row["psnr"] for row in rows}) == 3
+    assert len({row["metrics"]["psnr"] for row in rows}) == 3
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["a-2.png", "a-3.png", "a-side-by-side.png", "a.png"]
 

@@ -16,9 +16,10 @@ from diffjscc.cli import app
 from diffjscc.cli.jobs import labels
 from diffjscc.cli.terminal import show_steps
 from diffjscc.data.images import load_image, quantise
+from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.transmission import SourceImage
 from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.metrics.catalogue import METRICS
 from diffjscc.rate import parse_rate
 from diffjscc.refiners.captions import Blip2Captioner
 from diffjscc.refiners.config import DiffusionConfig
@@ -32,6 +33,7 @@ from toy_captioner import write_tiny_blip2
 from toy_refiner import QUICK, make_refiner
 
 WIDTH, HEIGHT = 96, 64
+INFOS = [METRICS[name].info for name in ("psnr", "ms_ssim", "lpips")]
 
 
 @pytest.fixture(autouse=True)
@@ -104,14 +106,16 @@ def test_weights_with_a_receiver_use_it(source: Path, weights: Path, tmp_path: P
     names = {path.name for path in out.iterdir()}
     assert names == {"a.png", "a-initial.png", "a-side-by-side.png"}
     assert row["scheme"] == "diffjscc"
-    assert (row["sampler"], row["steps"], row["caption"]) == (
+    assert (row["sampler"], row["num_inference_steps"], row["caption"]) == (
         QUICK.name,
         QUICK.num_inference_steps,
         None,
     )
-    assert row["psnr"] == pytest.approx(level(out / "a.png", source), abs=1e-3)
-    assert row["psnr_initial"] == pytest.approx(level(out / "a-initial.png", source), abs=1e-3)
-    assert abs(row["psnr"] - row["psnr_initial"]) > 0.1
+    assert row["metrics"]["psnr"] == pytest.approx(level(out / "a.png", source), abs=1e-3)
+    assert row["initial_metrics"]["psnr"] == pytest.approx(
+        level(out / "a-initial.png", source), abs=1e-3
+    )
+    assert abs(row["metrics"]["psnr"] - row["initial_metrics"]["psnr"]) > 0.1
     sheet = Image.open(out / "a-side-by-side.png")
     scale = 4  # to 320 pixels at least
     assert sheet.width == 3 * scale * WIDTH + 4 * MARGIN
@@ -139,12 +143,14 @@ def test_without_it_the_codec_is_alone_to_the_last_bit(
         "a-2.png",
         "a-side-by-side.png",
     }
-    assert [row["psnr_initial"] for row in painted] == [row["psnr"] for row in alone]
-    assert [row["psnr"] for row in left_out] == [row["psnr"] for row in alone]
+    assert [row["initial_metrics"]["psnr"] for row in painted] == [
+        row["metrics"]["psnr"] for row in alone
+    ]
+    assert [row["metrics"]["psnr"] for row in left_out] == [row["metrics"]["psnr"] for row in alone]
     for row in (*left_out, *alone):
         assert row["scheme"] == "deepjscc"
-        missing = ("psnr_initial", "ms_ssim_initial", "lpips_initial", "caption", "sampler")
-        assert [row[name] for name in missing] == [None] * 5
+        missing = ("initial_metrics", "caption", "sampler")
+        assert [row[name] for name in missing] == [None] * 3
 
 
 OPTIONS = {
@@ -168,7 +174,7 @@ def test_options_are_honoured(options: str, source: Path, weights: Path, tmp_pat
     """The command paints as the library does with the settings that the options stand for."""
     config = OPTIONS[options]
     (row,) = rows(source, weights, tmp_path / "out", *options.split())
-    assert (row["sampler"], row["steps"]) == (
+    assert (row["sampler"], row["num_inference_steps"]) == (
         config.sampler.name,
         config.sampler.num_inference_steps,
     )
@@ -190,15 +196,15 @@ def test_the_weights_own_settings_are_the_default(source: Path, tmp_path: Path) 
     refiner = make_refiner(sampler=SamplerConfig("unipc", 4, "initial"), control_scale=0.5)
     own = save(tmp_path / "own", refiner)
     (row,) = rows(source, own, tmp_path / "default")
-    assert (row["sampler"], row["steps"]) == ("unipc", 4)
+    assert (row["sampler"], row["num_inference_steps"]) == ("unipc", 4)
     (row,) = rows(source, own, tmp_path / "fewer", "--steps", 2)
-    assert (row["sampler"], row["steps"]) == ("unipc", 2)
+    assert (row["sampler"], row["num_inference_steps"]) == ("unipc", 2)
 
 
 def test_precision_is_the_receivers_alone(source: Path, weights: Path, tmp_path: Path) -> None:
     (exact,) = rows(source, weights, tmp_path / "exact", "--dtype", "float32")
     (coarse,) = rows(source, weights, tmp_path / "coarse", "--dtype", "bfloat16")
-    assert exact["psnr_initial"] == coarse["psnr_initial"]
+    assert exact["initial_metrics"] == coarse["initial_metrics"]
     difference = pixels(tmp_path / "exact" / "a.png") - pixels(tmp_path / "coarse" / "a.png")
     assert 0 < np.abs(difference).mean() < 2
 
@@ -220,8 +226,8 @@ def test_captions_reach_the_prior_the_figures_and_the_sheet(
     (seen,) = rows(source, reading, tmp_path / "seen", "--captioner", "blip2")
     captioner = load(tmp_path / "blip2", revision=None)
     assert seen["caption"] == captioner(load_image(tmp_path / "seen" / "a-initial.png")[None])[0]
-    words = labels(Record(**seen))
-    assert f'told "{seen["caption"]}"' in words[2]
+    words = labels(Record(**seen), INFOS)
+    assert f'conditioned on "{seen["caption"]}"' in words[2]
     files = (source, tmp_path / "seen" / "a-initial.png", tmp_path / "seen" / "a.png")
     sheet = quantise(side_by_side([load_image(file) for file in files], words))
     assert torch.equal(sheet, load_image(tmp_path / "seen" / "a-side-by-side.png"))
@@ -250,9 +256,15 @@ def test_captions_that_cannot_be_had(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--refiner none --steps 5", "--steps would tell the diffusion receiver how to paint"),
-        ("--refiner none --sampler ddim --offload", "--sampler, --offload would tell"),
-        ("--refiner none --dtype float16", "--dtype would tell"),
+        (
+            "--refiner none --steps 5",
+            "--steps: options of the diffusion receiver, which --refiner none leaves out",
+        ),
+        (
+            "--refiner none --sampler ddim --offload",
+            "--sampler, --offload: options of the diffusion receiver",
+        ),
+        ("--refiner none --dtype float16", "--dtype: options of the diffusion receiver"),
         ("--steps 0", "num_inference_steps is 0; it must be 1 to 1000"),
         ("--steps 1001", "num_inference_steps is 1001; it must be 1 to 1000"),
         ("--latent-guidance-scale -1", "--latent-guidance-scale is -1.0; it must be"),
@@ -305,8 +317,8 @@ def test_the_table_shows_initial_and_final_figures(
     (row,) = json.loads(figures.read_text())
     table = result.stdout.split("images are in")[0]
     assert max(map(len, table.splitlines())) <= 80
-    assert f"{row['psnr_initial']:.2f}" in table
-    assert f"→ {row['psnr']:.2f}" in table
+    assert f"{row['initial_metrics']['psnr']:.2f}" in table
+    assert f"→ {row['metrics']['psnr']:.2f}" in table
 
 
 def test_the_map_of_uncertainty(source: Path, weights: Path, tmp_path: Path) -> None:
@@ -334,7 +346,7 @@ def test_the_map_of_uncertainty(source: Path, weights: Path, tmp_path: Path) -> 
         assert torch.equal(load_image(out / f"{name}-uncertainty.png"), drawn)
     files = (source, out / "a-initial.png", out / "a.png")
     panels = [*map(load_image, files), colours(maps[0])]
-    words = [*labels(Record(**found[0])), map_label(maps[0], 3)]
+    words = [*labels(Record(**found[0]), INFOS), map_label(maps[0], 3)]
     sheet = quantise(side_by_side(panels, words))
     assert torch.equal(sheet, load_image(out / "a-side-by-side.png"))
 
@@ -348,7 +360,7 @@ def test_a_map_where_nothing_was_painted(source: Path, tmp_path: Path) -> None:
     drawn = quantise(uncertainty_image(zero))
     assert torch.equal(load_image(out / "a-uncertainty.png"), drawn)
     panels = [load_image(path) for path in (source, out / "a-initial.png", out / "a.png")]
-    words = [*labels(Record(**row)), map_label(zero, 8, painted=False)]
+    words = [*labels(Record(**row), INFOS), map_label(zero, 8, refined=False)]
     sheet = quantise(side_by_side([*panels, colours(zero)], words))
     assert torch.equal(sheet, load_image(out / "a-side-by-side.png"))
 
@@ -356,7 +368,7 @@ def test_a_map_where_nothing_was_painted(source: Path, tmp_path: Path) -> None:
 def test_sampling_steps_are_shown(weights: Path) -> None:
     scheme = DiffJSCC.from_pretrained(weights, "1/128", device="cpu")
     with Progress(disable=True) as progress:
-        show_steps(scheme, progress)
+        show_steps(scheme.refiner, progress)
         scheme(torch.rand(1, 3, 32, 32), AWGN(1.0))
         (task,) = progress.tasks
     assert (task.completed, task.total) == (QUICK.num_inference_steps, QUICK.num_inference_steps)

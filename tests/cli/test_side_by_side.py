@@ -73,17 +73,17 @@ def test_all_schemes_side_by_side_over_the_same_noise(photograph: Path, tmp_path
     rows = rows_of(figures)
     assert list(rows) == kinds
     assert {row["channel_uses"] for row in rows.values()} == {WIDTH * HEIGHT // 64}
-    assert [rows[kind]["steps"] for kind in kinds] == [None, 2, 2, None, None]
+    assert [rows[kind]["num_inference_steps"] for kind in kinds] == [None, 2, 2, None, None]
     assert [rows[kind]["outage"] for kind in kinds] == [None, None, None, False, False]
-    assert rows["bpg-ldpc"]["psnr"] < rows["bpg-capacity"]["psnr"]
+    assert rows["bpg-ldpc"]["metrics"]["psnr"] < rows["bpg-capacity"]["metrics"]["psnr"]
     # The receiver's initial image is the codec's, and that is what transmit alone delivers.
-    assert rows["diffjscc"]["psnr_initial"] == rows["deepjscc"]["psnr"]
+    assert rows["diffjscc"]["initial_metrics"] == rows["deepjscc"]["metrics"]
     alone = run(
         *where, "--refiner", "none", "-o", tmp_path / "alone", "--json", tmp_path / "a.json"
     )
     assert alone.exit_code == 0, alone.output
     (row,) = json.loads((tmp_path / "a.json").read_text())
-    assert row["psnr"] == rows["deepjscc"]["psnr"]
+    assert row["metrics"]["psnr"] == rows["deepjscc"]["metrics"]["psnr"]
     names = sorted(path.name for path in out.iterdir())
     assert names == sorted([*(f"caps-{kind}.png" for kind in kinds), "caps-side-by-side.png"])
     sheet = load_image(out / "caps-side-by-side.png")
@@ -109,7 +109,7 @@ def test_an_adversarial_codec_has_weights_of_its_own(photograph: Path, tmp_path:
         out = tmp_path / name
         result = run(photograph, "--seed", 4, *options, "-o", out, "--json", out / "rows.json")
         assert result.exit_code == 0, result.output
-        return {kind: row["psnr"] for kind, row in rows_of(out / "rows.json").items()}
+        return {kind: row["metrics"]["psnr"] for kind, row in rows_of(out / "rows.json").items()}
 
     compared = psnrs("both", *schemes("deepjscc", "adv"), "--adversarial", tmp_path / "adv")
     alone = {
@@ -174,13 +174,13 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
     [
         (schemes("bpg-ldcp"), "--scheme bpg-ldcp is not known; did you mean 'bpg-ldpc'?"),
         (schemes("deepjscc", "deepjscc"), "--scheme deepjscc is given more than once"),
-        ([*schemes("jpeg-ldpc"), "--steps", "2"], "--steps means nothing to jpeg-ldpc"),
+        ([*schemes("jpeg-ldpc"), "--steps", "2"], "--steps: no effect on jpeg-ldpc"),
         (
             [*schemes("ddnm"), "--latent-guidance-scale", "1"],
-            "--latent-guidance-scale means nothing to ddnm",
+            "--latent-guidance-scale: no effect on ddnm",
         ),
-        ([*schemes("deepjscc"), "--downsample"], "--downsample means nothing to deepjscc"),
-        ([*schemes("jpeg-capacity"), "--mcs", "bpsk 1/2"], "--mcs means nothing to jpeg-capacity"),
+        ([*schemes("deepjscc"), "--downsample"], "--downsample: no effect on deepjscc"),
+        ([*schemes("jpeg-capacity"), "--mcs", "bpsk 1/2"], "--mcs: no effect on jpeg-capacity"),
         ([*schemes("jpeg-ldpc"), "--mcs", "bpsk"], "'bpsk' is not a modulation and code rate"),
         ([*schemes("jpeg-ldpc"), "--quality", "101"], "jpeg has qualities 1 to 100, not 101"),
         (["--mcs", "bpsk 1/2"], "--mcs is for digital links; name one"),
@@ -194,10 +194,10 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
         ([*schemes("adv"), "--adversarial", ""], "config.json is missing"),
         (
             [*schemes("deepjscc", "ddnm"), "--adversarial", "compact"],
-            "--adversarial means nothing to deepjscc, ddnm; leave it out, or add a scheme",
+            "--adversarial: no effect on deepjscc, ddnm; remove it, or add a scheme",
         ),
         (["--adversarial", "x"], "--adversarial x is for --scheme adv; add that, or give"),
-        ([*schemes("adv"), "--adversarial", "compact", "--steps", "2"], "--steps means nothing to"),
+        ([*schemes("adv"), "--adversarial", "compact", "--steps", "2"], "--steps: no effect on"),
     ],
 )
 def test_bad_options(options: list[str], told: str, photograph: Path, tmp_path: Path) -> None:

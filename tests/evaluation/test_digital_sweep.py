@@ -1,6 +1,5 @@
 """Digital links in sweeps: what cannot be sent, outages, and what figures and report make of it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from diffjscc.codecs.digital.mcs import thresholds_db
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.results import Results, read_results, write_lines
+from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import summarise
-from diffjscc.evaluation.sweep import Sweep
+from diffjscc.evaluation.sweep import Sweep, SweepRun
 from diffjscc.metrics.fidelity import psnr
-from diffjscc.report.figures import draw, make_plots
+from diffjscc.report.figures import make_plots, write_figures
 from diffjscc.report.page import write_report
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import DigitalOptions
@@ -54,16 +53,15 @@ def settings(images: Path, *schemes: dict[str, Any], **changes: object) -> dict[
         "rates": ["1/16"],
         "snrs_db": [10.0],
         "repeats": 2,
-        "lpips": None,
-        "niqe": False,
+        "metrics": ["psnr"],
         "features": [],
         "shown": 3,
         "device": "cpu",
     } | changes
 
 
-def start(values: dict[str, Any], folder: Path) -> Sweep:
-    return Sweep(check(SweepConfig, values, "test"), folder)
+def start(values: dict[str, Any], folder: Path) -> SweepRun:
+    return Sweep(check(SweepConfig, values, "test"), folder).prepare()
 
 
 def run(values: dict[str, Any], folder: Path) -> Results:
@@ -78,21 +76,21 @@ def partial(images: Path, tmp_path: Path) -> Results:
 
 
 def test_what_cannot_be_sent_is_written_down_and_not_invented(partial: Results) -> None:
-    digital = [row for row in partial.rows if row.scheme == "webp-capacity"]
+    digital = [row for row in partial.records if row.scheme == "webp-capacity"]
     assert {(row.image, row.nominal_rate, row.repeat) for row in digital} == {
         (name, rate, repeat)
         for name, rate in (("plain", "1/16"), ("smooth", "1/16"), ("plain", "1/64"))
         for repeat in (0, 1)
     }
     assert {row.outage for row in digital} == {False}
-    assert {row.outage for row in partial.rows if row.scheme == "deepjscc"} == {None}
+    assert {row.outage for row in partial.records if row.scheme == "deepjscc"} == {None}
     found = {(absent.image, absent.nominal_rate): absent.reason for absent in partial.absent}
     assert list(found) == [("smooth", "1/64"), ("wild", "1/64"), ("wild", "1/16")]
     assert "coarsest quality, but 1,536 channel uses at 10 dB carry 5,313" in found["wild", "1/16"]
-    kept = {(shown.scheme, shown.image, shown.nominal_rate) for shown in partial.shown}
+    kept = {(shown.scheme, shown.image, shown.nominal_rate) for shown in partial.kept}
     assert ("webp-capacity", "wild", "1/16") not in kept
     assert ("webp-capacity", "smooth", "1/16") in kept
-    assert all((partial.folder / shown.final).exists() for shown in partial.shown)
+    assert all((partial.folder / shown.final).exists() for shown in partial.kept)
     assert read_results(partial.folder) == partial
 
 
@@ -114,8 +112,8 @@ def test_a_run_goes_on_after_images_that_cannot_be_sent(images: Path, tmp_path: 
     assert not start(values, folder).todo
     parts = run(values, folder)
     assert parts.absent == whole.absent
-    assert [(row.cell, row.image, row.psnr) for row in parts.rows] == [
-        (row.cell, row.image, row.psnr) for row in whole.rows
+    assert [(row.point, row.image, row.metrics["psnr"]) for row in parts.records] == [
+        (row.point, row.image, row.metrics["psnr"]) for row in whole.records
     ]
 
 
@@ -146,11 +144,11 @@ def test_means_of_those_that_fit_are_not_compared(partial: Results, tmp_path: Pa
 def test_a_scheme_that_sends_nothing_has_no_means(images: Path, tmp_path: Path) -> None:
     values = settings(images, {"kind": "deepjscc"}, {"kind": "jpeg-ldpc"}, rates=["1/128"])
     results = run(values, tmp_path / "results")
-    assert {row.scheme for row in results.rows} == {"deepjscc"}
+    assert {row.scheme for row in results.records} == {"deepjscc"}
     assert len(results.absent) == 3
     none = next(cell for cell in summarise([results]) if cell.scheme == "jpeg-ldpc")
     assert (none.absent, none.estimates, none.rate) == (3, {}, 1 / 128)
-    draw([results], tmp_path / "figures")
+    write_figures([results], tmp_path / "figures")
     write_report([results], tmp_path / "report.html")
     assert "cannot send 3 images" in (tmp_path / "report.html").read_text()
 
@@ -161,14 +159,14 @@ def test_outages_are_counted_and_shown(images: Path, tmp_path: Path) -> None:
     snrs_db = [threshold_db - 3, threshold_db + 1]
     values = settings(images, {"kind": "deepjscc"}, link, snrs_db=snrs_db)
     results = run(values, tmp_path / "results")
-    lost = [row for row in results.rows if row.outage]
+    lost = [row for row in results.records if row.outage]
     assert {row.nominal_snr_db for row in lost} == {threshold_db - 3}
     assert len(lost) == 3 * 2
     colour = torch.tensor(MEAN_COLOUR)[:, None, None].expand(3, 128, 192)
     for row in lost:
         original = load_image(images / f"{row.image}.png")
         expected = psnr(quantise(colour)[None], original[None]).item()
-        assert row.psnr == pytest.approx(expected, abs=1e-4)
+        assert row.metrics["psnr"] == pytest.approx(expected, abs=1e-4)
         assert row.channel_uses == 128 * 192 // 16 == sum(row.uses_by_kind.values())
     found = {(cell.scheme, cell.nominal_snr_db): cell.estimates for cell in summarise([results])}
     assert found["jpeg2000-ldpc", threshold_db - 3]["outage"].mean == 1
@@ -201,7 +199,7 @@ def test_a_fixed_quality_is_sent_image_by_image(images: Path, tmp_path: Path) ->
     ]
     values = settings(images, *schemes, rates=["1"], snrs_db=[2.0], repeats=1)
     results = run(values, tmp_path / "results")
-    rates = {(row.scheme, row.image): row.rate for row in results.rows}
+    rates = {(row.scheme, row.image): row.rate for row in results.records}
     assert rates["QP 47", "smooth"] < rates["QP 37", "smooth"] < 0.5
     assert rates["QP 37", "plain"] < rates["QP 37", "smooth"]
     assert {absent.image for absent in results.absent} == {"wild"}
@@ -223,26 +221,16 @@ def test_patches_of_some_images_are_no_set(tmp_path: Path, shared: Path) -> None
     assert [(absent.scheme, absent.image) for absent in results.absent] == [
         ("webp-capacity", "wild")
     ]
-    assert {cell.scheme for cell in results.cells} == {"deepjscc"}
-
-
-def test_results_of_earlier_versions_are_read(images: Path, tmp_path: Path) -> None:
-    """Rows without a word of outages, and no file of what cannot be sent."""
-    results = run(settings(images, {"kind": "deepjscc"}), tmp_path / "results")
-    (results.folder / "absent.jsonl").unlink()
-    lines = [json.loads(line) for line in (results.folder / "rows.jsonl").read_text().splitlines()]
-    for line in lines:
-        del line["outage"]
-    (results.folder / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert read_results(results.folder) == results
-    write_lines(results.folder / "rows.jsonl", results.rows)
-    assert read_results(results.folder) == results
+    assert {cell.scheme for cell in results.distances} == {"deepjscc"}
 
 
 def test_schemes_are_checked() -> None:
     for values, told in [
-        ({"kind": "bpg-ldpc", "refiner": {"num_inference_steps": 3}}, "--steps tell a receiver"),
-        ({"kind": "deepjscc", "digital": {"mcs": "bpsk 1/2"}}, "link is for digital schemes"),
+        (
+            {"kind": "bpg-ldpc", "refiner": {"num_inference_steps": 3}},
+            "--steps: no effect on bpg-ldpc",
+        ),
+        ({"kind": "deepjscc", "digital": {"mcs": "bpsk 1/2"}}, "digital is for digital links"),
         ({"kind": "bpg-ldpc", "digital": {"msc": "bpsk 1/2"}}, "did you mean 'mcs'"),
         ({"kind": "bpg-ldpc", "digital": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is no modulation"),
     ]:

@@ -63,9 +63,9 @@ def test_each_figure_has_the_papers_axes(images: tuple[str]) -> None:
     assert (over_rates, over_snrs) == (("1/128",), (1.0, 7.0, 13.0))
     assert {"own sampler, 1 steps", "DDPM from noise, 100 steps"} <= set(schemes)
     config = config_of(make_experiment("fig7", Request(images)))
-    paper = [scheme.painting for scheme in config.schemes if scheme.painting.start == "noise"]
-    assert [painting.num_inference_steps for painting in paper] == [1, 2, 5, 10, 20, 50, 100]
-    assert {painting.sampler for painting in paper} == {"ddpm"}
+    paper = [scheme.refiner for scheme in config.schemes if scheme.refiner.start == "noise"]
+    assert [options.num_inference_steps for options in paper] == [1, 2, 5, 10, 20, 50, 100]
+    assert {options.sampler for options in paper} == {"ddpm"}
 
 
 def test_what_is_left_out_is_said(images: tuple[str], converted: Path, tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_a_quick_run_writes_rows_figures_and_a_report(
     assert first.exit_code == 0, first.output
     results = read_results(tmp_path / "out" / "fig3")
     # At 1/128 no BPG image fits, as the paper says.
-    assert len(results.rows) == 2 * 2 + 2
+    assert len(results.records) == 2 * 2 + 2
     assert {(absent.scheme, absent.nominal_rate) for absent in results.absent} == {
         ("bpg-ldpc, bpsk 2/3", "1/128"),
         ("bpg-capacity", "1/128"),
     }
-    assert not any(row.outage for row in results.rows)
-    assert {cell.features for cell in results.cells} == {"squeezenet"}
+    assert not any(row.outage for row in results.records)
+    assert {cell.features for cell in results.distances} == {"squeezenet"}
     assert results.setup.figure == "fig3"
     assert any("FID" in reason for reason in results.setup.left_out)
     assert Image.open(tmp_path / "out" / "fig3" / "figures" / "fig3.png").width > 600

@@ -5,7 +5,6 @@ says, look at what `diffjscc compare` says of it, and commit both.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,9 +14,9 @@ from accelerate.state import AcceleratorState
 from diffjscc.configuration import check, read_yaml
 from diffjscc.evaluation.compare import compare
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.sweep import Sweep
+from diffjscc.metrics.evaluator import Metrics
 from locations import GOLDEN
 
 PHOTO = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -34,7 +33,7 @@ EXACT = {
     "seed",
     "weights",
     "sampler",
-    "steps",
+    "num_inference_steps",
 }
 
 
@@ -47,35 +46,40 @@ def results(
         patch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(shared / "data" / "metric-weights"))
         values = read_yaml(GOLDEN / "sweep.yaml") | {"images": [str(PHOTO)]}
         folder = tmp_path_factory.mktemp("golden") / "sweep"
-        new = Sweep(check(SweepConfig, values, "sweep.yaml"), folder).run(lambda _: None)
+        new = Sweep(check(SweepConfig, values, "sweep.yaml"), folder).prepare().run(lambda _: None)
         yield read_results(GOLDEN / "sweep"), new
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def assert_close(now: Metrics, golden: Metrics, tolerance: dict[str, float]) -> None:
+    assert now.keys() == golden.keys() == tolerance.keys()
+    for name, allowed in tolerance.items():
+        assert now[name] == pytest.approx(golden[name], abs=allowed), name
+
+
 def test_rows_are_the_golden_ones(results: tuple[Results, Results]) -> None:
     golden, new = results
-    assert len(golden.rows) == len(new.rows) == 2 * 2 * 2 * 2
-    for before, now in zip(golden.rows, new.rows, strict=True):
-        assert (before.cell, before.repeat) == (now.cell, now.repeat)
+    assert len(golden.records) == len(new.records) == 2 * 2 * 2 * 2
+    for before, now in zip(golden.records, new.records, strict=True):
+        assert (before.point, before.repeat) == (now.point, now.repeat)
         for name in EXACT:
             assert getattr(now, name) == getattr(before, name)
         assert now.snr_db == pytest.approx(before.snr_db, abs=1e-5)
-        for field in fields(Record):
-            figure = field.name.removesuffix("_initial")
-            if figure in TOLERANCE:
-                plain = now.steps is None or field.name != figure
-                allowed = (CODEC_TOLERANCE if plain else TOLERANCE)[figure]
-                value, golden_value = getattr(now, field.name), getattr(before, field.name)
-                assert value == pytest.approx(golden_value, abs=allowed), field.name
+        allowed = CODEC_TOLERANCE if now.initial_metrics is None else TOLERANCE
+        assert_close(now.metrics, before.metrics, allowed)
+        assert (now.initial_metrics is None) == (before.initial_metrics is None)
+        if now.initial_metrics is not None:
+            assert_close(now.initial_metrics, before.initial_metrics or {}, CODEC_TOLERANCE)
 
 
 def test_distances_are_the_golden_ones(results: tuple[Results, Results]) -> None:
     golden, new = results
-    assert len(golden.cells) == 8
-    for before, now in zip(golden.cells, new.cells, strict=True):
-        assert (now.key, now.features, now.patches) == (before.key, before.features, before.patches)
+    assert len(golden.distances) == 8
+    for before, now in zip(golden.distances, new.distances, strict=True):
+        assert (now.point, now.features) == (before.point, before.features)
+        assert now.patches == before.patches
         assert now.frechet == pytest.approx(before.frechet, rel=DISTANCE_TOLERANCE)
 
 
 def test_compare_finds_no_regression(results: tuple[Results, Results]) -> None:
-    assert not [difference for difference in compare(*results) if difference.verdict == "worse"]
+    assert not [difference for difference in compare(*results) if difference.outcome == "worse"]

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffjscc.evaluation.results import PointDistances, Results, read_results, write_lines
-from diffjscc.evaluation.statistics import (
-    Estimate,
-    estimate,
-    frechet_label,
-    kernel_label,
-    summarise,
-)
-from toy_results import toy_results, toy_row, toy_rows
+from diffjscc.evaluation.lines import write_lines
+from diffjscc.evaluation.records import PointDistances
+from diffjscc.evaluation.results import Results, read_results
+from diffjscc.evaluation.statistics import Estimate, estimate, summarise
+from diffjscc.metrics.catalogue import frechet_info, kernel_info
+from toy_results import toy_record, toy_records, toy_results
 
 
 def results(folder: Path, *rows: object) -> Results:
@@ -49,7 +46,7 @@ def test_one_image_has_no_interval() -> None:
 
 
 def test_of_nothing() -> None:
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="empty sequence"):
         estimate([])
 
 
@@ -85,45 +82,46 @@ def test_intervals_hold_the_truth_95_times_in_100() -> None:
 
 def test_summaries_of_a_folder(tmp_path: Path) -> None:
     found = summarise([results(tmp_path / "a")])
-    assert [one.cell for one in found] == list(dict.fromkeys(row.cell for row in toy_rows()))
-    one = next(one for one in found if one.cell == ("diffjscc", "awgn", "1/64", 4.0))
+    assert [one.point for one in found] == list(dict.fromkeys(row.point for row in toy_records()))
+    one = next(one for one in found if one.point == ("diffjscc", "awgn", "1/64", 4.0))
     # Images' means are 21.55, 21.65 and 21.75 dB.
     assert one.estimates["psnr"].mean == pytest.approx(21.65)
     assert one.estimates["psnr"].half_width == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-5)
     assert one.estimates["psnr_initial"].mean == pytest.approx(22.15)
     assert one.estimates["psnr"].transmissions == 6
-    assert (one.sampler, one.steps) == ("ddpm", 16)
+    assert (one.sampler, one.num_inference_steps) == ("ddpm", 16)
     assert one.rate == 1 / 64
     assert one.distances["squeezenet"].frechet == 30
     alone = next(one for one in found if one.scheme == "deepjscc")
-    assert alone.steps is None
+    assert alone.num_inference_steps is None
     assert "psnr_initial" not in alone.estimates
 
 
 def test_a_figure_that_some_rows_lack(tmp_path: Path) -> None:
-    rows = [toy_row(image="a", lpips=None), toy_row(image="b", lpips=0.3)]
+    rows = [toy_record(image="a", lpips=None), toy_record(image="b", lpips=0.3)]
     (one,) = summarise([results(tmp_path / "a", *rows)])
     assert one.estimates["lpips"] == Estimate(0.3, None, 1, 1)
     assert one.estimates["psnr"].images == 2
 
 
 def test_folders_are_pooled_and_a_transmission_counts_once(tmp_path: Path) -> None:
-    first = results(tmp_path / "a", toy_row(image="a", psnr=10), toy_row(image="b", psnr=20))
-    second = results(tmp_path / "b", toy_row(image="b", psnr=20), toy_row(image="c", psnr=30))
-    cell = replace(second.cells[0], patches=99, frechet=7.0)
-    (one,) = summarise([first, replace(second, cells=(cell,))])
+    first = results(tmp_path / "a", toy_record(image="a", psnr=10), toy_record(image="b", psnr=20))
+    second = results(tmp_path / "b", toy_record(image="b", psnr=20), toy_record(image="c", psnr=30))
+    cell = replace(second.distances[0], patches=99, frechet=7.0)
+    (one,) = summarise([first, replace(second, distances=(cell,))])
     assert (one.estimates["psnr"].mean, one.estimates["psnr"].transmissions) == (20, 3)
     assert one.distances["squeezenet"].frechet == 7
 
 
 @pytest.mark.parametrize(
-    ("change", "told"), [({"weights": "other@1"}, "weights"), ({"steps": 4}, "steps 16")]
+    ("change", "told"),
+    [({"weights": "other@1"}, "weights"), ({"num_inference_steps": 4}, "num_inference_steps 16")],
 )
 def test_a_cell_means_the_same_in_every_folder(
     change: dict[str, object], told: str, tmp_path: Path
 ) -> None:
-    first = results(tmp_path / "a", toy_row())
-    second = results(tmp_path / "b", replace(toy_row(repeat=1), **change))
+    first = results(tmp_path / "a", toy_record())
+    second = results(tmp_path / "b", replace(toy_record(repeat=1), **change))
     with pytest.raises(ValueError, match=told) as error:
         summarise([first, second])
     assert str(tmp_path / "a") in str(error.value)
@@ -131,16 +129,16 @@ def test_a_cell_means_the_same_in_every_folder(
 
 
 def test_only_inception_gives_fid_and_kid(tmp_path: Path) -> None:
-    assert (frechet_label("inception"), kernel_label("inception")) == ("FID", "KID")
-    assert frechet_label("squeezenet") == "Fréchet distance (SqueezeNet)"
-    assert kernel_label("squeezenet") == "kernel distance (SqueezeNet)"
-    folder = toy_results(tmp_path / "a", [toy_row()])
-    key = toy_row().cell
+    assert (frechet_info("inception").heading, kernel_info("inception").heading) == ("FID", "KID")
+    assert frechet_info("squeezenet").heading == "Fréchet distance (SqueezeNet)"
+    assert kernel_info("squeezenet").heading == "kernel distance (SqueezeNet)"
+    folder = toy_results(tmp_path / "a", [toy_record()])
+    key = toy_record().point
     both = [
         PointDistances(*key, "squeezenet", 30, 1.0, 0.1, 0.0),
         PointDistances(*key, "inception", 30, 2.0, 0.2, 0.0),
     ]
-    write_lines(folder / "cells.jsonl", both)
+    write_lines(folder / "distances.jsonl", both)
     (one,) = summarise([read_results(folder)])
     assert {name: cell.frechet for name, cell in one.distances.items()} == {
         "squeezenet": 1.0,

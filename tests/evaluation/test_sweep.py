@@ -23,27 +23,29 @@ from torch import Tensor
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image
 from diffjscc.evaluation.config import SweepConfig
-from diffjscc.evaluation.distances import Distances
+from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.journal import Journal
+from diffjscc.evaluation.layout import Layout
+from diffjscc.evaluation.lines import ResultsError
 from diffjscc.evaluation.plan import make_points, make_units
 from diffjscc.evaluation.results import (
     ImageInfo,
     Results,
-    ResultsError,
     read_results,
     read_setup,
     write_setup,
 )
-from diffjscc.evaluation.sweep import Sweep
-from diffjscc.evaluation.transmission import Link, SourceImage
-from diffjscc.metrics.distances import FeatureFolder
+from diffjscc.evaluation.sweep import Sweep, SweepRun
+from diffjscc.evaluation.sweep_features import SweepFeatures
+from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
+from diffjscc.metrics.feature_store import FeatureFolder
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
 from locations import ROOT
-from toy_results import toy_row
+from toy_results import toy_record
 
 # Batches of other sizes may round otherwise.
 ROUNDING_DB = 1e-3
@@ -75,16 +77,15 @@ def settings(images: Path, **changes: object) -> dict[str, Any]:
         "rates": ["1/128", "1/32"],
         "snrs_db": [1.0, 7.0],
         "repeats": 2,
-        "lpips": None,
-        "niqe": False,
+        "metrics": ["psnr"],
         "features": [],
         "shown": 1,
         "device": "cpu",
     } | changes
 
 
-def start(values: dict[str, Any], folder: Path) -> Sweep:
-    return Sweep(check(SweepConfig, values, "test"), folder)
+def start(values: dict[str, Any], folder: Path) -> SweepRun:
+    return Sweep(check(SweepConfig, values, "test"), folder).prepare()
 
 
 def run(values: dict[str, Any], folder: Path) -> Results:
@@ -93,30 +94,32 @@ def run(values: dict[str, Any], folder: Path) -> Results:
 
 def without_seconds(results: Results) -> list[dict[str, object]]:
     """Everything but the time that it took, which no two runs share."""
-    return [asdict(replace(row, seconds=0.0)) for row in results.rows]
+    return [asdict(replace(row, seconds=0.0)) for row in results.records]
 
 
 def test_a_row_per_transmission_with_true_figures(images: Path, tmp_path: Path) -> None:
     results = run(settings(images), tmp_path / "results")
-    assert len(results.rows) == 2 * 2 * 3 * 2
-    assert [row.image for row in results.rows[:6]] == ["a", "a", "b", "b", "c", "c"]
-    for row in results.rows:
+    assert len(results.records) == 2 * 2 * 3 * 2
+    assert [row.image for row in results.records[:6]] == ["a", "a", "b", "b", "c", "c"]
+    for row in results.records:
         width, height = (48, 80) if row.image == "c" else (96, 64)
         assert (row.width, row.height) == (width, height)
         assert row.channel_uses == width * height * Fraction(row.nominal_rate)
         assert row.uses_by_kind == {"image": row.channel_uses, "padding": 0}
         assert row.rate == pytest.approx(float(Fraction(row.nominal_rate)))
         assert row.snr_db == pytest.approx(row.nominal_snr_db, abs=1e-4)
-        assert row.psnr_initial is None
+        assert row.initial_metrics is None
         assert row.seconds > 0
         assert "torch" in row.versions
-    assert len({(row.cell, row.image, row.psnr) for row in results.rows}) == len(results.rows)
+    assert len({(row.point, row.image, row.metrics["psnr"]) for row in results.records}) == len(
+        results.records
+    )
     assert not (results.folder / "unfinished").exists()
 
 
 def test_padding_is_counted_apart(tmp_path: Path) -> None:
     Image.new("RGB", (33, 20), "teal").save(tmp_path / "odd.png")
-    (row, *_) = run(settings(tmp_path, repeats=1), tmp_path / "results").rows
+    (row, *_) = run(settings(tmp_path, repeats=1), tmp_path / "results").records
     assert row.channel_uses == 3 * 2 * 2  # 48x32 pixels at 1/128
     assert row.uses_by_kind == {"image": 6, "padding": 6}  # 33x20 pixels are 5.16 uses
 
@@ -125,7 +128,7 @@ def test_the_kept_images_are_those_that_were_measured(images: Path, tmp_path: Pa
     schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "refiner": {"num_inference_steps": 2}}]
     values = settings(images, schemes=schemes, rates=["1/128"], snrs_db=[1.0], repeats=1)
     results = run(values, tmp_path / "results")
-    alone, refined = results.shown
+    alone, refined = results.kept
     assert alone.initial is None
     assert refined.initial is not None
 
@@ -133,13 +136,17 @@ def test_the_kept_images_are_those_that_were_measured(images: Path, tmp_path: Pa
         images = [load_image(results.folder / file)[None] for file in (name, shown_original)]
         return psnr(*images).item()
 
-    row = results.row_of(refined)
-    assert level(alone.final, alone.original) == pytest.approx(results.row_of(alone).psnr, abs=1e-4)
-    assert level(refined.final, refined.original) == pytest.approx(row.psnr, abs=1e-4)
-    assert level(refined.initial, refined.original) == pytest.approx(row.psnr_initial, abs=1e-4)
-    assert row.steps == 2
+    row = results.record_of(refined)
+    assert level(alone.final, alone.original) == pytest.approx(
+        results.record_of(alone).metrics["psnr"], abs=1e-4
+    )
+    assert level(refined.final, refined.original) == pytest.approx(row.metrics["psnr"], abs=1e-4)
+    assert level(refined.initial, refined.original) == pytest.approx(
+        row.initial_metrics["psnr"], abs=1e-4
+    )
+    assert row.num_inference_steps == 2
     # The receiver was given what the codec alone delivers over the same noise.
-    assert row.psnr_initial == results.row_of(alone).psnr
+    assert row.initial_metrics["psnr"] == results.record_of(alone).metrics["psnr"]
 
 
 def test_noise_is_the_same_for_every_scheme_and_as_transmit_has_it(
@@ -147,19 +154,21 @@ def test_noise_is_the_same_for_every_scheme_and_as_transmit_has_it(
 ) -> None:
     schemes = [{"kind": "deepjscc", "label": name} for name in ("one", "two")]
     values = settings(images, schemes=schemes, channels=[{"name": "rayleigh"}], seed=3)
-    rows = run(values, tmp_path / "results").rows
+    rows = run(values, tmp_path / "results").records
     one, two = ([row for row in rows if row.scheme == name] for name in ("one", "two"))
-    assert [row.psnr for row in one] == [row.psnr for row in two]
+    assert [row.metrics["psnr"] for row in one] == [row.metrics["psnr"] for row in two]
     assert [row.snr_db for row in one] == [row.snr_db for row in two]
-    assert len({row.snr_db for row in one if row.cell == one[0].cell}) == 6  # fades differ
+    assert len({row.snr_db for row in one if row.point == one[0].point}) == 6  # fades differ
     scheme = DiffJSCC.from_pretrained("compact", "1/32", refiner=None, device="cpu")
     channel = ChannelConfig(name="rayleigh")
-    link = Link("", scheme, "", channel, 7.0, 3, MetricEvaluator(), torch.device("cpu"))
+    evaluator, _ = MetricEvaluator.load(["psnr"])
+    at_snr, cpu = channel.at(7.0), torch.device("cpu")
+    link = Link("", scheme, at_snr, channel.label, 7.0, 3, evaluator, cpu)
     (delivery,) = link.transmit([SourceImage.read(images / "b.png")], [1])
     wanted = ("one", "rayleigh", "1/32", 7.0), "b", 1
-    (row,) = (row for row in one if (row.cell, row.image, row.repeat) == wanted)
-    assert delivery.row.psnr == pytest.approx(row.psnr, abs=ROUNDING_DB)
-    assert delivery.row.snr_db == pytest.approx(row.snr_db, abs=1e-5)
+    (row,) = (row for row in one if (row.point, row.image, row.repeat) == wanted)
+    assert delivery.record.metrics["psnr"] == pytest.approx(row.metrics["psnr"], abs=ROUNDING_DB)
+    assert delivery.record.snr_db == pytest.approx(row.snr_db, abs=1e-5)
 
 
 def test_what_is_interrupted_goes_on(images: Path, tmp_path: Path) -> None:
@@ -194,7 +203,7 @@ def test_what_is_interrupted_goes_on(images: Path, tmp_path: Path) -> None:
     parts = run(values, folder)
     assert remaining[0] > remaining[1] > 0
     assert without_seconds(parts) == without_seconds(whole)
-    assert parts.shown == whole.shown
+    assert parts.kept == whole.kept
     assert start(values, folder).todo == []
     assert run(values, folder) == parts
 
@@ -241,16 +250,16 @@ def test_kill_9_and_two_processes_leave_the_same_rows(images: Path, tmp_path: Pa
 
 def test_a_ledger_forgets_half_a_line_and_refuses_a_damaged_one(tmp_path: Path) -> None:
     ledger = Journal(tmp_path, 0)
-    ledger.append([toy_row(repeat=0), toy_row(repeat=1)])
+    ledger.append([toy_record(repeat=0), toy_record(repeat=1)])
     with ledger.file.open("a") as file:
         file.write('{"scheme": "dif')
     assert len(ledger.read()) == 2
     again = Journal(tmp_path, 0)
-    again.append([toy_row(repeat=2)])
-    Journal(tmp_path, 1).append([toy_row(repeat=3), toy_row(repeat=2)])
+    again.append([toy_record(repeat=2)])
+    Journal(tmp_path, 1).append([toy_record(repeat=3), toy_record(repeat=2)])
     assert sorted(row.repeat for row in again.read().values()) == [0, 1, 2, 3]
     ledger.file.write_text("{}\n" + ledger.file.read_text())
-    with pytest.raises(ResultsError, match=r"line 1 is damaged .*lacks .*psnr"):
+    with pytest.raises(ResultsError, match=r"line 1: scheme: Field required"):
         ledger.read()
 
 
@@ -267,13 +276,13 @@ def test_other_set_ups_are_refused_with_what_differs(images: Path, tmp_path: Pat
     ):
         with pytest.raises(ResultsError, match=told):
             run(values | changes, folder)
-    setup = read_setup(folder)
+    setup = read_setup(Layout(folder))
     assert setup is not None
-    write_setup(folder, replace(setup, versions="python 2.7"))
+    write_setup(Layout(folder), replace(setup, versions="python 2.7"))
     with pytest.raises(ResultsError, match=r"it was 'python 2\.7'"):
         run(values, folder)
     (folder / "setup.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(ResultsError, match=r"format 99, this version .* format 1"):
+    with pytest.raises(ResultsError, match=r"format 99, this version .* format 2"):
         run(values, folder)
     assert (folder / "rows.jsonl").read_bytes() == before
     (tmp_path / "other").mkdir()
@@ -299,26 +308,29 @@ def test_other_set_ups_are_refused_with_what_differs(images: Path, tmp_path: Pat
         ({"schemes": []}, r"schemes = \[\]: .*at least 1"),
         (
             {"schemes": [{"kind": "jpeg"}]},
-            r"schemes\.0\.kind = 'jpeg': .*'ddnm', .* or 'avif-capacity'$",
+            r"schemes\.0\.kind = 'jpeg': .*'ddnm', .* or 'custom'$",
         ),
         ({"schemes": [{"kind": "deepjscc", "wieghts": "x"}]}, "did you mean 'weights'"),
         ({"schemes": [{"kind": "deepjscc"}] * 2}, "deepjscc more than once; give each a label"),
         (
             {"schemes": [{"kind": "deepjscc", "refiner": {"num_inference_steps": 3}}]},
-            "--steps tell a receiver",
+            "--steps: no effect on deepjscc",
         ),
         ({"schemes": [{"kind": "deepjscc", "weights": "compcat"}]}, "compcat"),
         ({"schemes": [{"kind": "adv"}]}, "adv needs weights of its own, .* `diffjscc train adv"),
         (
             {"schemes": [{"kind": "adv", "weights": "x", "refiner": {"num_inference_steps": 3}}]},
-            "--steps tell a receiver how to paint, but adv is a codec alone",
+            "--steps: no effect on adv",
         ),
         (
             {"schemes": [{"kind": "ddnm", "refiner": {"latent_guidance_scale": 1.0}}]},
-            "--latent-guidance-scale are not for",
+            "--latent-guidance-scale: no effect on ddnm",
         ),
         ({"schemes": [{"kind": "ddnm"}], "rates": ["1/32"]}, "ddnm: rate 1/32 is not one of 1/512"),
-        ({"channels": [{"name": "awgn", "transmitter_csi": True}]}, "no fade to know"),
+        (
+            {"channels": [{"name": "awgn", "transmitter_csi": True}]},
+            "for fading channels, not for awgn",
+        ),
         ({"images": ["/nonexistent"]}, "/nonexistent"),
         ({"image": 1}, "unknown key 'image'; did you mean 'images'"),
         ({"device": "abacus"}, "abacus"),
@@ -337,12 +349,12 @@ def test_units_hold_images_of_one_size_and_every_transmission_once() -> None:
         for megapixels in (0.1, 1.0, 2.0, 50.0):
             values = settings(Path("x"), repeats=repeats, megapixels=megapixels)
             units = make_units(check(SweepConfig, values, "test"), sent)
-            done = [(unit.point.index, *one) for unit in units for one in unit.sent]
+            done = [(unit.point.index, *one) for unit in units for one in unit.transmissions]
             assert len(done) == len(set(done)) == 4 * 8 * repeats
             for unit in units:
                 (pixels,) = {sizes[i][0] * sizes[i][1] for i in unit.images}
                 assert unit.at_once * pixels <= megapixels * 1e6 or unit.at_once == 1
-                assert len(unit.sent) <= max(unit.at_once, repeats)
+                assert len(unit.transmissions) <= max(unit.at_once, repeats)
     assert max(len(unit.images) for unit in units) == 5
 
 
@@ -351,11 +363,11 @@ def test_ddnm_spends_as_many_channel_uses(images: Path, tmp_path: Path) -> None:
     values = settings(images / "a.png", schemes=schemes, rates=["1/128"], repeats=1)
     results = run(values, tmp_path / "results")
     alone, ddnm = (
-        [row for row in results.rows if row.scheme == name] for name in ("deepjscc", "ddnm")
+        [row for row in results.records if row.scheme == name] for name in ("deepjscc", "ddnm")
     )
     assert [row.channel_uses for row in ddnm] == [row.channel_uses for row in alone]
-    assert {(row.sampler, row.steps) for row in ddnm} == {("ddpm", 3)}
-    assert all(row.psnr_initial is not None and row.psnr > 10 for row in ddnm)
+    assert {(row.sampler, row.num_inference_steps) for row in ddnm} == {("ddpm", 3)}
+    assert all(row.initial_metrics is not None and row.metrics["psnr"] > 10 for row in ddnm)
 
 
 def test_an_adversarial_codec_is_a_codec_alone_with_weights_of_its_own(
@@ -370,12 +382,12 @@ def test_an_adversarial_codec_is_a_codec_alone_with_weights_of_its_own(
     values = settings(images, schemes=[{"kind": "deepjscc"}, adv, as_codec])
     results = run(values, tmp_path / "results")
     psnrs = {
-        name: [row.psnr for row in results.rows if row.scheme == name]
+        name: [row.metrics["psnr"] for row in results.records if row.scheme == name]
         for name in ("deepjscc", "adv", "same")
     }
     assert psnrs["adv"] == psnrs["same"] != psnrs["deepjscc"]
-    assert {row.sampler for row in results.rows} == {None}
-    assert [shown.initial for shown in results.shown] == [None] * len(results.shown)
+    assert {row.sampler for row in results.records} == {None}
+    assert [shown.initial for shown in results.kept] == [None] * len(results.kept)
 
 
 def test_what_is_received_at_once_changes_nothing_but_rounding(
@@ -385,27 +397,27 @@ def test_what_is_received_at_once_changes_nothing_but_rounding(
     values = settings(images, schemes=schemes, rates=["1/128"], channels=[{"name": "rayleigh"}])
     alone = run(values | {"megapixels": 0.001}, tmp_path / "alone")
     together = run(values | {"megapixels": 1.0}, tmp_path / "together")
-    for one, other in zip(alone.rows, together.rows, strict=True):
+    for one, other in zip(alone.records, together.records, strict=True):
         assert one.transmission == other.transmission
         assert one.snr_db == other.snr_db
-        assert one.psnr == pytest.approx(other.psnr, abs=10 * ROUNDING_DB)
+        assert one.metrics["psnr"] == pytest.approx(other.metrics["psnr"], abs=10 * ROUNDING_DB)
 
 
-def test_equal_images_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_are_measured_once() -> None:
     sizes = []
 
     def counted(images: Tensor, references: Tensor) -> Tensor:
         sizes.append(len(images))
         return psnr(images, references)
 
-    monkeypatch.setattr("diffjscc.metrics.evaluator.psnr", counted)
+    evaluator, _ = MetricEvaluator.load([counted])
     one, other, sent = torch.rand(3, 3, 20, 30)
     images, references = torch.stack([one, one, other, one]), torch.stack([sent] * 4)
-    levels = [figures.psnr for figures in MetricEvaluator()(images, references)]
+    levels = [metrics["counted"] for metrics in evaluator(images, references)]
     assert sizes == [3]
     assert levels == psnr(images, references).tolist()
     references[1] = other
-    assert len({figures.psnr for figures in MetricEvaluator()(images, references)}) == 3
+    assert len({metrics["counted"] for metrics in evaluator(images, references)}) == 3
     assert sizes == [3, 4]
 
 
@@ -421,7 +433,7 @@ def test_equal_images_have_their_features_taken_once(tmp_path: Path) -> None:
 
     config = SweepConfig(images=("a",), schemes=(SchemeConfig(kind="deepjscc"),))
     (point,) = make_points(config)
-    distances = Distances([RunningMean()], tmp_path, 0, torch.device("cpu"))
+    distances = SweepFeatures([RunningMean()], tmp_path, 0, torch.device("cpu"))
     one, other = torch.rand(2, 3, 256, 384)
     for repeat, final in enumerate((one, one, other, one)):
         distances.add(point, 0, repeat, final, one)
@@ -432,7 +444,7 @@ def test_equal_images_have_their_features_taken_once(tmp_path: Path) -> None:
 def test_a_crop_is_the_middle(images: Path, tmp_path: Path) -> None:
     values = settings(images / "a.png", crop=32, rates=["1/128"], snrs_db=[1.0], repeats=1)
     results = run(values, tmp_path / "results")
-    kept = load_image(results.folder / results.shown[0].original)
+    kept = load_image(results.folder / results.kept[0].original)
     assert torch.equal(kept, load_image(images / "a.png")[:, 16:48, 32:64])
 
 

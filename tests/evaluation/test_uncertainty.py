@@ -1,4 +1,4 @@
-"""Where samples disagree: by hand, against known variances, and with the bundled receiver."""
+"""Disagreement of samples: by hand, against known variances, and with the bundled receiver."""
 
 import math
 from dataclasses import replace
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffjscc import DiffJSCC
+from diffjscc import AWGN, DiffJSCC
 from diffjscc.cli.jobs import Job
 from diffjscc.data.images import load_image, quantise
-from diffjscc.evaluation.transmission import Link, SourceImage
+from diffjscc.evaluation.images import SourceImage
+from diffjscc.evaluation.transmission import Link
 from diffjscc.evaluation.uncertainty import FULL_SCALE, colours, disagreement
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.report.panels import MARGIN
 from diffjscc.report.uncertainty import map_label, uncertainty_image
-from diffjscc.schemes.channel import ChannelConfig
 
 SIDE = 256
 
@@ -123,7 +123,7 @@ def test_the_label_gives_the_mean_in_levels() -> None:
     assert "5 images" in words
     assert "by 3.5 of 255 levels" in words
     assert "yellow by 24 or more" in words
-    assert "nothing was painted" in map_label(torch.zeros(2, 2), 5, painted=False)
+    assert "nothing was generated" in map_label(torch.zeros(2, 2), 5, refined=False)
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +131,11 @@ def link() -> Link:
     return Link(
         name="diffjscc",
         scheme=DiffJSCC.from_pretrained("compact", "1/128", device="cpu"),
-        weights="compact",
-        channel=ChannelConfig(),
+        channel=AWGN(1.0),
+        channel_label="awgn",
         snr_db=1.0,
         seed=0,
-        judge=MetricEvaluator(None),
+        evaluator=MetricEvaluator(()),
         device=torch.device("cpu"),
     )
 
@@ -192,7 +192,7 @@ def test_nothing_painted_is_no_disagreement(link: Link, coast: SourceImage) -> N
     assert isinstance(scheme.refiner, ControlledDiffusion)
     config = scheme.refiner.config
     sampler = replace(config.sampler, start_levels=((1.0, 0.0),))
-    good = replace(link, scheme=scheme, snr_db=20.0)
+    good = replace(link, scheme=scheme, channel=AWGN(20.0), snr_db=20.0)
     assert disagreement(good.samples(small, 0, 3)).any()
     scheme.refiner.config = replace(config, sampler=sampler)
     assert not disagreement(good.samples(small, 0, 3)).any()
@@ -200,7 +200,7 @@ def test_nothing_painted_is_no_disagreement(link: Link, coast: SourceImage) -> N
 
 def test_a_codec_alone_has_no_samples(link: Link, coast: SourceImage, tmp_path: Path) -> None:
     alone = replace(link, scheme=DiffJSCC.from_pretrained("compact", refiner=None, device="cpu"))
-    with pytest.raises(ValueError, match="no diffusion receiver"):
+    with pytest.raises(ValueError, match="no refiner that samples"):
         alone.samples(coast, 0, 2)
-    with pytest.raises(ValueError, match="compact goes without one"):
+    with pytest.raises(ValueError, match=r"compact@\w+ goes without one"):
         Job(alone, 1, tmp_path, samples=2)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from diffjscc.data.files import sha256_of
 from diffjscc.metrics import feature_networks as features
-from diffjscc.metrics.distances import FeatureFolder, frechet_distance, kernel_distance
+from diffjscc.metrics.distances import frechet_distance, kernel_distance
 from diffjscc.metrics.feature_networks import InceptionFeatures, SqueezeNetFeatures, patches
+from diffjscc.metrics.feature_store import FeatureFolder
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.weights import MetricUnavailable
 

@@ -16,9 +16,9 @@ from diffjscc.cli import app
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import summarise
-from diffjscc.report.figures import draw, make_plots
+from diffjscc.report.figures import make_plots, write_figures
 from diffjscc.report.sheets import caption_sheets
-from toy_results import IMAGES, SNRS_DB, toy_results, toy_row, toy_rows
+from toy_results import IMAGES, SNRS_DB, toy_record, toy_records, toy_results, with_metrics
 
 
 def toy(
@@ -68,7 +68,7 @@ def test_over_the_rate_at_each_snr_and_over_the_snr_at_each_rate(tmp_path: Path)
 def test_bands_are_the_intervals(tmp_path: Path) -> None:
     results, plots = toy(tmp_path)
     ax = panel(plots["over-snr-1-128"], "PSNR / dB")
-    cells = {one.cell: one for one in summarise([results])}
+    cells = {one.point: one for one in summarise([results])}
     for band, scheme in zip(ax.collections, ("deepjscc", "diffjscc"), strict=True):
         corners = {(round(x, 6), round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
         for snr_db in SNRS_DB:
@@ -115,15 +115,15 @@ def test_axes_say_what_they_show(tmp_path: Path) -> None:
 def test_nothing_is_cut_off_or_overlaps(panels: int, name: str, tmp_path: Path) -> None:
     """Names as long as a sentence would be; text stays in the figure, panels apart."""
     long = "diffjscc, trained on photographs without the SNR, sampled by DPM-Solver++ in 20 steps"
-    rows = [replace(row, channel="rician, K = 4, transmitter CSI") for row in toy_rows()]
+    rows = [replace(row, channel="rician, K = 4, transmitter CSI") for row in toy_records()]
     rows = [row for row in rows if row.nominal_snr_db == 1]
     rows += [replace(row, scheme=long) for row in rows if row.scheme == "diffjscc"]
     if name == "schemes":
         rows = [row for row in rows if row.nominal_rate == "1/64"]
     results = read_results(toy_results(tmp_path, rows))
     if panels == 1:
-        rows = [replace(row, ms_ssim=None, lpips=None, niqe=None) for row in rows]
-        results = replace(results, rows=tuple(rows), cells=())
+        rows = [with_metrics(row, ms_ssim=None, lpips=None, niqe=None) for row in rows]
+        results = replace(results, records=tuple(rows), distances=())
     figure = dict(make_plots(summarise([results]), None))[name]
     figure.draw_without_rendering()
     boxes = [ax.get_tightbbox() for ax in figure.axes]
@@ -140,13 +140,15 @@ def test_nothing_is_cut_off_or_overlaps(panels: int, name: str, tmp_path: Path) 
 def test_a_figure_of_the_paper_keeps_to_its_axis(tmp_path: Path) -> None:
     _, plots = toy(tmp_path, figure="fig4")
     assert list(plots) == ["fig4-1-128", "fig4-1-64"]
-    _, plots = toy(tmp_path / "one", [row for row in toy_rows() if row.nominal_rate == "1/64"])
+    _, plots = toy(tmp_path / "one", [row for row in toy_records() if row.nominal_rate == "1/64"])
     assert list(plots) == ["over-snr"]
 
 
 def test_initial_images_are_shown_where_no_scheme_shows_them(tmp_path: Path) -> None:
-    painted = [row for row in toy_rows() if row.scheme == "diffjscc"]
-    other = [replace(row, scheme="other", psnr=row.psnr - 1) for row in painted]
+    painted = [row for row in toy_records() if row.scheme == "diffjscc"]
+    other = [
+        replace(with_metrics(row, psnr=row.metrics["psnr"] - 1), scheme="other") for row in painted
+    ]
     _, plots = toy(tmp_path, painted + other)
     found = lines(panel(plots["over-snr-1-128"], "PSNR / dB"))
     # One line for both schemes, since they were given the same images.
@@ -160,18 +162,20 @@ def test_initial_images_are_shown_where_no_scheme_shows_them(tmp_path: Path) -> 
 def stepped(alone: bool) -> list[Record]:
     """2, 10 and 50 steps of two samplers at two SNRs; fewer steps have a better PSNR."""
     rows = [
-        replace(
-            toy_row(f"{name}, {steps} steps", image, snr_db=snr_db, steps=steps),
+        with_metrics(
+            replace(
+                toy_record(f"{name}, {steps} steps", image, snr_db=snr_db, steps=steps),
+                seconds=steps / 10,
+            ),
             psnr=20 + snr_db - steps / 100,
             psnr_initial=20.5 + snr_db,
-            seconds=steps / 10,
         )
         for name in ("diffjscc", "diffjscc, DDPM")
         for steps in (50, 2, 10)
         for snr_db in (1.0, 7.0)
         for image in IMAGES
     ]
-    return rows + [toy_row("deepjscc", image, psnr=23) for image in IMAGES if alone]
+    return rows + [toy_record("deepjscc", image, psnr=23) for image in IMAGES if alone]
 
 
 def test_over_steps(tmp_path: Path) -> None:
@@ -200,7 +204,7 @@ def test_over_steps_with_the_initial_image(tmp_path: Path) -> None:
 
 
 def test_a_point_per_scheme_where_nothing_varies(tmp_path: Path) -> None:
-    rows = [row for row in toy_rows() if row.cell[2:] == ("1/64", 7.0)]
+    rows = [row for row in toy_records() if row.point[2:] == ("1/64", 7.0)]
     results, plots = toy(tmp_path, rows)
     assert list(plots) == ["schemes"]
     ax = panel(plots["schemes"], "PSNR / dB")
@@ -215,9 +219,9 @@ def test_a_point_per_scheme_where_nothing_varies(tmp_path: Path) -> None:
 
 
 def test_files_are_the_same_again_and_parse(tmp_path: Path) -> None:
-    rows = [row for row in toy_rows() if row.nominal_snr_db == 1.0]
+    rows = [row for row in toy_records() if row.nominal_snr_db == 1.0]
     results, _ = toy(tmp_path / "in", rows, "fig3")
-    first, second = (draw([results], tmp_path / name) for name in ("one", "two"))
+    first, second = (write_figures([results], tmp_path / name) for name in ("one", "two"))
     assert [path.name for path in first] == ["fig3.png", "fig3.svg"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
@@ -229,10 +233,10 @@ def test_files_are_the_same_again_and_parse(tmp_path: Path) -> None:
 def test_a_sheet_of_kept_images(tmp_path: Path) -> None:
     """Original and deepjscc, then diffjscc's initial and final image, from left to right."""
     results, _ = toy(tmp_path / "in", figure="fig5")
-    (path,) = draw([results], tmp_path / "out")
+    (path,) = write_figures([results], tmp_path / "out")
     assert path.name == "fig5.png"
     sheet = np.asarray(Image.open(path).convert("RGB"), dtype=float)
-    (kept,) = [one for one in results.shown if one.scheme == "diffjscc"]
+    (kept,) = [one for one in results.kept if one.scheme == "diffjscc"]
     columns = np.split(sheet, 4, axis=1)
     for column, file in zip(columns, (kept.original, None, kept.initial, kept.final), strict=True):
         if file is not None:
@@ -246,10 +250,10 @@ def test_a_sheet_of_kept_images(tmp_path: Path) -> None:
 def test_an_initial_image_is_not_shown_twice(tmp_path: Path) -> None:
     """Where it is another scheme's final one, there are three columns and not four."""
     results, _ = toy(tmp_path / "in", figure="fig1")
-    alone, painted = results.shown
-    same = replace(results, shown=(alone, replace(painted, initial=alone.final)))
-    (four,) = draw([results], tmp_path / "four")
-    (three,) = draw([same], tmp_path / "three")
+    alone, painted = results.kept
+    same = replace(results, kept=(alone, replace(painted, initial=alone.final)))
+    (four,) = write_figures([results], tmp_path / "four")
+    (three,) = write_figures([same], tmp_path / "three")
     # The same width for fewer columns: larger images.
     assert Image.open(three).height > Image.open(four).height
 
@@ -257,12 +261,12 @@ def test_an_initial_image_is_not_shown_twice(tmp_path: Path) -> None:
 def test_tables_of_captions(tmp_path: Path) -> None:
     words = "a red door with a rusty lock and a white knob, in the sun"
     told = [
-        replace(toy_row("told", image), caption=f"{words} {n}")
+        replace(toy_record("told", image), caption=f"{words} {n}")
         for n, image in enumerate([f"kodim{n:02}" for n in range(1, 41)])
     ]
-    blind = [toy_row("blind", row.image) for row in told]
+    blind = [toy_record("blind", row.image) for row in told]
     results, _ = toy(tmp_path / "in", told + blind, "fig8")
-    written = [path.name for path in draw([results], tmp_path / "out")]
+    written = [path.name for path in write_figures([results], tmp_path / "out")]
     assert written[:4] == ["fig8.png", "fig8.svg", "fig8-captions.png", "fig8-captions.svg"]
     assert written[4:] == ["fig8-captions-2.png", "fig8-captions-2.svg"]
     assert caption_sheets([read_results(toy_results(tmp_path / "b"))], tmp_path, "none") == []
@@ -271,15 +275,15 @@ def test_tables_of_captions(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     results, _ = toy(tmp_path / "in", figure="fig5")
     with pytest.raises(ValueError, match="kept no images"):
-        draw([replace(results, shown=())], tmp_path / "out")
-    with pytest.raises(ValueError, match="no rows"):
-        draw([replace(results, rows=())], tmp_path / "out")
+        write_figures([replace(results, kept=())], tmp_path / "out")
+    with pytest.raises(ValueError, match="no records"):
+        write_figures([replace(results, records=())], tmp_path / "out")
     with pytest.raises(ValueError, match="no results"):
-        draw([], tmp_path / "out")
+        write_figures([], tmp_path / "out")
 
 
 def test_plot_from_the_command_line(tmp_path: Path) -> None:
-    rows = [row for row in toy_rows() if row.cell[2:] == ("1/64", 7.0)]
+    rows = [row for row in toy_records() if row.point[2:] == ("1/64", 7.0)]
     folder = toy_results(tmp_path / "in", rows)
     result = CliRunner().invoke(app, ["plot", str(folder)])
     assert result.exit_code == 0, result.output
@@ -307,4 +311,4 @@ def test_plot_of_no_results(tmp_path: Path) -> None:
     (folder / "rows.jsonl").unlink()
     refused("not finished")
     (folder / "rows.jsonl").write_text('{"psnr": 3}\n')
-    refused("a row lacks")
+    refused("scheme: Field required")

@@ -14,10 +14,11 @@ from typer.testing import CliRunner, Result
 
 from browser import choose, complaints, contrast, find, offered, opened, requests, resize, table
 from diffjscc.cli import app
-from diffjscc.evaluation.results import read_results, read_rows
+from diffjscc.evaluation.lines import read_records
+from diffjscc.evaluation.results import read_results
 from diffjscc.report.page import write_report
 from striped_results import MARKUP, striped_results
-from toy_results import toy_results, toy_rows
+from toy_results import toy_records, toy_results
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def test_summary(page: WebDriver, results: Path) -> None:
     assert painted["scheme"] == "diffjscc\nddpm, 16 steps"
     for (scheme, rate, snr_db), line in by_cell.items():
         values = [
-            row.psnr
-            for row in read_results(results).rows
+            row.metrics["psnr"]
+            for row in read_results(results).records
             if (row.scheme, row.nominal_rate, row.nominal_snr_db) == (scheme, rate, float(snr_db))
         ]
         assert line["PSNR / dB"].startswith(f"{statistics.fmean(values):.2f}\n")
@@ -124,7 +125,7 @@ def test_a_image_s_transmissions_and_rank(page: WebDriver) -> None:
     assert {line["rank"] for line in ranks} == {"2 of 3"}
     choose(page, "chosen", "kodim01")
     assert {line["rank"] for line in table(page, "ranks")} == {"3 of 3"}  # 0.1 dB below each next
-    choose(page, "merit", "LPIPS")
+    choose(page, "metric", "LPIPS")
     assert {line["rank"] for line in table(page, "ranks")} == {"1 of 3"}
     (first, *_) = page.find_elements(By.CSS_SELECTOR, "#ranks svg")
     dot = float(first.find_element(By.TAG_NAME, "circle").get_attribute("cx"))
@@ -146,11 +147,11 @@ def test_download(page: WebDriver, downloads: Path, results: Path) -> None:
     end = time.monotonic() + 10
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.05)
-    assert read_rows(path) == read_rows(results / "rows.jsonl")
+    assert read_records(path) == read_records(results / "rows.jsonl")
 
 
 def test_it_needs_nothing_else(page: WebDriver, report: Path) -> None:
-    for name in ("image", "point", "left", "right", "chosen", "merit"):
+    for name in ("image", "point", "left", "right", "chosen", "metric"):
         for text in offered(page, name):
             choose(page, name, text)
     assert requests(page) == [report.as_uri()]
@@ -217,7 +218,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_command(tmp_path: Path) -> None:
-    rows = [row for row in toy_rows() if row.cell[2:] == ("1/128", 1.0)]
+    rows = [row for row in toy_records() if row.point[2:] == ("1/128", 1.0)]
     one = toy_results(tmp_path / "one", [row for row in rows if row.scheme == "deepjscc"])
     two = toy_results(tmp_path / "two", [row for row in rows if row.scheme == "diffjscc"])
     result = run(one, two)
@@ -235,7 +236,7 @@ def test_command_on_what_is_no_results(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 2
     assert "holds no results" in result.output
-    folder = toy_results(tmp_path / "toy", toy_rows(repeats=1))
+    folder = toy_results(tmp_path / "toy", toy_records(repeats=1))
     missing = folder / "images" / "kodim01-diffjscc-final.png"
     missing.unlink()
     result = run(folder)

@@ -154,7 +154,7 @@ def test_choosing_what_is_left_and_right(page: WebDriver) -> None:
 def test_uncertainty(page: WebDriver) -> None:
     (figure,) = page.find_elements(By.CSS_SELECTOR, "#uncertainty figure")
     assert "bright where samples" in figure.text
-    assert "invented, not received" in figure.text
+    assert "generated, not received" in figure.text
     seen = pixels(figure.find_element(By.TAG_NAME, "img"))
     assert np.abs(seen.astype(int) - stripes("uncertainty")).mean() < 1.5
     choose(page, "point", "R = 1/64, 7 dB, awgn")  # where there is none

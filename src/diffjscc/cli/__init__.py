@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from diffjscc.cli import evaluation, report, results, training, transmit, weights
+from diffjscc.version import __version__
 
 app = typer.Typer(
     name="diffjscc",
-    help="Send images over noisy channels; see them come back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 train = typer.Typer(help="Train a part of a scheme.", no_args_is_help=True)
 fetch = typer.Typer(help="Download a data set, checked and resumable.", no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"diffjscc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Send images over noisy channels; see them come back."""
+    del version
+
 
 app.command()(transmit.transmit)
 app.command()(evaluation.evaluate)

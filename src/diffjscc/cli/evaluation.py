@@ -13,12 +13,11 @@ from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 if TYPE_CHECKING:
     from diffjscc.evaluation.results import Results
-    from diffjscc.evaluation.sweep import Sweep
+    from diffjscc.evaluation.sweep import SweepRun
 
 
-def _listed(words: object) -> str:
-    return ", ".join(get_args(words))
-
+SCHEMES = ", ".join(kind for kind in get_args(SchemeKind) if kind != "custom")
+CHANNELS = ", ".join(name for name in get_args(ChannelName) if name != "custom")
 
 ResultsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")]
 
@@ -30,13 +29,13 @@ def evaluate(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     scheme: Annotated[
-        list[str] | None, typer.Option(help=f"What to compare: {_listed(SchemeKind)}.")
+        list[str] | None, typer.Option(help=f"Schemes to compare: {SCHEMES}, or my_module:make.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Bundled name, folder or hub id.")] = None,
     rate: Annotated[list[str] | None, typer.Option(help="Channel uses per pixel.")] = None,
     snr: Annotated[list[float] | None, typer.Option(help="Es/N0 in dB.")] = None,
     channel: Annotated[
-        list[str] | None, typer.Option(help=f"What to send over: {_listed(ChannelName)}.")
+        list[str] | None, typer.Option(help=f"Channels: {CHANNELS}, or my_module:MyChannel.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Transmissions per image.")] = None,
     settings: Annotated[
@@ -46,31 +45,34 @@ def evaluate(
 ) -> None:
     """Measure schemes over rates, SNRs and channels; run again to go on after an interruption.
 
-    Options go before what the YAML file says. On several GPUs or machines that share the folder:
+    Options take precedence over the YAML file. On several GPUs or machines that share the folder:
     accelerate launch -m diffjscc evaluate …
     """
     with report_errors():
         from diffjscc.configuration import check, overridden, read_yaml  # noqa: PLC0415
         from diffjscc.evaluation.config import SweepConfig  # noqa: PLC0415
         from diffjscc.evaluation.sweep import Sweep  # noqa: PLC0415
+        from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
+        from diffjscc.schemes.config import SchemeConfig  # noqa: PLC0415
 
         values: dict[str, Any] = {} if config is None else read_yaml(config)
-        said: dict[str, object] = {
+        options: dict[str, object] = {
             "images": images,
-            "schemes": scheme and [{"kind": kind} for kind in scheme],
+            "schemes": scheme and [SchemeConfig.named(name) for name in scheme],
             "rates": rate,
             "snrs_db": snr,
-            "channels": channel and [{"name": name} for name in channel],
+            "channels": channel and [ChannelConfig.named(name) for name in channel],
             "repeats": repeats,
         }
-        values |= {name: value for name, value in said.items() if value}
+        values |= {name: value for name, value in options.items() if value}
         values.setdefault("schemes", [{"kind": "deepjscc"}, {"kind": "diffjscc"}])
         if weights is not None:
             values["schemes"] = [{**choice, "weights": weights} for choice in values["schemes"]]
         where = "settings" if config is None else f"config {config}"
-        sweep = Sweep(check(SweepConfig, overridden(values, settings or []), where), output)
-        run(sweep, "transmitting")
-        if sweep.leads:
+        checked = check(SweepConfig, overridden(values, settings or []), where)
+        prepared = Sweep(checked, output).prepare()
+        run(prepared, "transmitting")
+        if prepared.leads:
             stdout.print(f"results are in {escape(str(output))}", soft_wrap=True)
 
 
@@ -92,9 +94,9 @@ def reproduce(
     shown: Annotated[int, typer.Option(min=0, help="Images to keep for the report.")] = 3,
     quick: Annotated[bool, typer.Option(help="A smoke test of under a minute.")] = False,
 ) -> None:
-    """Run the paper's experiments and draw their figures; run again to go on.
+    """Run the paper's experiments and plot their figures; run again to go on.
 
-    Each figure's results are a folder of their own in the output, with its figures; report.html
+    Each figure's results are a folder of their own in the output, with its plots; report.html
     shows all of them. On several GPUs: accelerate launch -m diffjscc reproduce …
     """
     with report_errors():
@@ -104,7 +106,7 @@ def reproduce(
             make_experiment,
         )
         from diffjscc.evaluation.sweep import Sweep  # noqa: PLC0415
-        from diffjscc.report.figures import draw  # noqa: PLC0415
+        from diffjscc.report.figures import write_figures  # noqa: PLC0415
         from diffjscc.report.page import write_report  # noqa: PLC0415
 
         chosen = tuple(images) if images else (default_images(quick),)
@@ -121,20 +123,21 @@ def reproduce(
                 stderr.print(text, soft_wrap=True)
                 continue
             sweep = Sweep(experiment.config, folder, experiment.figure, experiment.left_out)
-            results = run(sweep, experiment.figure)
-            if sweep.leads:
-                draw([results], folder / "figures")
+            prepared = sweep.prepare()
+            results = run(prepared, experiment.figure)
+            if prepared.leads:
+                write_figures([results], folder / "figures")
             finished.append(results)
         if not finished:
-            raise ValueError("nothing of what was asked for can be run; the reasons stand above")
-        if sweep.leads:
+            raise ValueError("none of these experiments can be run; the reasons stand above")
+        if prepared.leads:
             report = output / "report.html"
             write_report(finished, report)
             stdout.print(f"look at {escape(str(report))}", soft_wrap=True)
 
 
-def run(sweep: Sweep, name: str) -> Results:
-    """Run a sweep with a bar that tells the time left; say what is left out."""
+def run(sweep: SweepRun, name: str) -> Results:
+    """Run a sweep with a bar that shows the time left; report what is left out."""
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         MofNCompleteColumn,
@@ -152,9 +155,9 @@ def run(sweep: Sweep, name: str) -> Results:
         TimeRemainingColumn(),
     )
     if sweep.leads:
-        for reason in sweep.left_out:
+        for reason in sweep.setup.left_out:
             stderr.print(f"[yellow]{name} leaves out[/] {escape(reason)}", soft_wrap=True)
     with Progress(*columns, console=stderr, disable=not sweep.leads) as progress:
-        total = sum(len(unit.sent) for unit in sweep.todo)
+        total = sum(len(unit.transmissions) for unit in sweep.todo)
         task = progress.add_task(name, total=total)
         return sweep.run(lambda transmissions: progress.advance(task, transmissions))

@@ -1,4 +1,4 @@
-"""What `diffjscc info` tells."""
+"""`diffjscc info`: versions, devices and weights of this installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files in, image files and figures out: what `diffjscc transmit` does."""
+"""Image files in, image files and records out: the work of `diffjscc transmit`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 
 from diffjscc.data.files import atomic_write
 from diffjscc.data.images import save_image
+from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.transmission import Link, SourceImage, sampling_refiner
+from diffjscc.evaluation.transmission import Link
 from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.metrics.evaluator import Metrics
 from diffjscc.report.panels import side_by_side
 from diffjscc.report.uncertainty import map_label, uncertainty_image
@@ -28,7 +30,7 @@ class Sending(Protocol[Line_co]):
 
     @property
     def links(self) -> Sequence[Link]:
-        """What each file is sent over."""
+        """Links that each file is sent over."""
         ...
 
     @property
@@ -38,15 +40,15 @@ class Sending(Protocol[Line_co]):
 
     @property
     def output(self) -> Path:
-        """Folder of what is written."""
+        """Folder of the files that are written."""
         ...
 
     def files(self, stem: str) -> list[Path]:
-        """All that it writes of a file of this stem."""
+        """List all that is written for a file of this stem."""
         ...
 
     def send(self, path: Path, stem: str, sent: Callable[[], None]) -> Sequence[Line_co]:
-        """Transmit one file, and tell of each transmission; `sent` is called after every one."""
+        """Transmit one file and list its transmissions; `sent` is called after every one."""
         ...
 
 
@@ -55,14 +57,14 @@ class Job:
     """Files to send by one scheme.
 
     Attributes:
-        link: how.
+        link: scheme and channel.
         repeats: transmissions per image.
         output: folder of the images.
-        samples: images to paint from each transmission, at least 2, for a map of where they
-            disagree; None goes without.
+        samples: images to sample from each transmission, at least 2, for a map of their
+            disagreement; None goes without.
 
     Raises:
-        ValueError: samples are asked for, but nothing paints them.
+        ValueError: samples are asked for, but the refiner does not sample.
     """
 
     link: Link
@@ -71,9 +73,9 @@ class Job:
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        if self.samples is not None and sampling_refiner(self.link.scheme) is None:
+        if self.samples is not None and self.link.sampler is None:
             raise ValueError(
-                "--uncertainty compares images that a diffusion receiver paints, but "
+                "--uncertainty compares samples of a diffusion receiver, but "
                 f"{self.link.scheme.provenance} goes without one; leave the option out, or "
                 "--refiner none, or take weights that have one (compact)"
             )
@@ -97,57 +99,59 @@ class Job:
     def send(self, path: Path, stem: str, sent: Callable[[], None]) -> list[Record]:
         """Transmit one file; `sent` is called after every transmission."""
         source = SourceImage.read(path)
-        rows = []
-        # One by one: a batch's rounding may differ in the last bit, and then figures would too.
+        records = []
+        # One by one: a batch's rounding may differ in the last bit, and then metrics would too.
         for repeat in range(self.repeats):
             (delivery,) = self.link.transmit([source], [repeat])
-            rows.append(delivery.row)
+            records.append(delivery.record)
             images = {"": delivery.final}
             if delivery.initial is not None:
                 images = {"-initial": delivery.initial, "": delivery.final}
-            panels, words = [source.pixels, *images.values()], labels(delivery.row)
+            panels, words = (
+                [source.pixels, *images.values()],
+                labels(delivery.record, self.link.evaluator.infos),
+            )
             if self.samples is not None:
                 spread = disagreement(self.link.samples(source, repeat, self.samples))
                 images["-uncertainty"] = uncertainty_image(spread)
-                painted = not torch.equal(images["-initial"], delivery.final)
+                refined = not torch.equal(images["-initial"], delivery.final)
                 panels.append(colours(spread))
-                words.append(map_label(spread, self.samples, painted))
+                words.append(map_label(spread, self.samples, refined))
             for kind, image in images.items():
                 save_image(image, self.output / f"{self._name(stem, repeat)}{kind}.png")
             if repeat == 0:
                 sheet = side_by_side(panels, words)
                 save_image(sheet, self.output / f"{stem}-side-by-side.png")
             sent()
-        return rows
+        return records
 
     @staticmethod
     def _name(stem: str, repeat: int) -> str:
         return stem if repeat == 0 else f"{stem}-{repeat + 1}"
 
 
-def labels(row: Record) -> list[str]:
-    """What stands under the original, the initial image, if there is one, and the final one."""
-    original = f"original, {row.width}x{row.height}"
-    link = f"{row.channel_uses} symbols (R = {row.nominal_rate}) at {row.snr_db:.1f} dB"
-    if row.initial is None:
-        return [original, f"{link}, {metrics_text(row.final)}"]
-    painting = "" if row.sampler is None else f", {row.sampler} in {row.steps} steps"
-    caption = "" if row.caption is None else f', told "{row.caption}"'
+def labels(record: Record, metrics: Sequence[MetricInfo]) -> list[str]:
+    """Label the original, the initial image, if there is one, and the final image."""
+    original = f"original, {record.width}x{record.height}"
+    link = f"{record.channel_uses} symbols (R = {record.nominal_rate}) at {record.snr_db:.1f} dB"
+    final = metrics_text(record.metrics, metrics)
+    if record.initial_metrics is None:
+        return [original, f"{link}, {final}"]
+    sampling = ""
+    if record.sampler is not None:
+        sampling = f", {record.sampler} in {record.num_inference_steps} steps"
+    caption = "" if record.caption is None else f', conditioned on "{record.caption}"'
     return [
         original,
-        f"initial reconstruction: {link}, {metrics_text(row.initial)}",
-        f"final image{painting}{caption}: {metrics_text(row.final)}",
+        f"initial image: {link}, {metrics_text(record.initial_metrics, metrics)}",
+        f"final image{sampling}{caption}: {final}",
     ]
 
 
-def metrics_text(figures: Metrics) -> str:
-    """Those that there are, such as "PSNR 21.50 dB, LPIPS 0.431"."""
-    parts = [f"PSNR {figures.psnr:.2f} dB"]
-    if figures.ms_ssim is not None:
-        parts.append(f"MS-SSIM {figures.ms_ssim:.3f}")
-    if figures.lpips is not None:
-        parts.append(f"LPIPS {figures.lpips:.3f}")
-    return ", ".join(parts)
+def metrics_text(values: Metrics, metrics: Sequence[MetricInfo]) -> str:
+    """List the values that there are, such as "PSNR 21.50 dB, LPIPS 0.431"."""
+    found = [(info, values.get(info.name)) for info in metrics]
+    return ", ".join(info.text(value) for info, value in found if value is not None)
 
 
 def transmit_files(
@@ -176,9 +180,9 @@ def transmit_files(
             yield path, MemoryError(f"{problem}; try --offload or --device cpu")
 
 
-def write_rows(rows: Sequence[Record], path: Path) -> None:
-    """A JSON array, one object a line; without the brackets if the name ends in .jsonl."""
-    lines = [json.dumps(row.as_dict()) for row in rows]
+def write_records(records: Sequence[Record], path: Path) -> None:
+    """Write a JSON array, one object a line; without the brackets if the name ends in .jsonl."""
+    lines = [json.dumps(record.as_dict()) for record in records]
     if path.suffix == ".jsonl":
         text = "".join(f"{line}\n" for line in lines)
     else:

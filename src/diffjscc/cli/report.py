@@ -20,7 +20,7 @@ def report(
         typer.Option("--output", "-o", help="HTML file; default: report.html in the first folder."),
     ] = None,
 ) -> None:
-    """Show results as one page for a browser: figures, images, every transmission.
+    """Show results as one page for a browser: plots, images, every transmission.
 
     The file needs neither the network nor other files.
     """

@@ -13,9 +13,10 @@ from torch import Tensor
 from diffjscc.cli.jobs import metrics_text
 from diffjscc.configuration import check, closest
 from diffjscc.data.images import save_image
-from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.results import Absent
-from diffjscc.evaluation.transmission import Link, SourceImage
+from diffjscc.evaluation.images import SourceImage
+from diffjscc.evaluation.records import Absent, Record
+from diffjscc.evaluation.transmission import Link
+from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.report.panels import side_by_side
 from diffjscc.scheme import InfeasibleError
 from diffjscc.schemes.config import SchemeConfig
@@ -33,11 +34,13 @@ class Comparison:
 
     Attributes:
         links: one a scheme, over the same channel, with the same seed.
+        snr_db: nominal SNR of the links, mean Es/N0.
         repeats: transmissions per image and scheme.
         output: folder of the images.
     """
 
     links: Sequence[Link]
+    snr_db: float
     repeats: int
     output: Path
 
@@ -63,19 +66,19 @@ class Comparison:
                 try:
                     (delivery,) = link.transmit([image], [repeat])
                 except InfeasibleError as error:
-                    point = link.name, link.channel.label, str(link.scheme.rate), link.snr_db
+                    point = link.point(self.snr_db)
                     lines.append(Absent(*point, image.name, str(error)))
                     panels.append(torch.full_like(image.pixels, BLANK))
                     words.append(f"{link.name} cannot send it: {error}")
                     for _ in range(repeat, self.repeats):
                         sent()
                     break
-                lines.append(delivery.row)
+                lines.append(delivery.record)
                 name = self._name(stem, link, repeat)
                 save_image(delivery.final, self.output / f"{name}.png")
                 if repeat == 0:
                     panels.append(delivery.final)
-                    words.append(label(delivery.row))
+                    words.append(label(delivery.record, link.evaluator.infos))
                 sent()
         rows = math.ceil(len(panels) / MOST_BESIDE)
         sheet = side_by_side(panels, words, math.ceil(len(panels) / rows))
@@ -88,11 +91,11 @@ class Comparison:
         return f"{stem}-{scheme}" if repeat == 0 else f"{stem}-{scheme}-{repeat + 1}"
 
 
-def label(row: Record) -> str:
-    """What stands under a scheme's image."""
-    outage = "outage, " if row.outage else ""
-    link = f"{row.channel_uses} symbols at {row.snr_db:.1f} dB"
-    return f"{row.scheme}: {outage}{link}, {metrics_text(row.final)}"
+def label(record: Record, metrics: Sequence[MetricInfo]) -> str:
+    """Label a scheme's image."""
+    outage = "outage, " if record.outage else ""
+    link = f"{record.channel_uses} symbols at {record.snr_db:.1f} dB"
+    return f"{record.scheme}: {outage}{link}, {metrics_text(record.metrics, metrics)}"
 
 
 def choose(

@@ -1,4 +1,4 @@
-"""What every command says, and how."""
+"""Messages that all commands share: errors, warnings, progress."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    import torch
     from rich.progress import Progress
 
-    from diffjscc.metrics.lpips import LPIPS
-    from diffjscc.scheme import Scheme
+    from diffjscc.scheme import SamplingRefiner
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -37,7 +35,7 @@ def _say_warning(
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn what a user can cause into one line and exit code 2, warnings into one line each."""
+    """Turn a user's errors into one line and exit code 2, warnings into one line each."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("once", UserWarning)
@@ -49,23 +47,8 @@ def report_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def load_lpips(device: torch.device) -> LPIPS | None:
-    """LPIPS with the smallest network, or None, with a reason, where its weights are missing."""
-    from diffjscc.metrics.lpips import LPIPS  # noqa: PLC0415
-    from diffjscc.metrics.weights import MetricUnavailable  # noqa: PLC0415
-
-    try:
-        return LPIPS.load("squeeze").to(device)
-    except MetricUnavailable as error:
-        stderr.print(f"[yellow]no LPIPS:[/] {escape(str(error))}", soft_wrap=True)
-        return None
-
-
-def show_steps(scheme: Scheme, progress: Progress) -> None:
-    """A bar for the sampling steps of the image in work, if any refiner takes some."""
-    from diffjscc.evaluation.transmission import sampling_refiner  # noqa: PLC0415
-
-    refiner = sampling_refiner(scheme)
-    if refiner is not None:
-        task = progress.add_task("painting", total=None)
-        refiner.progress = lambda done, total: progress.update(task, completed=done, total=total)
+def show_steps(sampler: SamplingRefiner | None, progress: Progress) -> None:
+    """Show a bar for the sampling steps of the current image, if a refiner samples."""
+    if sampler is not None:
+        task = progress.add_task("sampling", total=None)
+        sampler.progress = lambda done, total: progress.update(task, completed=done, total=total)

@@ -22,12 +22,13 @@ def train_jscc(
     output: RunFolder = Path("runs/jscc"),
     init: Annotated[str | None, typer.Option(help="Weights to start from.")] = None,
 ) -> None:
-    """Train a codec; run again to go on after an interruption.
+    """Train a codec; run again to resume after an interruption.
 
     On several GPUs: accelerate launch -m diffjscc train jscc …
     """
     with report_errors():
-        from diffjscc.training.config import JSCCConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.codec_config import JSCCConfig  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.jscc import train  # noqa: PLC0415
 
         weights = train(load_config(JSCCConfig, config, overrides or []), output, init)
@@ -42,13 +43,14 @@ def train_adversarial(
     output: RunFolder = Path("runs/adversarial"),
     init: Annotated[str | None, typer.Option(help="Weights whose codec to start from.")] = None,
 ) -> None:
-    """Train a codec against a discriminator; run again to go on after an interruption.
+    """Train a codec against a discriminator; run again to resume after an interruption.
 
     On several GPUs: accelerate launch -m diffjscc train adversarial …
     """
     with report_errors():
         from diffjscc.training.adversarial import train  # noqa: PLC0415
-        from diffjscc.training.config import AdversarialConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.codec_config import AdversarialConfig  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
 
         weights = train(load_config(AdversarialConfig, config, overrides or []), output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
@@ -62,9 +64,10 @@ def train_vae(
     output: RunFolder = Path("runs/vae"),
     init: Annotated[str | None, typer.Option(help="Weights whose VAE to start from.")] = None,
 ) -> None:
-    """Train a VAE, the first half of a prior; run again to go on after an interruption."""
+    """Train a VAE, the first half of a prior; run again to resume after an interruption."""
     with report_errors():
-        from diffjscc.training.config import VAEConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
+        from diffjscc.training.prior_config import VAEConfig  # noqa: PLC0415
         from diffjscc.training.vae import train  # noqa: PLC0415
 
         weights = train(load_config(VAEConfig, config, overrides or []), output, init)
@@ -79,10 +82,11 @@ def train_prior(
     output: RunFolder = Path("runs/prior"),
     init: Annotated[str | None, typer.Option(help="Weights whose prior to start from.")] = None,
 ) -> None:
-    """Train a latent diffusion prior on a VAE; run again to go on after an interruption."""
+    """Train a latent diffusion prior on a VAE; run again to resume after an interruption."""
     with report_errors():
-        from diffjscc.training.config import PriorConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.prior import train  # noqa: PLC0415
+        from diffjscc.training.prior_config import PriorConfig  # noqa: PLC0415
 
         weights = train(load_config(PriorConfig, config, overrides or []), output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
@@ -94,12 +98,13 @@ def precompute_latents(
     ] = None,
     config: ConfigName = "compact-control",
 ) -> None:
-    """Prepare what `train control` reads; run again to go on after an interruption.
+    """Compute the latents that `train control` reads; run again to resume after an interruption.
 
     On several GPUs: accelerate launch -m diffjscc precompute …
     """
     with report_errors():
-        from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
+        from diffjscc.training.control_config import ControlConfig  # noqa: PLC0415
         from diffjscc.training.precompute import precompute  # noqa: PLC0415
 
         folder = precompute(load_config(ControlConfig, config, overrides or []))
@@ -116,14 +121,15 @@ def train_control(
         str | None, typer.Option(help="Weights whose control module to start from.")
     ] = None,
 ) -> None:
-    """Train a prior's control module; run again to go on after an interruption.
+    """Train a prior's control module; run again to resume after an interruption.
 
     Run `diffjscc precompute` with the same config and settings first.
     On several GPUs: accelerate launch -m diffjscc train control …
     """
     with report_errors():
-        from diffjscc.training.config import ControlConfig, load_config  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.control import train  # noqa: PLC0415
+        from diffjscc.training.control_config import ControlConfig  # noqa: PLC0415
 
         weights = train(load_config(ControlConfig, config, overrides or []), output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
@@ -136,9 +142,9 @@ def train_decoder(
     config: ConfigName = "compact-decoder",
     output: RunFolder = Path("runs/decoder"),
 ) -> None:
-    """Train a receiver's decoder on latents that its prior painted; run again to go on.
+    """Train a receiver's decoder on latents that its prior samples; run again to resume.
 
-    The latents are painted at the first start; that is interrupted and gone on with alike.
+    The latents are sampled first; that may be interrupted and resumed too.
     On several GPUs: accelerate launch -m diffjscc train decoder …
     """
     with report_errors():

@@ -20,15 +20,15 @@ from diffjscc.choices import (
     SchemeKind,
     Start,
 )
-from diffjscc.cli.terminal import load_lpips, report_errors, show_steps, stderr, stdout
+from diffjscc.cli.terminal import report_errors, show_steps, stderr, stdout
 
 if TYPE_CHECKING:
     from diffjscc.cli.jobs import Sending
-    from diffjscc.evaluation.records import Record
-    from diffjscc.evaluation.results import Absent
+    from diffjscc.evaluation.records import Absent, Record
     from diffjscc.scheme import Scheme
 
 SAMPLES = 8
+METRICS = ("psnr", "ms_ssim", "lpips")
 CHANNELS = [name for name in get_args(ChannelName) if name != "custom"]
 SCHEMES = [kind for kind in get_args(SchemeKind) if kind != "custom"]
 
@@ -64,13 +64,13 @@ def transmit(
     seed: Annotated[int, typer.Option(min=0, help="Decides noise and fades.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every transmission's figures here.")
+        Path | None, typer.Option("--json", help="Write a record of every transmission here.")
     ] = None,
     uncertainty: Annotated[
         bool, typer.Option(help="Also map where samples of the diffusion receiver disagree.")
     ] = False,
     samples: Annotated[
-        int | None, typer.Option(min=2, help="Images painted for that map; 8 by default.")
+        int | None, typer.Option(min=2, help="Samples for that map; 8 by default.")
     ] = None,
     scheme: Annotated[
         list[str] | None,
@@ -83,7 +83,8 @@ def transmit(
         str | None, typer.Option(help="--scheme adv: weights that `train adversarial` made.")
     ] = None,
     refiner: Annotated[
-        RefinerName | None, _receiver("What paints the final image; none: the codec alone.")
+        RefinerName | None,
+        _receiver("diffusion: needs weights with a receiver; none: the codec alone."),
     ] = None,
     sampler: Annotated[SamplerName | None, _receiver("ddpm is the paper's.")] = None,
     steps: Annotated[int | None, _receiver("Steps from pure noise.")] = None,
@@ -91,7 +92,7 @@ def transmit(
         Start | None, _receiver("Where sampling begins; initial: the initial image, noised.")
     ] = None,
     captioner: Annotated[
-        CaptionerName | None, _receiver("Tells a prior that reads text what images show.")
+        CaptionerName | None, _receiver("Captions for a prior with a text encoder.")
     ] = None,
     caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
     latent_guidance_scale: Annotated[
@@ -133,7 +134,7 @@ def transmit(
         from diffjscc.schemes.loader import load_scheme  # noqa: PLC0415
         from diffjscc.schemes.options import RefinerOptions  # noqa: PLC0415
 
-        painting = RefinerOptions(
+        receiver = RefinerOptions(
             sampler=sampler,
             num_inference_steps=steps,
             start=start,
@@ -158,10 +159,12 @@ def transmit(
         computing = choose_device(device)
         chosen = check(ChannelConfig, ChannelConfig.named(channel) | over, "--channel")
 
-        judge = MetricEvaluator(load_lpips(computing))
+        evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
+        for metric, reason in unavailable.items():
+            stderr.print(f"[yellow]no {metric}:[/] {escape(str(reason))}", soft_wrap=True)
 
         def link(name: str, loaded: Scheme) -> Link:
-            return Link(name, loaded, chosen, snr, seed, judge, computing)
+            return Link(name, loaded, chosen.at(snr), chosen.label, snr, seed, evaluator, computing)
 
         job: Sending[Record | Absent]
         if scheme:
@@ -174,10 +177,10 @@ def transmit(
                 )
             options = check(DigitalOptions, digital, "--scheme")
             schemes = SchemeLoader(str(computing))
-            choices = choose(scheme, weights, adversarial, painting, options)
+            choices = choose(scheme, weights, adversarial, receiver, options)
             ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
             links = [link(name, loaded) for name, loaded in ready]
-            job = Comparison(links, repeats, output)
+            job = Comparison(links, snr, repeats, output)
         else:
             if digital:
                 raise ValueError(
@@ -189,7 +192,7 @@ def transmit(
                     f"--adversarial {adversarial} is for --scheme adv; add that, or give the "
                     "folder as --weights"
                 )
-            own = load_scheme(weights, rate, refiner, painting, device)
+            own = load_scheme(weights, rate, refiner, receiver, device)
             single = link("deepjscc" if own.refiner is None else "diffjscc", own)
             job = Job(single, repeats, output, (samples or SAMPLES) if uncertainty else None)
         sent, failed = _run(job, paths, json_file)
@@ -207,35 +210,35 @@ def _run(
     """Send files and say what came of it; whether anything was sent, and which files failed."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    from diffjscc.cli.jobs import transmit_files, write_rows  # noqa: PLC0415
+    from diffjscc.cli.jobs import transmit_files, write_records  # noqa: PLC0415
     from diffjscc.cli.tables import metrics_table  # noqa: PLC0415
     from diffjscc.data.images import unique_stems  # noqa: PLC0415
-    from diffjscc.evaluation.records import Record  # noqa: PLC0415
-    from diffjscc.evaluation.results import Absent  # noqa: PLC0415
+    from diffjscc.evaluation.records import Absent, Record  # noqa: PLC0415
 
     job.output.mkdir(parents=True, exist_ok=True)
     each = job.repeats * len(job.links)
-    rows: list[Record] = []
+    records: list[Record] = []
     absent: list[Absent] = []
     failed: list[tuple[Path, Exception]] = []
     with Progress(console=stderr, transient=True) as progress:
         task = progress.add_task("transmitting", total=len(paths) * each)
         for link in job.links:
-            show_steps(link.scheme, progress)
+            show_steps(link.sampler, progress)
         outcomes = transmit_files(job, paths, unique_stems(paths), lambda: progress.advance(task))
         for path, outcome in outcomes:
             if isinstance(outcome, Exception):
                 failed.append((path, outcome))
                 progress.advance(task, each)
             else:
-                rows += [line for line in outcome if isinstance(line, Record)]
+                records += [line for line in outcome if isinstance(line, Record)]
                 absent += [line for line in outcome if isinstance(line, Absent)]
-    if rows:
-        stdout.print(metrics_table(rows, compared=len(job.links) > 1))
+    if records:
+        infos = job.links[0].evaluator.infos
+        stdout.print(metrics_table(records, infos, compared=len(job.links) > 1))
         stdout.print(f"images are in {escape(str(job.output))}", soft_wrap=True)
     for missing in absent:
         text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "
         stderr.print(f"[yellow]{text}{escape(missing.reason)}", soft_wrap=True)
     if json_file is not None:
-        write_rows(rows, json_file)
-    return bool(rows), failed
+        write_records(records, json_file)
+    return bool(records), failed

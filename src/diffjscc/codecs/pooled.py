@@ -44,7 +44,7 @@ class PooledCodec:
 
     @property
     def device(self) -> torch.device:
-        """Where the codec computes."""
+        """Device of the codec."""
         return Scheme(self.codec, self.codec.rates[0]).device
 
     def to(self, device: torch.device | str) -> PooledCodec:

@@ -47,8 +47,26 @@ def random_crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -
     return crop
 
 
-def _order(seed: int, images: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(images)
+class EpochOrder:
+    """Order of the images, another in each epoch, which contains each image once.
+
+    Args:
+        seed: another seed gives another order.
+        images: how many there are.
+        batch: images per iteration.
+    """
+
+    def __init__(self, seed: int, images: int, batch: int) -> None:
+        self.images, self.batch = images, batch
+        # A batch rarely spans more than two epochs; an order is as long as the source.
+        self._order = functools.lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(images)
+        )
+
+    def __call__(self, step: int, place: int) -> int:
+        """Number of the image at a place of iteration `step`'s batch."""
+        epoch, position = divmod(step * self.batch + place, self.images)
+        return int(self._order(epoch)[position])
 
 
 class TrainingCrops:
@@ -72,8 +90,7 @@ class TrainingCrops:
                 "seed at least 0"
             )
         self.source, self.crop, self.seed, self.batch = source, crop, seed, batch
-        # A batch rarely spans more than two epochs; an order is as long as the source.
-        self._order = functools.lru_cache(maxsize=2)(functools.partial(_order, seed, len(source)))
+        self.order = EpochOrder(seed, len(source), batch)
 
     def _share(self, step: int, process_index: int, process_count: int) -> range:
         """Return the positions in the global batch that belong to one process."""
@@ -90,14 +107,10 @@ class TrainingCrops:
         share = self.batch // process_count
         return range(process_index * share, (process_index + 1) * share)
 
-    def _image(self, step: int, place: int) -> int:
-        epoch, position = divmod(step * self.batch + place, len(self.source))
-        return int(self._order(epoch)[position])
-
     def indices_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[int]:
         """List the indices in `source` of the images of `batch_at`, in its order."""
         places = self._share(step, process_index, process_count)
-        return [self._image(step, place) for place in places]
+        return [self.order(step, place) for place in places]
 
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Tensor:
         """Read one process's part of the batch of a step.
@@ -119,7 +132,7 @@ class TrainingCrops:
         for place in places:
             # 1 + place: a last number of 0 would repeat the random numbers of the epoch's order.
             rng = np.random.default_rng([self.seed, step, 1 + place])
-            crops.append(random_crop(self.source[self._image(step, place)], self.crop, rng))
+            crops.append(random_crop(self.source[self.order(step, place)], self.crop, rng))
         images = torch.from_numpy(np.stack(crops))
         return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 

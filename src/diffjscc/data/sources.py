@@ -1,15 +1,17 @@
-"""Sources of training images: a folder, tar shards, or a pack."""
+"""Sources of training images: a folder, tar shards, a pack, or a dataset of the user's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from diffjscc.data.datasets import DatasetSource
 from diffjscc.data.folders import FolderSource, ImageSource, Subset
 from diffjscc.data.images import ImageError
 from diffjscc.data.packed import PackedSource, is_pack, pack
 from diffjscc.data.shards import ShardSource, find_shards
 
 __all__ = [
+    "DatasetSource",
     "FolderSource",
     "ImageSource",
     "PackedSource",

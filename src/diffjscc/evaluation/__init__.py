@@ -1,1 +1,1 @@
-"""How good a reconstruction is, and how to show it."""
+"""Sweeps of schemes over channels, rates and SNRs: records, means, comparisons."""

@@ -1,4 +1,4 @@
-"""Is one folder of results worse than another? Paired, transmission by transmission."""
+"""Paired comparison of two folders of results, transmission by transmission."""
 
 from __future__ import annotations
 
@@ -9,53 +9,51 @@ from pathlib import Path
 from typing import Literal
 
 from diffjscc.configuration import closest
-from diffjscc.evaluation.records import OperatingPoint, Record
-from diffjscc.evaluation.results import PointDistances, Results
+from diffjscc.evaluation.records import OperatingPoint, PointDistances, Record
+from diffjscc.evaluation.results import Results
 from diffjscc.evaluation.statistics import (
-    INITIAL,
-    MERITS,
     Estimate,
+    Quantity,
     estimate,
-    frechet_label,
-    merit_of,
+    metrics_of,
+    quantities,
 )
+from diffjscc.metrics.catalogue import SECONDS, frechet_info
 
-Verdict = Literal["better", "worse", "same"]
-ImageInfo = tuple[str, int]
+Outcome = Literal["better", "worse", "same"]
+Repeat = tuple[str, int]  # image and number
 
 FRECHET = "frechet"
-# Pairs share their noise, so that even a rounding error may have an interval without zero in it:
-# smaller changes than these are none. They are a few units of the last digit that papers print. A
-# Fréchet distance has no pairs, and its size depends on the number of patches: its tolerance is a
-# fraction of the distance before. Seconds depend on the machine and are compared only if asked for.
-TOLERANCES: dict[str, float] = {
-    "psnr": 0.05,
-    "ms_ssim": 0.002,
-    "lpips": 0.003,
-    "niqe": 0.05,
-    "psnr_initial": 0.05,
-    "ms_ssim_initial": 0.002,
-    "lpips_initial": 0.003,
-    "niqe_initial": 0.05,
-    "outage": 0.005,
-    FRECHET: 0.02,
-}
-OF_ROWS = (*MERITS, *INITIAL, "outage")
-COMPARABLE = (*OF_ROWS, FRECHET)
+
+
+def default_tolerances(results: Sequence[Results]) -> dict[str, float]:
+    """Largest change that counts as none, by key, see `MetricInfo.tolerance`.
+
+    Pairs share their noise, so that even a rounding error may have an interval without zero in it.
+    A Fréchet distance has no pairs, and its size depends on the number of patches: its tolerance is
+    a fraction of the distance before. Seconds depend on the machine: they are compared only where
+    a tolerance is given.
+    """
+    known = quantities(metrics_of(results))
+    limits = {
+        key: quantity.info.tolerance for key, quantity in known.items() if quantity.info != SECONDS
+    }
+    return limits | {FRECHET: frechet_info("").tolerance}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one figure of one cell changed.
+    """Change of one quantity at one operating point.
 
     Attributes:
-        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Record.cell`.
-        figure: a key of `TOLERANCES`, or "seconds".
+        scheme, channel, nominal_rate, nominal_snr_db: see `OperatingPoint`.
+        quantity: see `Quantity.key`; "frechet" for a distance.
         label: its name for readers.
+        digits: after the decimal point.
         before, after: means over the transmissions that both have, or the distances.
         change: after - before; paired, with an interval, but of a distance only the difference.
-        tolerance: in the figure's own unit.
-        verdict: "worse" if the whole interval (the mean where there is none) lies beyond the
+        tolerance: in the quantity's own unit.
+        outcome: "worse" if the whole interval (the mean where there is none) lies beyond the
             tolerance on the worse side, "better" likewise, otherwise "same".
     """
 
@@ -63,119 +61,123 @@ class Difference:
     channel: str
     nominal_rate: str
     nominal_snr_db: float
-    figure: str
+    quantity: str
     label: str
+    digits: int
     before: float
     after: float
     change: Estimate
     tolerance: float
-    verdict: Verdict
+    outcome: Outcome
 
 
 def compare(
     before: Results, after: Results, tolerances: Mapping[str, float] | None = None
 ) -> list[Difference]:
-    """Compare what both folders have: each figure of each cell, on the same transmissions.
+    """Compare what both folders have: each quantity at each point, on the same transmissions.
 
     Args:
-        before: what is compared with.
-        after: what is judged.
-        tolerances: by figure, in its unit, at least 0, of "frechet" a fraction; only figures in it
-            are compared. `TOLERANCES` if None.
+        before: the reference.
+        after: the candidate.
+        tolerances: by quantity, in its unit, at least 0, of "frechet" a fraction; only quantities
+            in it are compared. `default_tolerances` if None.
 
     Raises:
-        ValueError: a figure is unknown, a tolerance negative, the folders share no transmission,
+        ValueError: a quantity is unknown, a tolerance negative, the folders share no transmission,
             or an image or seed in one is another one in the other.
     """
-    limits = TOLERANCES if tolerances is None else tolerances
+    known = quantities(metrics_of([before, after]))
+    limits = default_tolerances([before, after]) if tolerances is None else tolerances
     for name, tolerance in limits.items():
-        if name not in COMPARABLE:
-            raise ValueError(f"{name} is no figure to compare: {closest(name, COMPARABLE)}")
+        if name not in known and name != FRECHET:
+            raise ValueError(f"{name} is nothing to compare: {closest(name, (*known, FRECHET))}")
         if not tolerance >= 0:
             raise ValueError(f"the tolerance of {name} is {tolerance:g}; give at least 0")
     old, new = _side(before), _side(after)
-    pairs = _pairs(old, new)
     found: list[Difference] = []
-    for key, both in pairs.items():
+    for point, both in _pairs(old, new).items():
         for name, tolerance in limits.items():
             if name == FRECHET:
-                found += _of_distances(key, both, old, new, tolerance)
+                found += _of_distances(point, both, old, new, tolerance)
             else:
-                found += _of_rows(key, both, name, tolerance)
+                found += _of_records(point, both, known[name], tolerance)
     return found
 
 
 def remarks(before: Results, after: Results) -> list[str]:
-    """What `compare` leaves out, and where the cost differs: a sentence each.
+    """List what `compare` leaves out, and where the cost differs: a sentence each.
 
     Raises:
         ValueError: see `compare`.
     """
+    known = quantities(metrics_of([before, after]))
     old, new = _side(before), _side(after)
-    told = []
+    found = []
     for one, other in ((old, new), (new, old)):
-        for key, rows in one.rows.items():
-            if key not in other.rows:
-                told.append(f"only {one.folder} has {_named(key)}")
+        for point, records in one.records.items():
+            if point not in other.records:
+                found.append(f"only {one.folder} has {point}")
                 continue
-            alone = len(rows.keys() - other.rows[key].keys())
+            alone = len(records.keys() - other.records[point].keys())
             if alone:
-                told.append(f"only {one.folder} has {alone} transmissions of {_named(key)}")
-            for name in OF_ROWS:
-                if _has(rows, name) and not _has(other.rows[key], name):
-                    told.append(f"only {one.folder} has {_label(name)} of {_named(key)}")
-    for key, features in dict.fromkeys((*old.distances, *new.distances)):
-        if key in old.rows and key in new.rows and not _same_set(old, new, key, features):
-            told.append(
-                f"{frechet_label(features)} of {_named(key)} is not on the same patches in both, "
+                found.append(f"only {one.folder} has {alone} transmissions of {point}")
+            for quantity in known.values():
+                if _has(records, quantity) and not _has(other.records[point], quantity):
+                    found.append(f"only {one.folder} has {quantity.label} of {point}")
+    for point, features in dict.fromkeys((*old.distances, *new.distances)):
+        both_sent = point in old.records and point in new.records
+        if both_sent and not _same_set(old, new, point, features):
+            found.append(
+                f"{frechet_info(features).label} of {point} is not on the same patches in both, "
                 "or only one has it"
             )
-    for key, both in _pairs(old, new).items():
+    for point, both in _pairs(old, new).items():
         was, now = (
-            statistics.fmean(row.channel_uses for row in rows) for rows in zip(*both, strict=True)
+            statistics.fmean(record.channel_uses for record in records)
+            for records in zip(*both, strict=True)
         )
         if was != now:
-            told.append(
-                f"{_named(key)} takes {was:,.0f} channel uses a transmission in {old.folder}, "
+            found.append(
+                f"{point} takes {was:,.0f} channel uses a transmission in {old.folder}, "
                 f"{now:,.0f} in {new.folder}"
             )
-    return told
+    return found
 
 
 @dataclass(frozen=True)
 class _Side:
-    """A folder's rows by cell, image and repeat, and its distances by cell and features."""
+    """A folder's records by point, image and repeat, and its distances by point and features."""
 
     folder: Path
-    rows: dict[OperatingPoint, dict[ImageInfo, Record]]
+    records: dict[OperatingPoint, dict[Repeat, Record]]
     distances: dict[tuple[OperatingPoint, str], PointDistances]
 
 
 def _side(results: Results) -> _Side:
-    rows: dict[OperatingPoint, dict[ImageInfo, Record]] = {}
-    for row in results.rows:
-        rows.setdefault(row.cell, {})[row.image, row.repeat] = row
-    distances = {(cell.key, cell.features): cell for cell in results.cells}
-    return _Side(results.folder, rows, distances)
+    records: dict[OperatingPoint, dict[Repeat, Record]] = {}
+    for record in results.records:
+        records.setdefault(record.point, {})[record.image, record.repeat] = record
+    distances = {(one.point, one.features): one for one in results.distances}
+    return _Side(results.folder, records, distances)
 
 
 def _pairs(old: _Side, new: _Side) -> dict[OperatingPoint, list[tuple[Record, Record]]]:
-    """The same transmissions in both, by cell; raises ValueError where they cannot be compared."""
+    """Pair the same transmissions; raises ValueError where they cannot be compared."""
     pairs: dict[OperatingPoint, list[tuple[Record, Record]]] = {}
-    for key, rows in old.rows.items():
-        for sent, one in rows.items():
-            other = new.rows.get(key, {}).get(sent)
+    for point, records in old.records.items():
+        for sent, one in records.items():
+            other = new.records.get(point, {}).get(sent)
             if other is None:
                 continue
             for name, what in (("image_hash", "pixels"), ("seed", "seed")):
                 was, now = getattr(one, name), getattr(other, name)
                 if was != now:
                     raise ValueError(
-                        f"the {what} of {one.image}, repeat {one.repeat}, in {_named(key)}: {was} "
-                        f"in {old.folder}, {now} in {new.folder}; only runs on the same images "
-                        "with the same seed can be compared"
+                        f"the {what} of {one.image}, repeat {one.repeat}, in {point}: {was} in "
+                        f"{old.folder}, {now} in {new.folder}; only runs on the same images with "
+                        "the same seed can be compared"
                     )
-            pairs.setdefault(key, []).append((one, other))
+            pairs.setdefault(point, []).append((one, other))
     if not pairs:
         raise ValueError(
             f"{old.folder} and {new.folder} have no transmission in common; only runs with the "
@@ -184,31 +186,39 @@ def _pairs(old: _Side, new: _Side) -> dict[OperatingPoint, list[tuple[Record, Re
     return pairs
 
 
-def _of_rows(
-    key: OperatingPoint, both: Sequence[tuple[Record, Record]], name: str, tolerance: float
+def _of_records(
+    point: OperatingPoint,
+    both: Sequence[tuple[Record, Record]],
+    quantity: Quantity,
+    tolerance: float,
 ) -> list[Difference]:
-    """The difference in one figure; none where it is missing."""
-    values = [(one.image, getattr(one, name), getattr(other, name)) for one, other in both]
-    present = [value for value in values if None not in value]
+    """The difference in one quantity; none where it is missing."""
+    values = [(one.image, quantity.of(one), quantity.of(other)) for one, other in both]
+    present = [
+        (image, before, after)
+        for image, before, after in values
+        if before is not None and after is not None
+    ]
     if not present:
         return []
     change = estimate((image, after - before) for image, before, after in present)
     return [
         Difference(
-            *key,
-            figure=name,
-            label=_label(name),
+            *point,
+            quantity=quantity.key,
+            label=quantity.label,
+            digits=quantity.info.digits,
             before=estimate((image, before) for image, before, _ in present).mean,
             after=estimate((image, after) for image, _, after in present).mean,
             change=change,
             tolerance=tolerance,
-            verdict=_verdict(change, merit_of(name).higher, tolerance),
+            outcome=_outcome(change, quantity.info.higher_is_better, tolerance),
         )
     ]
 
 
 def _of_distances(
-    key: OperatingPoint,
+    point: OperatingPoint,
     both: Sequence[tuple[Record, Record]],
     old: _Side,
     new: _Side,
@@ -216,51 +226,43 @@ def _of_distances(
 ) -> list[Difference]:
     """The differences in Fréchet distance between equal sets, for each network of features."""
     found = []
-    for cell, features in old.distances:
-        if cell == key and _same_set(old, new, key, features):
-            before = old.distances[key, features].frechet
-            after = new.distances[key, features].frechet
-            images = len({row.image for row, _ in both})
+    for there, features in old.distances:
+        if there == point and _same_set(old, new, point, features):
+            before = old.distances[point, features].frechet
+            after = new.distances[point, features].frechet
+            images = len({record.image for record, _ in both})
             change = Estimate(after - before, None, images, len(both))
+            info = frechet_info(features)
             found.append(
                 Difference(
-                    *key,
-                    figure=FRECHET,
-                    label=frechet_label(features),
+                    *point,
+                    quantity=FRECHET,
+                    label=info.heading,
+                    digits=info.digits,
                     before=before,
                     after=after,
                     change=change,
                     tolerance=fraction * before,
-                    verdict=_verdict(change, higher=False, tolerance=fraction * before),
+                    outcome=_outcome(change, info.higher_is_better, fraction * before),
                 )
             )
     return found
 
 
-def _verdict(change: Estimate, higher: bool, tolerance: float) -> Verdict:
-    gain = (change.low, change.high) if higher else (-change.high, -change.low)
+def _outcome(change: Estimate, higher_is_better: bool, tolerance: float) -> Outcome:
+    gain = (change.low, change.high) if higher_is_better else (-change.high, -change.low)
     if gain[1] < -tolerance:
         return "worse"
     return "better" if gain[0] > tolerance else "same"
 
 
-def _same_set(old: _Side, new: _Side, key: OperatingPoint, features: str) -> bool:
-    """Whether both have this distance, on the same transmissions."""
-    one, other = old.distances.get((key, features)), new.distances.get((key, features))
+def _same_set(old: _Side, new: _Side, point: OperatingPoint, features: str) -> bool:
+    """Return whether both have this distance, on the same transmissions."""
+    one, other = old.distances.get((point, features)), new.distances.get((point, features))
     if one is None or other is None or one.patches != other.patches:
         return False
-    return old.rows[key].keys() == new.rows[key].keys()
+    return old.records[point].keys() == new.records[point].keys()
 
 
-def _has(rows: Mapping[ImageInfo, Record], name: str) -> bool:
-    return any(getattr(row, name) is not None for row in rows.values())
-
-
-def _label(name: str) -> str:
-    label = merit_of(name).label
-    return f"{label}, initial image" if name in INITIAL else label
-
-
-def _named(key: OperatingPoint) -> str:
-    scheme, channel, rate, snr_db = key
-    return f'"{scheme}" over {channel} at {rate} and {snr_db:g} dB'
+def _has(records: Mapping[Repeat, Record], quantity: Quantity) -> bool:
+    return any(quantity.of(record) is not None for record in records.values())

@@ -3,12 +3,11 @@
     fig1, fig5   images side by side
     fig3         rates at 1 dB
     fig4         SNRs at R = 1/128
-    fig6         what the control module is told
+    fig6         conditions of the control module
     fig7         sampling steps, at several SNRs
     fig8         captions
 
-Schemes that this version has not, or that the weights or this machine lack what they need for,
-are left out, and that is said.
+Schemes for which the weights or this machine lack something are left out, with the reason.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ Value = TypeVar("Value")
 
 RATES = ("1/128", "1/64", "1/32", "1/16")
 SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
-DDNM_STEPS = 5  # 10, 20 and 50 give the same figures on Kodak's middles
+DDNM_STEPS = 5  # 10, 20 and 50 give the same metrics on Kodak's middles
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 QUICK_CROP = 384  # pixels: four patches for the distances between distributions
-SHEETS = {"fig1": 3, "fig5": 8}  # how many images are shown
+SHEETS = {"fig1": 3, "fig5": 8}  # number of images on a sheet
 # fig3 is at one SNR, at which the paper's MCS works; over SNRs the link adapts.
 DIGITAL = {"fig3": "bpsk 2/3", "fig4": None}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be reproduced, and with what.
+    """Options of a reproduction.
 
     Attributes:
         images: files, folders or patterns.
@@ -74,7 +73,7 @@ class Experiment:
     Attributes:
         figure: its name.
         config: the sweep.
-        left_out: what of the figure it does not show, and why.
+        left_out: parts of the figure that it does not show, and why.
     """
 
     figure: FigureName
@@ -83,7 +82,7 @@ class Experiment:
 
 
 def default_images(quick: bool) -> str:
-    """Where images are looked for: Kodak's, or one that is always there for a smoke test.
+    """Default images: Kodak's, or one that is always there for a smoke test.
 
     Raises:
         ValueError: Kodak's images are not there.
@@ -99,7 +98,7 @@ def default_images(quick: bool) -> str:
 
 
 def make_experiment(figure: FigureName, request: Request) -> Experiment:
-    """The sweep that a figure of the paper shows.
+    """Configure the sweep of a figure of the paper.
 
     Raises:
         ValueError: weights or images that cannot be had.
@@ -158,7 +157,7 @@ def _ends(values: Sequence[Value]) -> Sequence[Value]:
 def _schemes(
     figure: FigureName, request: Request
 ) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
-    """What a figure compares, and what of it is left out."""
+    """Schemes that a figure compares, and reasons for those that are left out."""
     weights = request.weights
     if not open_weights(weights).has_refiner:
         without = f'diffjscc: weights "{weights}" have no diffusion receiver'
@@ -168,27 +167,27 @@ def _schemes(
     wordless = _why_without_captions(weights)
     match figure:
         case "fig4":
-            painting = RefinerOptions(num_inference_steps=STEPS[1] if request.quick else DDNM_STEPS)
-            ddnm = SchemeConfig(kind="ddnm", weights=weights, refiner=painting)
+            options = RefinerOptions(num_inference_steps=STEPS[1] if request.quick else DDNM_STEPS)
+            ddnm = SchemeConfig(kind="ddnm", weights=weights, refiner=options)
             rivals, lacking = _adversarial(figure, request)
-            return [_codec(weights), _painter(weights, ""), *rivals, ddnm], lacking
+            return [_codec(weights), _diffjscc(weights, ""), *rivals, ddnm], lacking
         case "fig6":
             return _conditions(request, wordless)
         case "fig7":
             steps = STEPS[1:3] if request.quick else STEPS
-            own = [_painter(weights, f"own sampler, {n} steps", steps=n) for n in steps]
+            own = [_diffjscc(weights, f"own sampler, {n} steps", steps=n) for n in steps]
             paper = [
-                _painter(weights, f"DDPM from noise, {n} steps", "ddpm", n, "noise") for n in steps
+                _diffjscc(weights, f"DDPM from noise, {n} steps", "ddpm", n, "noise") for n in steps
             ]
             return own + paper, ()
         case "fig8":
             captions = [
-                _painter(weights, "without captions", captioner="none"),
-                _painter(weights, "with captions", captioner="blip2"),
+                _diffjscc(weights, "without captions", captioner="none"),
+                _diffjscc(weights, "with captions", captioner="blip2"),
             ]
             return (captions, ()) if wordless is None else ([], (f"captions: {wordless}",))
         case _:
-            return [_codec(weights), _painter(weights, "")], ()
+            return [_codec(weights), _diffjscc(weights, "")], ()
 
 
 def _digital_links(
@@ -233,7 +232,7 @@ def _adversarial(
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise ValueError(
-            "DeepJSCC-adv's weights are told apart by the folder of their run, but "
+            "DeepJSCC-adv's weights are named by the folder of their run, but "
             f"there are two of {twice.partition(', ')[2]!r}; rename one"
         )
     return [
@@ -245,8 +244,8 @@ def _adversarial(
 def _conditions(
     request: Request, wordless: str | None
 ) -> tuple[Sequence[SchemeConfig], tuple[str, ...]]:
-    """What the control module is told in fig6; `wordless` says why not of captions."""
-    told = [_painter(request.weights, "spatial + SNR", captioner="none")]
+    """Conditions of the control module in fig6; `wordless` is the reason against captions."""
+    schemes = [_diffjscc(request.weights, "spatial + SNR", captioner="none")]
     left_out = []
     if request.spatial is None:
         left_out.append(
@@ -254,19 +253,19 @@ def _conditions(
             "by --spatial"
         )
     else:
-        told.insert(0, _painter(request.spatial, "spatial", captioner="none"))
+        schemes.insert(0, _diffjscc(request.spatial, "spatial", captioner="none"))
     if wordless is None:
-        told.append(_painter(request.weights, "spatial + SNR + text", captioner="blip2"))
+        schemes.append(_diffjscc(request.weights, "spatial + SNR + text", captioner="blip2"))
     else:
         left_out.append(f"text: {wordless}")
-    return told, tuple(left_out)
+    return schemes, tuple(left_out)
 
 
 def _codec(weights: str) -> SchemeConfig:
     return SchemeConfig(kind="deepjscc", weights=weights)
 
 
-def _painter(
+def _diffjscc(
     weights: str,
     label: str,
     sampler: SamplerName | None = None,
@@ -274,14 +273,14 @@ def _painter(
     start: Start | None = None,
     captioner: CaptionerName | None = None,
 ) -> SchemeConfig:
-    painting = RefinerOptions(
+    options = RefinerOptions(
         sampler=sampler, num_inference_steps=steps, start=start, captioner=captioner
     )
-    return SchemeConfig(kind="diffjscc", label=label, weights=weights, refiner=painting)
+    return SchemeConfig(kind="diffjscc", label=label, weights=weights, refiner=options)
 
 
 def _why_without_captions(weights: str) -> str | None:
-    """What captions lack; None where they can be had."""
+    """Reason why captions cannot be had; None where they can."""
     if not (open_weights(weights).folder / "text_encoder").is_dir():
         return f'the prior of weights "{weights}" reads no text'
     cached = try_to_load_from_cache(BLIP2, "config.json", revision=BLIP2_REVISION)

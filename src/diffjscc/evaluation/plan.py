@@ -1,4 +1,4 @@
-"""What a sweep is made of, decided before anything runs."""
+"""Plan of a sweep: operating points and units of work, decided before anything runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from diffjscc.schemes.config import SchemeConfig
 
 
 @dataclass(frozen=True)
-class Point:
-    """A scheme over a channel at a rate and an SNR: one cell of the results.
+class PlannedPoint:
+    """A scheme over a channel at a rate and an SNR.
 
     Attributes:
         index: its place in the plan.
@@ -29,9 +29,9 @@ class Point:
     snr_db: float
 
     @property
-    def cell(self) -> OperatingPoint:
-        """As `Record.cell`."""
-        return self.scheme.name, self.channel.label, self.rate, self.snr_db
+    def point(self) -> OperatingPoint:
+        """As records have it."""
+        return OperatingPoint(self.scheme.name, self.channel.label, self.rate, self.snr_db)
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,31 @@ class Unit:
     """Transmissions that one process makes and writes down together: `images` x `repeats`.
 
     Attributes:
-        point: where.
+        point: the operating point.
         images: indices of images of one size.
         repeats: transmissions of each.
         at_once: of them that are received together.
     """
 
-    point: Point
+    point: PlannedPoint
     images: tuple[int, ...]
     repeats: int
     at_once: int
 
     @property
-    def sent(self) -> list[tuple[int, int]]:
+    def transmissions(self) -> list[tuple[int, int]]:
         """(image, repeat) of every transmission, in order."""
         return [(index, repeat) for index in self.images for repeat in range(self.repeats)]
 
 
-def make_points(config: SweepConfig) -> list[Point]:
-    """Every cell, schemes outermost, so that one scheme's networks are busy at a time."""
+def make_points(config: SweepConfig) -> list[PlannedPoint]:
+    """List every operating point, schemes outermost: one scheme's networks are busy at a time."""
     axes = product(config.schemes, config.channels, config.rates, config.snrs_db)
-    return [Point(index, *values) for index, values in enumerate(axes)]
+    return [PlannedPoint(index, *values) for index, values in enumerate(axes)]
 
 
-def make_units(config: SweepConfig, sent: Sequence[ImageInfo]) -> list[Unit]:
-    """Every unit of work, in order.
+def make_units(config: SweepConfig, images: Sequence[ImageInfo]) -> list[Unit]:
+    """List every unit of work, in order.
 
     All repeats of an image are in one unit, since they share its encoding. Neighbours of one size
     are with it, as far as `megapixels` goes, unless they would take different numbers of channel
@@ -72,7 +72,7 @@ def make_units(config: SweepConfig, sent: Sequence[ImageInfo]) -> list[Unit]:
     units = []
     for point in make_points(config):
         alone = point.scheme.digital.quality is not None
-        for (width, height), group in groupby(range(len(sent)), lambda i: sent[i].size):
+        for (width, height), group in groupby(range(len(images)), lambda i: images[i].size):
             indices = tuple(group)
             at_once = max(1, int(config.megapixels * 1e6 / (width * height)))
             together = 1 if alone else max(1, at_once // config.repeats)

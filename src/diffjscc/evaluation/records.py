@@ -1,132 +1,195 @@
-"""What is written down of one transmission."""
+"""Records of transmissions, and what is noted beside them: one JSON line each."""
 
 from __future__ import annotations
 
 import platform
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from diffjscc.metrics.evaluator import Metrics
 
-# Scheme, channel, nominal rate and nominal SNR: what figures are averaged over.
-OperatingPoint = tuple[str, str, str, float]
-
-LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "av", "torchmetrics")
+LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "av")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One transmission of one image.
-
-    `rate` and `snr_db` are the true ones (K/(H·W) and |h|²/N0). Figures are those of the final
-    image, rounded to 8 bits. With a refiner `…_initial` are those of the image that it was
-    given, and `steps` are its sampler's from pure noise; without one all of these are None.
+class OperatingPoint(NamedTuple):
+    """Scheme, channel, nominal rate and nominal SNR: metrics are averaged over its transmissions.
 
     Attributes:
-        scheme: what the reader calls it.
-        weights: name and hash of its weights.
-        image: file or name of the image.
-        image_hash: start of the SHA-256 of its 8-bit pixels.
-        channel: see `ChannelConfig.label`.
-        repeat, seed: what decides the noise, beside the image.
-        channel_uses: K.
-        uses_by_kind: what they are spent on; adds up to K.
-        seconds: wall time of sending and receiving, an equal share of it in a batch. Without the
-            time of a digital link's source codec for files that the sweep has made before.
-        versions: of the libraries that computed it.
-        outage: whether the receiver could not decode and delivered an image that tells nothing,
-            whose figures these are; None where a scheme cannot know.
+        scheme: name of the scheme.
+        channel: label of the channel, see `ChannelConfig.label`.
+        nominal_rate: in channel uses per pixel, such as "1/128".
+        nominal_snr_db: mean Es/N0 in dB.
     """
 
     scheme: str
+    channel: str
+    nominal_rate: str
+    nominal_snr_db: float
+
+    def __str__(self) -> str:
+        return (
+            f'"{self.scheme}" over {self.channel} at {self.nominal_rate} and '
+            f"{self.nominal_snr_db:g} dB"
+        )
+
+
+@dataclass(frozen=True)
+class AtPoint:
+    """Base of all that belongs to one operating point.
+
+    Attributes:
+        scheme, channel, nominal_rate, nominal_snr_db: see `OperatingPoint`.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    scheme: str
+    channel: str
+    nominal_rate: str
+    nominal_snr_db: float
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The operating point."""
+        return OperatingPoint(self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db)
+
+
+class Transmission(NamedTuple):
+    """Identity of a transmission: two records of one transmission share it.
+
+    Attributes:
+        point: its operating point.
+        image, image_hash: see `Record`.
+        repeat, seed: what decides the noise, beside the image.
+    """
+
+    point: OperatingPoint
+    image: str
+    image_hash: str
+    repeat: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Record(AtPoint):
+    """One transmission of one image.
+
+    `rate` and `snr_db` are the true ones: K/(H·W) and |h|²/N0.
+
+    Attributes:
+        weights: provenance of the scheme: name and hash of its weights.
+        image: file or name of the image.
+        image_hash: start of the SHA-256 of its 8-bit pixels.
+        width, height: in pixels.
+        rate: channel uses per pixel.
+        snr_db: effective Es/N0 in dB.
+        repeat, seed: what decides the noise, beside the image.
+        channel_uses: K, complex channel uses.
+        uses_by_kind: what they are spent on, such as "image" and "padding"; adds up to K.
+        metrics: of the final image, rounded to 8 bits, by name; None where one is not defined.
+        initial_metrics: likewise of the initial image; None without a refiner.
+        caption: the refiner was conditioned on; None without one.
+        sampler, num_inference_steps: of the refiner, steps from pure noise; None without a sampler.
+        seconds: wall time of transmission and reception, an equal share of it in a batch. Without
+            the time of a digital link's source codec for files that were made before.
+        versions: of the libraries that computed it.
+        outage: whether the receiver could not decode and delivered an image of one colour, which is
+            what the metrics are of; None where a scheme cannot know.
+    """
+
     weights: str
     image: str
     image_hash: str
     width: int
     height: int
-    nominal_rate: str
     rate: float
-    channel: str
-    nominal_snr_db: float
     snr_db: float
     repeat: int
     seed: int
     channel_uses: int
     uses_by_kind: dict[str, int]
-    psnr: float
-    ms_ssim: float | None
-    lpips: float | None
-    niqe: float | None
-    psnr_initial: float | None
-    ms_ssim_initial: float | None
-    lpips_initial: float | None
-    niqe_initial: float | None
+    metrics: Metrics
+    initial_metrics: Metrics | None
     caption: str | None
     sampler: str | None
-    steps: int | None
+    num_inference_steps: int | None
     seconds: float
     versions: str
     outage: bool | None = None
 
     @property
-    def final(self) -> Metrics:
-        """Those of the final image."""
-        return Metrics(self.psnr, self.ms_ssim, self.lpips, self.niqe)
-
-    @property
-    def initial(self) -> Metrics | None:
-        """Those of the initial image; None without a refiner."""
-        if self.psnr_initial is None:
-            return None
-        return Metrics(
-            self.psnr_initial, self.ms_ssim_initial, self.lpips_initial, self.niqe_initial
-        )
-
-    @property
-    def cell(self) -> OperatingPoint:
-        """The cell of the sweep that it belongs to."""
-        return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
-
-    @property
-    def transmission(self) -> tuple[OperatingPoint, str, str, int, int]:
-        """Cell, image and what decided the noise: what two rows of one transmission share."""
-        return self.cell, self.image, self.image_hash, self.repeat, self.seed
+    def transmission(self) -> Transmission:
+        """Identity of the transmission."""
+        return Transmission(self.point, self.image, self.image_hash, self.repeat, self.seed)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str) -> Record:
-        """The row that `as_dict` wrote.
+    def as_flat_dict(self) -> dict[str, Any]:
+        """Plain values, one key per column of a table: "psnr", "psnr_initial" and so on."""
+        values = self.as_dict()
+        uses, metrics = values.pop("uses_by_kind"), values.pop("metrics")
+        initial = values.pop("initial_metrics") or {}
+        values |= metrics
+        values |= {f"{name}_initial": value for name, value in initial.items()}
+        return values | {f"uses_{kind}": number for kind, number in uses.items()}
 
-        Args:
-            values: plain values. What has a default may be missing: earlier versions had it not.
-            where: they come from, for errors.
 
-        Raises:
-            ValueError: they are no row, or one of another version of this package.
-        """
-        own = {field.name for field in fields(cls)}
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        missing, unknown = needed - values.keys(), values.keys() - own
-        if missing or unknown:
-            told = [f"lacks {', '.join(sorted(missing))}"] if missing else []
-            told += [f"has the unknown {', '.join(sorted(unknown))}"] if unknown else []
-            raise ValueError(
-                f"{where}: a row {' and '.join(told)}; another version of this package wrote it, "
-                "or it is no row of figures"
-            )
-        try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{where}: {place} = {first['input']!r}: {first['msg']}") from error
+@dataclass(frozen=True)
+class PointDistances(AtPoint):
+    """Distances between an operating point's final images and the originals, as sets of patches.
+
+    Attributes:
+        features: the network, "inception" or "squeezenet"; only distances on the former are FID
+            and KID.
+        patches: of final images; half-overlapping, 256 px a side.
+        frechet: Fréchet distance.
+        kernel: kernel distance, mean over subsets.
+        kernel_deviation: its standard deviation over them.
+    """
+
+    features: str
+    patches: int
+    frechet: float
+    kernel: float
+    kernel_deviation: float
+
+
+@dataclass(frozen=True)
+class Absent(AtPoint):
+    """An image that a scheme cannot send at a point: there is no record of it.
+
+    Attributes:
+        image: name of the image.
+        reason: what it would take.
+    """
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class KeptImages(AtPoint):
+    """Images that were kept of one transmission, as paths within the results folder.
+
+    Attributes:
+        image, repeat: of its record.
+        original, final: PNG files.
+        initial: likewise; None without a refiner.
+        uncertainty: map of the disagreement of the receiver's samples, a PNG; None without.
+    """
+
+    image: str
+    repeat: int
+    original: str
+    final: str
+    initial: str | None = None
+    uncertainty: str | None = None
 
 
 @cache

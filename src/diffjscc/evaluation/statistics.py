@@ -1,10 +1,10 @@
-"""Means over transmissions with confidence intervals, per cell of a sweep.
+"""Means over transmissions with confidence intervals, per operating point of a sweep.
 
-Draws of the channel for one image are no new images: figures differ far more from image to
-image than from draw to draw, so that treating each transmission as a sample of its own would
-make intervals too narrow, the more so the more often each image is sent. Images are therefore
-the samples (clusters): draws are averaged within an image, which leaves the channel's randomness
-in the image's mean, and the interval is Student's t over the images' means.
+Other noise on the same image is no new image: metrics differ far more from image to image than from
+transmission to transmission of one, so that treating each transmission as a sample of its own would
+make intervals too narrow, the more so the more often each image is sent. Images are therefore the
+samples (clusters): repeats are averaged within an image, which leaves the channel's randomness in
+the image's mean, and the interval is Student's t over the images' means.
 """
 
 from __future__ import annotations
@@ -12,69 +12,74 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from scipy.special import stdtrit
 
-from diffjscc.evaluation.records import OperatingPoint, Record
-from diffjscc.evaluation.results import PointDistances, Results
+from diffjscc.evaluation.records import AtPoint, OperatingPoint, PointDistances, Record
+from diffjscc.evaluation.results import Results
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS, MetricInfo
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class MetricInfo:
-    """What a figure of merit is called and which of two values is the better one.
+class Quantity:
+    """A number of each transmission that is averaged.
 
     Attributes:
-        label: with its unit, if it has one.
-        higher: higher is better; otherwise lower is.
-        digits: after the decimal point, when it is shown.
+        info: the metric, or `SECONDS` or `OUTAGE`.
+        initial: of the initial image rather than of the final one.
     """
 
-    label: str
-    higher: bool
-    digits: int
+    info: MetricInfo
+    initial: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in `Summary.estimates`, such as "psnr" or "psnr_initial"."""
+        return f"{self.info.name}_initial" if self.initial else self.info.name
+
+    @property
+    def label(self) -> str:
+        """Label and unit for readers."""
+        return f"{self.info.heading}, initial image" if self.initial else self.info.heading
+
+    def of(self, record: Record) -> float | None:
+        """Its value in a record; None where there is none."""
+        if self.info == SECONDS:
+            return record.seconds
+        if self.info == OUTAGE:
+            return record.outage
+        metrics = record.initial_metrics if self.initial else record.metrics
+        return None if metrics is None else metrics.get(self.info.name)
 
 
-MERITS = {
-    "psnr": MetricInfo("PSNR / dB", higher=True, digits=2),
-    "ms_ssim": MetricInfo("MS-SSIM", higher=True, digits=4),
-    "lpips": MetricInfo("LPIPS", higher=False, digits=4),
-    "niqe": MetricInfo("NIQE", higher=False, digits=2),
-    "seconds": MetricInfo("time / s", higher=False, digits=2),
-}
-OUTAGE = MetricInfo("outage rate", higher=False, digits=3)
-INITIAL = tuple(f"{name}_initial" for name in ("psnr", "ms_ssim", "lpips", "niqe"))
+def metrics_of(results: Iterable[Results]) -> tuple[MetricInfo, ...]:
+    """The metrics of several folders, in the order in which they first appear."""
+    infos: dict[str, MetricInfo] = {}
+    for result in results:
+        for info in result.setup.metrics:
+            infos.setdefault(info.name, info)
+    return tuple(infos.values())
 
 
-def merit_of(name: str) -> MetricInfo:
-    """Of a key of `Summary.estimates`.
-
-    Raises:
-        KeyError: it is none.
-    """
-    return {**MERITS, "outage": OUTAGE}[name.removesuffix("_initial")]
-
-
-def frechet_label(features: str) -> str:
-    """What a Fréchet distance on these features may be called."""
-    return "FID" if features == "inception" else f"Fréchet distance ({_network(features)})"
-
-
-def kernel_label(features: str) -> str:
-    """What a kernel distance on these features may be called."""
-    return "KID" if features == "inception" else f"kernel distance ({_network(features)})"
-
-
-def _network(features: str) -> str:
-    return {"squeezenet": "SqueezeNet"}.get(features, features)
+def quantities(metrics: Iterable[MetricInfo]) -> dict[str, Quantity]:
+    """All that is averaged over transmissions, by key: metrics, seconds, initial ones, outages."""
+    infos = tuple(metrics)
+    found = [
+        *(Quantity(info) for info in infos),
+        Quantity(SECONDS),
+        *(Quantity(info, initial=True) for info in infos),
+        Quantity(OUTAGE),
+    ]
+    return {quantity.key: quantity for quantity in found}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images and channel draws.
+    """A mean over images and repeats.
 
     Attributes:
         mean: of the images' means; each image weighs the same, however often it was sent.
@@ -100,7 +105,7 @@ class Estimate:
 
 
 def estimate(values: Iterable[tuple[str, float]]) -> Estimate:
-    """Mean and 95 % confidence interval from a value per transmission.
+    """Compute mean and 95 % confidence interval from a value per transmission.
 
     x̄ ± t(0.975, n - 1) · s/√n with x̄ and s of the n images' means (Student's t over clusters).
 
@@ -114,8 +119,8 @@ def estimate(values: Iterable[tuple[str, float]]) -> Estimate:
     for image, value in values:
         by_image.setdefault(image, []).append(value)
     if not by_image:
-        raise ValueError("a mean is asked for of no values; give at least one (image, value)")
-    means = [statistics.fmean(draws) for draws in by_image.values()]
+        raise ValueError("cannot average an empty sequence; give at least one (image, value)")
+    means = [statistics.fmean(repeats) for repeats in by_image.values()]
     images, half_width = len(means), None
     if images > 1:
         quantile = float(stdtrit(images - 1, (1 + CONFIDENCE) / 2))
@@ -129,103 +134,104 @@ def estimate(values: Iterable[tuple[str, float]]) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """One cell of a sweep: a scheme at a channel, a rate and an SNR.
+class Summary(AtPoint):
+    """Means at one operating point.
 
     Attributes:
-        scheme, channel, nominal_rate, nominal_snr_db: the cell, see `Record.cell`.
         rate, snr_db: the true ones, means over its transmissions.
-        sampler, steps: of its refiner; None without one.
-        estimates: by "psnr", "ms_ssim", "lpips", "niqe", "seconds", "outage" and, of the initial
-            images, "psnr_initial" and so on; only where there are figures. Outages count in all.
+        sampler, num_inference_steps: of its refiner; None without one.
+        estimates: by `Quantity.key`, where any record has a value. Outages count in all.
         distances: by the features that they are taken on.
         absent: images that the scheme cannot send. Means are over the others alone, which are
             those that are easy to code; without any there are no means.
+        metrics: names and presentation of the metrics of all points.
     """
 
-    scheme: str
-    channel: str
-    nominal_rate: str
-    nominal_snr_db: float
     rate: float
     snr_db: float
     sampler: str | None
-    steps: int | None
+    num_inference_steps: int | None
     estimates: dict[str, Estimate]
     distances: dict[str, PointDistances]
     absent: int = 0
-
-    @property
-    def cell(self) -> OperatingPoint:
-        """As `Record.cell`."""
-        return self.scheme, self.channel, self.nominal_rate, self.nominal_snr_db
+    metrics: tuple[MetricInfo, ...] = field(default=(), repr=False)
 
 
 def summarise(results: Sequence[Results]) -> list[Summary]:
-    """Every cell of some folders of results, in the order in which they first appear.
+    """Average every operating point of some folders, in the order in which points first appear.
 
-    Where several folders have a cell their transmissions are pooled, one that is in both counts
+    Where several folders have a point their transmissions are pooled, one that is in both counts
     once, and of two distances the one on more patches is taken.
 
     Raises:
-        ValueError: a cell has other weights or another sampler in one folder than in another.
+        ValueError: a point has other weights or another sampler in one folder than in another.
     """
-    rows: dict[OperatingPoint, dict[object, Record]] = {}
+    records: dict[OperatingPoint, dict[object, Record]] = {}
     distances: dict[OperatingPoint, dict[str, PointDistances]] = {}
     absent: dict[OperatingPoint, set[str]] = {}
     for result in results:
-        for row in result.rows:
-            rows.setdefault(row.cell, {}).setdefault(row.transmission, row)
+        for record in result.records:
+            records.setdefault(record.point, {}).setdefault(record.transmission, record)
         for missing in result.absent:
-            rows.setdefault(missing.cell, {})
-            absent.setdefault(missing.cell, set()).add(missing.image)
-        for cell in result.cells:
-            known = distances.setdefault(cell.key, {})
-            if cell.features not in known or known[cell.features].patches < cell.patches:
-                known[cell.features] = cell
-    for name in ("weights", "sampler", "steps"):
+            records.setdefault(missing.point, {})
+            absent.setdefault(missing.point, set()).add(missing.image)
+        for measured in result.distances:
+            known = distances.setdefault(measured.point, {})
+            before = known.get(measured.features)
+            if before is None or before.patches < measured.patches:
+                known[measured.features] = measured
+    for name in ("weights", "sampler", "num_inference_steps"):
         _check_agreement(results, name)
+    metrics = metrics_of(results)
     return [
-        _summary(key, list(sent.values()), distances.get(key, {}), len(absent.get(key, ())))
-        for key, sent in rows.items()
+        _summary(
+            point,
+            list(sent.values()),
+            distances.get(point, {}),
+            len(absent.get(point, ())),
+            metrics,
+        )
+        for point, sent in records.items()
     ]
 
 
 def _check_agreement(results: Sequence[Results], name: str) -> None:
-    """Raises ValueError where rows of one cell differ in what decides them."""
+    """Raise ValueError where records of one point differ in what decides them."""
     first: dict[OperatingPoint, tuple[object, Results]] = {}
     for result in results:
-        for row in result.rows:
-            value, known = first.setdefault(row.cell, (getattr(row, name), result))
-            if getattr(row, name) != value:
-                scheme, channel, rate, snr_db = row.cell
+        for record in result.records:
+            found = getattr(record, name)
+            value, known = first.setdefault(record.point, (found, result))
+            if found != value:
                 raise ValueError(
-                    f'"{scheme}" over {channel} at {rate} and {snr_db:g} dB has {name} {value} in '
-                    f"{known.folder} and {getattr(row, name)} in {result.folder}; one mean of both "
-                    "would say nothing: treat the folders apart, or rename the scheme in one"
+                    f"{record.point} has {name} {value} in {known.folder} and {found} in "
+                    f"{result.folder}; a mean over both is no mean of one scheme: summarise the "
+                    "folders apart, or rename the scheme in one"
                 )
 
 
 def _summary(
-    cell: OperatingPoint, rows: Sequence[Record], distances: dict[str, PointDistances], absent: int
+    point: OperatingPoint,
+    records: Sequence[Record],
+    distances: dict[str, PointDistances],
+    absent: int,
+    metrics: tuple[MetricInfo, ...],
 ) -> Summary:
-    scheme, channel, nominal_rate, nominal_snr_db = cell
     estimates = {}
-    for name in (*MERITS, *INITIAL, "outage"):
-        values = [(f"{row.image} {row.image_hash}", getattr(row, name)) for row in rows]
+    for key, quantity in quantities(metrics).items():
+        values = [(f"{one.image} {one.image_hash}", quantity.of(one)) for one in records]
         present = [(image, value) for image, value in values if value is not None]
         if present:
-            estimates[name] = estimate(present)
+            estimates[key] = estimate(present)
+    nominal = float(Fraction(point.nominal_rate))
     return Summary(
-        scheme=scheme,
-        channel=channel,
-        nominal_rate=nominal_rate,
-        nominal_snr_db=nominal_snr_db,
-        rate=statistics.fmean(row.rate for row in rows) if rows else float(Fraction(nominal_rate)),
-        snr_db=statistics.fmean(row.snr_db for row in rows) if rows else nominal_snr_db,
-        sampler=rows[0].sampler if rows else None,
-        steps=rows[0].steps if rows else None,
+        *point,
+        rate=statistics.fmean(one.rate for one in records) if records else nominal,
+        snr_db=statistics.fmean(one.snr_db for one in records) if records else point.nominal_snr_db,
+        sampler=records[0].sampler if records else None,
+        num_inference_steps=records[0].num_inference_steps if records else None,
         estimates=estimates,
         distances=distances,
         absent=absent,
+        metrics=metrics,
     )

@@ -1,13 +1,13 @@
-"""Where images painted from the same received symbols disagree, as numbers and as an image.
+"""Disagreement of images sampled from the same received symbols, as numbers and as an image.
 
-What is bright, the receiver made up: painted again, it would look different. What is dark need
-not be right. Samples begin at the same initial image and keep its low frequencies, and what the
-prior adds alike each time does not show either: the map is a lower bound of what was invented.
+Bright details are generated: sampled again, they would look different. Dark ones need not be right.
+Samples begin at the same initial image and keep its low frequencies, and details that the prior
+adds alike each time do not show either: the map is a lower bound of what is generated.
 
 With the bundled weights, 8 samples of each Kodak image and 1 dB, means over images at
 R = 1/128 (at 1/16), by benchmarks/uncertainty.py: the rms deviation is 7.8 (2.1) of 255 levels,
 the rms error of the samples' mean 22.4 (15.6). Of a sampler of the true posterior,
-deviation²·(1 + 1/N) would be error²; here it is a seventh (a fiftieth). So the map tells where
+deviation²·(1 + 1/N) would be error²; here it is a seventh (a fiftieth). So the map shows where
 errors are, not how large: it correlates with those of the final image by 0.42 (0.42), and by
 0.75 (0.74) where a Gaussian of σ = 8 pixels smoothes both; the local contrast of the final image
 alone reaches 0.66 (0.65). Samples from pure noise, on 8 of the images, deviate by 14 (1.7)
@@ -27,13 +27,13 @@ COLOURS = "inferno"  # perceptually uniform, from black to yellow
 
 
 def disagreement(samples: Tensor) -> Tensor:
-    """How far a receiver's samples lie apart at every pixel.
+    """Compute the standard deviation of a receiver's samples at every pixel.
 
     With v_c the unbiased variance over the N samples of channel c, sqrt((v_R + v_G + v_B) / 3):
     the standard deviation, rms over the channels.
 
     Args:
-        samples: float [N, 3, H, W] in [0, 1], N ≥ 2, painted from the same received symbols.
+        samples: float [N, 3, H, W] in [0, 1], N ≥ 2, from the same received symbols.
 
     Returns:
         float32 [H, W], as a fraction of full scale; 0 where all samples agree.
@@ -48,7 +48,7 @@ def disagreement(samples: Tensor) -> Tensor:
 
 
 def colours(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
-    """A map in colours, pixel for pixel: black is 0, yellow is `full_scale` and more.
+    """Colour a map pixel for pixel: black is 0, yellow is `full_scale` and more.
 
     Args:
         spread: float [H, W], not negative, such as `disagreement` returns.
@@ -74,7 +74,7 @@ def colours(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
 
 def _table() -> Tensor:
     """The colour map's 256 colours, float32 [256, 3]."""
-    # Imported here: most transmissions draw no map.
+    # Imported here: most transmissions have no map.
     from matplotlib import colormaps  # noqa: PLC0415
 
     steps = np.linspace(0, 1, 256)

@@ -1,33 +1,27 @@
-"""Figures of images that came out of a link."""
+"""Metrics of images that came out of a link, by name."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from diffjscc.metrics.fidelity import ms_ssim, psnr
-from diffjscc.metrics.lpips import LPIPS
-from diffjscc.metrics.niqe import Pristine, niqe
+from diffjscc.metrics.catalogue import (
+    DEFAULT_METRICS,
+    METRICS,
+    LoadedMetric,
+    Metric,
+    MetricInfo,
+    custom_metric,
+)
+from diffjscc.metrics.weights import MetricUnavailable
 
-
-@dataclass(frozen=True)
-class Metrics:
-    """How close an image came, None where there is no figure.
-
-    Attributes:
-        psnr: in dB.
-        ms_ssim, lpips: see `metrics.ms_ssim` and `LPIPS`.
-        niqe: see `niqe`; it judges the image alone.
-    """
-
-    psnr: float
-    ms_ssim: float | None = None
-    lpips: float | None = None
-    niqe: float | None = None
+# The values of one image by the metrics' names; None where one is not defined.
+Metrics = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -35,17 +29,69 @@ class MetricEvaluator:
     """Measures images against those that were sent.
 
     Attributes:
-        lpips: the perceptual distance, or None where there is to be no figure.
-        pristine: what NIQE compares with, or None likewise.
+        metrics: in the order in which they are shown; names differ.
+
+    Raises:
+        ValueError: two metrics have one name.
     """
 
-    lpips: LPIPS | None = None
-    pristine: Pristine | None = None
+    metrics: tuple[LoadedMetric, ...]
+
+    def __post_init__(self) -> None:
+        names = [info.name for info in self.infos]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two metrics are called {twice}; leave one out, or rename it")
+
+    @classmethod
+    def load(
+        cls,
+        metrics: Sequence[str | Metric] = DEFAULT_METRICS,
+        device: torch.device | str = "cpu",
+    ) -> tuple[MetricEvaluator, dict[str, MetricUnavailable]]:
+        """Load metrics, and those that cannot be had apart.
+
+        Args:
+            metrics: names in `METRICS`, or functions, see `custom_metric`.
+            device: to compute on.
+
+        Returns:
+            The evaluator, and by label why a metric is not in it.
+
+        Raises:
+            ValueError: a name is unknown or given twice, or a function is no metric.
+        """
+        loaded: list[LoadedMetric] = []
+        unavailable: dict[str, MetricUnavailable] = {}
+        for metric in metrics:
+            if not isinstance(metric, str):
+                loaded.append(custom_metric(metric))
+                continue
+            if metric not in METRICS:
+                raise ValueError(
+                    f"metric {metric!r} is not one of {', '.join(METRICS)}; give one of these, or "
+                    "your own as my_module:my_metric"
+                )
+            entry = METRICS[metric]
+            try:
+                loaded.append(LoadedMetric(entry.info, entry.load(torch.device(device))))
+            except MetricUnavailable as error:
+                unavailable[entry.info.label] = error
+        return cls(tuple(loaded)), unavailable
+
+    @property
+    def infos(self) -> tuple[MetricInfo, ...]:
+        """Names and presentation of the metrics."""
+        return tuple(metric.info for metric in self.metrics)
 
     def __call__(self, images: Tensor, references: Tensor) -> list[Metrics]:
-        """Figures of each of 8-bit levels [B, 3, H, W] against references of that shape.
+        """Measure each of 8-bit levels [B, 3, H, W] against references of that shape.
 
         Images that equal the one before them, as those of digital links do, are measured once.
+
+        Raises:
+            TypeError: a metric returns no tensor.
+            ValueError: a metric returns anything but [B] numbers that are finite or NaN.
         """
         fresh = [
             i == 0
@@ -57,23 +103,30 @@ class MetricEvaluator:
         return [measured[number - 1] for number in accumulate(fresh)]
 
     def _measure(self, images: Tensor, references: Tensor) -> list[Metrics]:
-        distances = None if self.lpips is None else self.lpips(images, references)
-        naturalness = None if self.pristine is None else niqe(images, self.pristine)
-        similarities = ms_ssim(images, references)
+        columns = {
+            metric.info.name: _checked(metric, images, references) for metric in self.metrics
+        }
         return [
-            Metrics(
-                psnr=level,
-                ms_ssim=_defined(similarities, i),
-                lpips=_defined(distances, i),
-                niqe=_defined(naturalness, i),
-            )
-            for i, level in enumerate(psnr(images, references).tolist())
+            {name: None if math.isnan(values[i]) else values[i] for name, values in columns.items()}
+            for i in range(len(images))
         ]
 
 
-def _defined(values: Tensor | None, index: int) -> float | None:
-    """A figure; None where it was not measured or is not defined (NaN)."""
-    if values is None:
-        return None
-    value = float(values[index])
-    return None if math.isnan(value) else value
+def _checked(metric: LoadedMetric, images: Tensor, references: Tensor) -> list[float]:
+    """The metric's values, one per image; raises unless they are finite or NaN."""
+    values = metric.compute(images, references)
+    name = metric.info.name
+    if not isinstance(values, Tensor):
+        raise TypeError(f"metric {name} returned a {type(values).__name__}; return a tensor [B]")
+    if values.shape != (len(images),):
+        raise ValueError(
+            f"metric {name} returned shape {tuple(values.shape)} for {len(images)} images; return "
+            "one number per image, [B]"
+        )
+    if bool(values.isinf().any()):
+        raise ValueError(
+            f"metric {name} returned an infinite value; return finite numbers, or NaN where it is "
+            "not defined"
+        )
+    found: list[float] = values.tolist()
+    return found

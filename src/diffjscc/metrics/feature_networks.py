@@ -1,4 +1,4 @@
-"""Features of image patches, whose distributions `distribution` compares.
+"""Networks that give features of image patches, whose distributions `distances` compares.
 
 A distance on Inception features is a FID or a KID. One on SqueezeNet features is neither: it
 orders receivers, but its numbers compare with no published ones.
@@ -170,3 +170,9 @@ class InceptionFeatures(nn.Module):
             self.network(batch, return_features=True) for batch in torch.split(levels, BATCH)
         ]
         return torch.cat(features).float()
+
+
+FEATURE_NETWORKS: dict[FeatureName, type[SqueezeNetFeatures | InceptionFeatures]] = {
+    "squeezenet": SqueezeNetFeatures,
+    "inception": InceptionFeatures,
+}

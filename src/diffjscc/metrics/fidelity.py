@@ -1,7 +1,7 @@
-"""How close images are to their references: PSNR and MS-SSIM, one number per image.
+"""Fidelity of images to their references: PSNR and MS-SSIM, one number per image.
 
-An image on disk has 8 bits a channel. These functions measure the tensors they are given; whoever
-reports numbers gives them what was written, that is, values rounded to multiples of 1/255.
+An image on disk has 8 bits a channel. These functions measure the tensors they are given; to
+report numbers, give them values rounded to multiples of 1/255, as they are written.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
     The 1e-8 makes identical images 80 dB, the most this function gives.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits if a file is what is judged.
+        images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits to measure a file.
         references: the same shape, in [0, 1].
 
     Returns:
@@ -88,7 +88,7 @@ def ms_ssim(images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
     the area-weighted mean of the tiles' MS-SSIM.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits if a file is what is judged.
+        images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits to measure a file.
         references: the same shape, in [0, 1].
         tile: largest side of a tile in pixels, at least 512.
 
@@ -141,7 +141,7 @@ def tiled_mean(
 
 
 def _cuts(length: int, tile: int) -> list[int]:
-    """Where to cut `length` pixels into the fewest parts of at most `tile`, ends included."""
+    """Places to cut `length` pixels at, into the fewest parts of at most `tile`, ends included."""
     parts = -(-length // tile)
     return [length * k // parts for k in range(parts + 1)]
 

@@ -169,7 +169,7 @@ class LPIPS(nn.Module):
 
     @classmethod
     def load(cls, net: LPIPSNet = "squeeze", folder: Path | None = None) -> LPIPS:
-        """The published metric; see `find_weights` for where its two files are looked for.
+        """Load the published metric; `find_weights` lists the places that are searched.
 
         Raises:
             MetricUnavailable: a file is missing and cannot be fetched, or is damaged.
@@ -187,13 +187,13 @@ class LPIPS(nn.Module):
         return model
 
     def forward(self, images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
-        """Distance of each image to its reference.
+        """Compute the distance of each image to its reference.
 
         Above tile² pixels memory is bounded by averaging tiles (see `tiled_mean`); a tile of 2048
         takes about 1.5 GB with "squeeze" and 6 GB with "vgg".
 
         Args:
-            images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits if a file is what is judged.
+            images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits to measure a file.
             references: the same shape, in [0, 1].
             tile: largest side of a tile in pixels, at least 512.
 
@@ -215,7 +215,7 @@ class LPIPS(nn.Module):
         return self.compare(self.taps(x), self.taps(y))
 
     def taps(self, images: Tensor) -> Iterator[Tensor]:
-        """What is compared of float32 [B, 3, H, W]: features [B, C, h, w] at one tap after another.
+        """Yield the features [B, C, h, w] of float32 images [B, 3, H, W] at one tap after another.
 
         They are computed as they are asked for.
         """

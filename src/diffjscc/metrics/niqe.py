@@ -1,7 +1,7 @@
-"""NIQE: how natural an image looks, without a reference (Mittal, Soundararajan, Bovik, 2013).
+"""NIQE: naturalness of an image without a reference (Mittal, Soundararajan, Bovik, 2013).
 
-Local statistics of an image's blocks are compared with those of pristine photographs. It judges
-texture, not content: an image of something else may have the better figure.
+Local statistics of an image's blocks are compared with those of pristine photographs. It measures
+texture, not content: an image of something else may have the better value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BELL = tuple(math.exp(-((k - TAPS // 2) ** 2) / (2 * SIGMA**2)) for k in range(
 WINDOW = tuple(value / sum(_BELL) for value in _BELL)
 # Bicubic (a = -1/2), stretched by two against aliasing, at ±1/2, ±3/2, ±5/2 and ±7/2 pixels.
 HALVING = tuple(tap / 256 for tap in (-3, -9, 29, 111, 111, 29, -9, -3))
-# What a flat neighbourhood leaves of its mean in float64; levels of 8 bits differ by far more.
+# Rounding error of a flat neighbourhood's mean in float64; levels of 8 bits differ by far more.
 ROUNDING = 1e-9
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SHAPES = (0.2, 10.0, 9801)
@@ -53,7 +53,7 @@ class Pristine:
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Pristine:
-        """Those that NIQE's authors published; `find_weights` says where they are looked for.
+        """Load the published statistics; `find_weights` lists the places that are searched.
 
         Raises:
             MetricUnavailable: the file is missing and cannot be fetched, or is damaged.
@@ -79,7 +79,7 @@ def niqe(images: Tensor, pristine: Pristine) -> Tensor:
 
     Args:
         images: float [B, 3, H, W] in [0, 1].
-        pristine: what to compare with.
+        pristine: statistics to compare with.
 
     Returns:
         float32 [B], on the device of `images`: about 3 for good photographs, more for distorted
@@ -89,7 +89,7 @@ def niqe(images: Tensor, pristine: Pristine) -> Tensor:
         ValueError: `images` are no such images.
     """
     check_images(images, "images")
-    # In float64 and one by one on the CPU, whatever the device, so that figures agree.
+    # In float64 and one by one on the CPU, whatever the device, so that values agree.
     values = [_distance(_luma(image), pristine) for image in images.cpu()]
     return torch.tensor(values, device=images.device)
 

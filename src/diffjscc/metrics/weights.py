@@ -16,12 +16,12 @@ from diffjscc.data.files import sha256_of
 FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
 CONNECT_SECONDS = 10.0
 
-# Why an address failed, so that without a network a process waits for each only once.
+# Reasons why addresses failed: without a network a process waits for each only once.
 _failures: dict[str, str] = {}
 
 
-class MetricUnavailable(RuntimeError):  # noqa: N818 - it is a state, which callers show as a dash
-    """A metric's weights are neither on this machine nor to be fetched; says what to do."""
+class MetricUnavailable(RuntimeError):  # noqa: N818 - a state that callers handle
+    """A metric's weights are neither on this machine nor to be fetched; names the way out."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class WeightFile:
 def find_weights(
     metric: str, files: tuple[WeightFile, ...], folder: Path | None = None
 ) -> list[Path]:
-    """Where weight files lie on this machine; fetches those that do not.
+    """Find weight files on this machine; fetch those that are missing.
 
     Looks in `folder`, in the folder that the environment variable DIFFJSCC_METRIC_WEIGHTS names,
     and in the user's cache ($XDG_CACHE_HOME or ~/.cache, /diffjscc/metrics). What is in none of
     them is downloaded to the cache; an address that fails is not tried again by this process.
 
     Args:
-        metric: what needs the files, for the error's text.
-        files: what it needs.
-        folder: where to look first.
+        metric: that needs the files, for the error's text.
+        files: that it needs.
+        folder: searched first.
 
     Returns:
         One path for each file.
@@ -80,10 +80,10 @@ def find_weights(
 
 
 def check_hash(path: Path, file: WeightFile) -> None:
-    """Make sure that what lies at `path` is `file`, byte by byte.
+    """Check that the file at `path` is `file`, byte by byte.
 
     Raises:
-        MetricUnavailable: it has another SHA-256; says both, and what to do.
+        MetricUnavailable: it has another SHA-256; names both, and the way out.
     """
     found = sha256_of(path)
     if not found.startswith(file.sha256 or ""):

@@ -1,1 +1,1 @@
-"""Plots, figures, contact sheets and the HTML report, drawn from results alone."""
+"""Plots, figures, contact sheets and the HTML report, made from results alone."""

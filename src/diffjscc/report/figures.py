@@ -1,4 +1,4 @@
-"""Figures from results alone: what varies in a sweep decides what is drawn over what."""
+"""Plots from results alone: the settings that vary in a sweep decide the axes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from diffjscc.evaluation.records import OperatingPoint
-from diffjscc.evaluation.results import Results, check_rows
-from diffjscc.evaluation.statistics import Summary, summarise
+from diffjscc.evaluation.results import Results, check_records
+from diffjscc.evaluation.statistics import Quantity, Summary, summarise
 from diffjscc.report.plots import (
     Condition,
     Curve,
@@ -28,7 +28,7 @@ from diffjscc.report.sheets import caption_sheets, image_sheets
 
 AxisName = Literal["rate", "snr", "steps"]
 
-# What the paper's figures are drawn over; its fig1 and fig5 are sheets of images.
+# Horizontal axes of the paper's figures; its fig1 and fig5 are sheets of images.
 PAPER_AXES: dict[str, AxisName] = {
     "fig3": "rate",
     "fig4": "snr",
@@ -42,14 +42,14 @@ PAPER_CAPTIONS = "fig8"
 MOST_TICKS = 7
 
 
-def draw(results: Sequence[Results], output: Path) -> list[Path]:
-    """Draw what some folders of results show, each figure as PNG and SVG.
+def write_figures(results: Sequence[Results], output: Path) -> list[Path]:
+    """Write the plots of some folders of results, each as PNG and SVG.
 
-    Folders for the same figure of the paper are drawn together: fig3 over the rate, fig4, fig6 and
-    fig8 over the SNR, the latter with tables of captions, fig7 over sampling steps, fig1 and fig5
-    as sheets of images (PNG only). Without a figure, and where its axis does not vary: over each
-    of rate, SNR and steps that varies, otherwise a point per scheme. There is a file for each value
-    of what is held fixed.
+    Folders for the same figure of the paper are plotted together: fig3 over the rate, fig4, fig6
+    and fig8 over the SNR, the latter with tables of captions, fig7 over sampling steps, fig1 and
+    fig5 as sheets of images (PNG only). Without a figure, and where its axis does not vary: over
+    each of rate, SNR and steps that varies, otherwise a point per scheme. There is a file for each
+    value of the conditions held fixed.
 
     Args:
         results: of the same schemes, or of others.
@@ -59,10 +59,10 @@ def draw(results: Sequence[Results], output: Path) -> list[Path]:
         The files.
 
     Raises:
-        ValueError: there are no results or rows, no images for a sheet, or see `summarise`.
+        ValueError: there are no results or records, no images for a sheet, or see `summarise`.
         OSError: a file cannot be written; the text says why.
     """
-    check_rows(results)
+    check_records(results)
     by_figure: dict[str | None, list[Results]] = {}
     for result in results:
         by_figure.setdefault(result.setup.figure, []).append(result)
@@ -80,11 +80,11 @@ def draw(results: Sequence[Results], output: Path) -> list[Path]:
 
 
 def make_plots(summaries: Sequence[Summary], figure: str | None) -> Iterator[tuple[str, Figure]]:
-    """Each plot and its name, see `draw`.
+    """Yield each plot and its name, see `write_figures`.
 
     Args:
-        summaries: at least one. A cell that lacks an image is not drawn: a mean over those that
-            its scheme could send would flatter it. The title says that there are such.
+        summaries: at least one. A point that lacks an image is left out: a mean over those
+            that its scheme could send would flatter it. The title says that there are such.
         figure: of the paper; None for all that varies.
     """
     own = PAPER_AXES.get(figure or "")
@@ -101,11 +101,11 @@ def make_plots(summaries: Sequence[Summary], figure: str | None) -> Iterator[tup
 
 
 def _varying(summaries: Sequence[Summary]) -> list[AxisName]:
-    """What has more than one value."""
+    """Axes with more than one value."""
     steps: dict[str, set[int]] = {}
     for summary, family in zip(summaries, _families(summaries), strict=True):
-        if summary.steps is not None:
-            steps.setdefault(family, set()).add(summary.steps)
+        if summary.num_inference_steps is not None:
+            steps.setdefault(family, set()).add(summary.num_inference_steps)
     varies: dict[AxisName, bool] = {
         "rate": len({summary.nominal_rate for summary in summaries}) > 1,
         "snr": len({summary.nominal_snr_db for summary in summaries}) > 1,
@@ -115,7 +115,7 @@ def _varying(summaries: Sequence[Summary]) -> list[AxisName]:
 
 
 def _families(summaries: Sequence[Summary]) -> list[str]:
-    """The schemes' names without steps, and with the sampler where that alone tells them apart."""
+    """The schemes' names without steps, but with the sampler where that alone differs."""
     names = [
         re.sub(r"\s*[,:(]?\s*\b\d+ steps?\b\)?", "", summary.scheme) or summary.scheme
         for summary in summaries
@@ -140,17 +140,21 @@ def _plots_over(
         condition = Condition(summary.channel, rate, snr_db)
         conditions.setdefault(condition, []).append(summary)
     labels = _labels(axis, summaries)
-    drawn = dict.fromkeys(labels[summary.cell] for summary in summaries if not summary.absent)
-    styles = {label: number for number, label in enumerate(drawn)}
-    places = [_place(axis, summary) for summary in summaries if axis != "steps" or summary.steps]
+    shown = dict.fromkeys(labels[summary.point] for summary in summaries if not summary.absent)
+    styles = {label: number for number, label in enumerate(shown)}
+    places = [
+        _place(axis, summary)
+        for summary in summaries
+        if axis != "steps" or summary.num_inference_steps
+    ]
     ends = min(places), max(places)
     for condition, found in conditions.items():
-        cells = [cell for cell in found if not cell.absent]
-        if not cells:
+        whole = [summary for summary in found if not summary.absent]
+        if not whole:
             continue
-        panels = panels_of(cells, with_seconds=axis == "steps")
-        curves, title = _curves(axis, cells, labels, styles, ends), condition.title()
-        partial = dict.fromkeys(cell.scheme for cell in found if cell.absent)
+        panels = panels_of(whole, with_seconds=axis == "steps")
+        curves, title = _curves(axis, whole, labels, styles, ends), condition.title()
+        partial = dict.fromkeys(summary.scheme for summary in found if summary.absent)
         if partial:
             title += f"; no points where an image cannot be sent: {'; '.join(partial)}"
         if axis is None:
@@ -161,12 +165,12 @@ def _plots_over(
 
 
 def _labels(axis: AxisName | None, summaries: Sequence[Summary]) -> dict[OperatingPoint, str]:
-    """The curve that each cell lies on."""
+    """The curve of each operating point."""
     if axis != "steps":
-        return {summary.cell: summary.scheme for summary in summaries}
+        return {summary.point: summary.scheme for summary in summaries}
     several = len({summary.nominal_snr_db for summary in summaries}) > 1
     return {
-        summary.cell: f"{family}, {summary.nominal_snr_db:g} dB" if several else family
+        summary.point: f"{family}, {summary.nominal_snr_db:g} dB" if several else family
         for summary, family in zip(summaries, _families(summaries), strict=True)
     }
 
@@ -178,32 +182,32 @@ def _curves(
     styles: dict[str, int],
     ends: tuple[float, float],
 ) -> list[Curve]:
-    """Those of final images; where no scheme is the codec alone, of initial ones as well."""
+    """Curves of the final images; where no scheme is the codec alone, of initial ones as well."""
     by_label: dict[str, list[Summary]] = {}
     for summary in summaries:
-        by_label.setdefault(labels[summary.cell], []).append(summary)
+        by_label.setdefault(labels[summary.point], []).append(summary)
     curves = []
     for label, own in by_label.items():
-        level = axis == "steps" and own[0].steps is None
+        level = axis == "steps" and own[0].num_inference_steps is None
         places = [(_place(axis, summary), summary) for summary in own]
         if level:
             places = [(end, own[0]) for end in ends]
         points = tuple(sorted(places, key=lambda place: place[0]))
         curves.append(Curve(label, styles[label], points, level=level))
-    if all("psnr_initial" in summary.estimates for summary in summaries):
+    if all(_initial_level(summary) is not None for summary in summaries):
         curves += _initial_curves(axis, curves)
     return curves
 
 
 def _initial_curves(axis: AxisName | None, curves: Sequence[Curve]) -> list[Curve]:
-    """Those of the initial images; one for all schemes that were given the same ones."""
-    several = len({cell.nominal_snr_db for curve in curves for _, cell in curve.points}) > 1
-    distinct: dict[tuple[str, tuple[float, ...]], Curve] = {}
+    """Curves of the initial images; one for all schemes that were given the same ones."""
+    several = len({summary.nominal_snr_db for curve in curves for _, summary in curve.points}) > 1
+    distinct: dict[tuple[str, tuple[float | None, ...]], Curve] = {}
     for curve in curves:
         # Steps do not change the initial image; other batches may round it otherwise.
         points = (curve.points[0], curve.points[-1]) if axis == "steps" else curve.points
         at = f", {points[0][1].nominal_snr_db:g} dB" if axis == "steps" and several else ""
-        values = tuple(round(cell.estimates["psnr_initial"].mean, 2) for _, cell in points)
+        values = tuple(_initial_level(summary) for _, summary in points)
         initial = replace(curve, points=points, initial=True, level=axis == "steps")
         distinct.setdefault((at, values), initial)
     places = [at for at, _ in distinct]
@@ -218,13 +222,22 @@ def _initial_curves(axis: AxisName | None, curves: Sequence[Curve]) -> list[Curv
     ]
 
 
+def _initial_level(summary: Summary) -> float | None:
+    """Mean of the first metric of the initial images, rounded as it is shown; None without any."""
+    for info in summary.metrics:
+        found = summary.estimates.get(Quantity(info, initial=True).key)
+        if found is not None:
+            return round(found.mean, info.digits)
+    return None
+
+
 def _place(axis: AxisName | None, summary: Summary) -> float:
-    """Where a cell lies: at its true rate, padding included, and its mean SNR over all fades."""
+    """A point's place on the axis: the true rate, padding included, or the mean SNR over fades."""
     if axis == "rate":
         return summary.rate
     if axis == "snr":
         return summary.nominal_snr_db
-    return float(summary.steps or 0)
+    return float(summary.num_inference_steps or 0)
 
 
 def _x_axis(axis: AxisName, summaries: Sequence[Summary]) -> XAxis:
@@ -239,14 +252,18 @@ def _x_axis(axis: AxisName, summaries: Sequence[Summary]) -> XAxis:
         rates = {summary.nominal_rate for summary in summaries}
         ticks = _ticks({float(Fraction(rate)): rate for rate in rates}, log2)
         return XAxis("rate / channel uses per pixel", "log", ticks)
-    steps = {summary.steps for summary in summaries if summary.steps is not None}
+    steps = {
+        summary.num_inference_steps
+        for summary in summaries
+        if summary.num_inference_steps is not None
+    }
     return XAxis("sampling steps", "log", _ticks({step: str(step) for step in steps}, log2))
 
 
 def _ticks(
     texts: Mapping[float, str], position: Callable[[float], float] = float
 ) -> tuple[tuple[float, str], ...]:
-    """Those values that have room for their text."""
+    """The values that have room for their text."""
     values = sorted(texts)
     room = (position(values[-1]) - position(values[0])) / MOST_TICKS
     kept = values[:1]

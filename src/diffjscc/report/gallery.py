@@ -1,4 +1,4 @@
-"""Kept images, ready to be put into a page: what can be laid beside what."""
+"""Kept images, ready to be put into a page beside each other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Literal
 from PIL import Image
 
 from diffjscc.data.images import decode
-from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.results import KeptImages, Results, ResultsError
+from diffjscc.evaluation.layout import Layout
+from diffjscc.evaluation.lines import ResultsError
+from diffjscc.evaluation.records import KeptImages, Record
+from diffjscc.evaluation.results import Results
 
 QUALITY = 90  # of WebP
 WEBP_SIDE = 16383  # pixels; the format has no larger images
@@ -36,16 +38,16 @@ class View:
     """An image in a scene.
 
     Attributes:
-        label: what tells it from the others there.
-        kind: what it is.
+        label: distinguishes it from the others there.
+        kind: its part in the transmission.
         image: its number among the images.
-        row: the number of its transmission among the rows; None for an original.
+        record: the number of its transmission among the records; None for an original.
     """
 
     label: str
     kind: Kind
     image: int
-    row: int | None
+    record: int | None
 
 
 @dataclass
@@ -67,35 +69,35 @@ class Gallery:
     """Scenes, and the images in them: each once, however often it is shown.
 
     Args:
-        rows: what views refer to.
+        records: that views refer to.
     """
 
-    def __init__(self, rows: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record]) -> None:
         self.scenes: dict[object, Scene] = {}
         self.images: list[Embedded] = []
         self._numbers: dict[bytes, int] = {}
-        self._rows = {row.transmission: number for number, row in enumerate(rows)}
+        self._records = {record.transmission: n for n, record in enumerate(records)}
 
     def add(self, result: Results) -> None:
-        """Add what a folder of results kept.
+        """Add the kept images of a folder of results.
 
         Raises:
-            ResultsError: an image is missing, or of no row.
+            ResultsError: an image is missing, or has no record.
             ValueError: an image is damaged.
         """
-        for shown in result.shown:
-            row = result.row_of(shown)
-            place = (shown.image, row.image_hash, *shown.cell[1:], shown.repeat)
-            scene = self.scenes.setdefault(place, Scene(shown.image, _point(shown)))
-            number = self._rows[row.transmission]
-            originals = [View("original", "original", self._number(result, shown.original), None)]
+        for kept in result.kept:
+            record = result.record_of(kept)
+            place = (kept.image, record.image_hash, *kept.point[1:], kept.repeat)
+            scene = self.scenes.setdefault(place, Scene(kept.image, _point(kept)))
+            number = self._records[record.transmission]
+            originals = [View("original", "original", self._number(result, kept.original), None)]
             own: tuple[tuple[Kind, str | None], ...] = (
-                ("initial", shown.initial),
-                ("final", shown.final),
-                ("uncertainty", shown.uncertainty),
+                ("initial", kept.initial),
+                ("final", kept.final),
+                ("uncertainty", kept.uncertainty),
             )
             views = originals + [
-                View(f"{shown.scheme}, {kind}", kind, self._number(result, name), number)
+                View(f"{kept.scheme}, {kind}", kind, self._number(result, name), number)
                 for kind, name in own
                 if name is not None
             ]
@@ -108,7 +110,7 @@ class Gallery:
         except FileNotFoundError as error:
             raise ResultsError(
                 f"{path} is missing; put it back, or remove its line in "
-                f"{result.folder / 'images.jsonl'}"
+                f"{Layout(result.folder).kept}"
             ) from error
         digest = hashlib.sha256(content).digest()
         if digest not in self._numbers:
@@ -118,11 +120,11 @@ class Gallery:
 
 
 def embedded(content: bytes, path: Path) -> Embedded:
-    """A PNG file's image as WebP of quality 90, or as it is where that takes fewer bytes.
+    """Encode a PNG file's image as WebP of quality 90, or keep it where that takes fewer bytes.
 
     Args:
         content: of the file.
-        path: what errors call it.
+        path: of the file, for errors.
 
     Raises:
         ImageError: it cannot be decoded.
@@ -138,6 +140,6 @@ def embedded(content: bytes, path: Path) -> Embedded:
     return Embedded(source, image.width, image.height)
 
 
-def _point(shown: KeptImages) -> str:
-    repeat = f", repeat {shown.repeat}" if shown.repeat else ""
-    return f"R = {shown.nominal_rate}, {shown.nominal_snr_db:g} dB, {shown.channel}{repeat}"
+def _point(kept: KeptImages) -> str:
+    repeat = f", repeat {kept.repeat}" if kept.repeat else ""
+    return f"R = {kept.nominal_rate}, {kept.nominal_snr_db:g} dB, {kept.channel}{repeat}"

@@ -19,16 +19,10 @@ from markupsafe import Markup
 
 from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.results import Results, check_rows
-from diffjscc.evaluation.statistics import (
-    MERITS,
-    OUTAGE,
-    Summary,
-    frechet_label,
-    kernel_label,
-    summarise,
-)
-from diffjscc.report.figures import draw
+from diffjscc.evaluation.results import Results, check_records
+from diffjscc.evaluation.statistics import Quantity, Summary, metrics_of, quantities, summarise
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS, frechet_info, kernel_info
+from diffjscc.report.figures import write_figures
 from diffjscc.report.gallery import QUALITY, Gallery
 
 PAGE = Path(__file__).parent / "assets"
@@ -36,7 +30,7 @@ SCRIPTS = ("common.js", "tables.js", "gallery.js", "images.js")
 
 
 def write_report(results: Sequence[Results], path: Path) -> None:
-    """Write what folders of results show as one page: summary, figures, images, set-up.
+    """Write folders of results as one page: summary, plots, images, set-up.
 
     Everything is in the file; it asks neither the network nor another file for anything.
 
@@ -45,20 +39,20 @@ def write_report(results: Sequence[Results], path: Path) -> None:
         path: the HTML file; its folder must exist.
 
     Raises:
-        ResultsError: a kept image is missing or damaged, or no row is of it.
-        ValueError: there are no results or no rows, or see `summarise`.
+        ResultsError: a kept image is missing or damaged, or has no record.
+        ValueError: there are no results or no records, or see `summarise`.
         OSError: the file cannot be written; the text says why.
     """
-    check_rows(results)
+    check_records(results)
     summaries = summarise(results)
     columns = _columns(summaries)
-    rows = _rows(results)
-    gallery = Gallery(rows)
+    records = _records(results)
+    gallery = Gallery(records)
     for result in results:
         gallery.add(result)
     charts = _charts(results)
-    merits = [{"name": name, **asdict(merit)} for name, merit in MERITS.items() if _any(rows, name)]
-    captioned = _any(rows, "caption")
+    metrics = _metrics(results, records)
+    captioned = any(record.caption is not None for record in records)
     script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
@@ -66,16 +60,16 @@ def write_report(results: Sequence[Results], path: Path) -> None:
     )
     page = environment.get_template("report.html.jinja").render(
         title=_title(results),
-        sentence=_sentence(rows),
+        sentence=_sentence(records),
         columns=columns,
         lines=_lines(summaries, columns),
         counted=_counted(summaries),
-        outages=any(column.label == OUTAGE.label for column in columns),
+        outages=any(column.label == OUTAGE.heading for column in columns),
         partial=any(summary.absent for summary in summaries),
         charts=charts,
         scenes=gallery.scenes,
         quality=QUALITY,
-        merits=merits,
+        metrics=metrics,
         captioned=captioned,
         setups=[
             (result, yaml.safe_dump(result.setup.sweep, sort_keys=False, allow_unicode=True))
@@ -83,8 +77,8 @@ def write_report(results: Sequence[Results], path: Path) -> None:
         ],
         data={
             "columns": [field.name for field in fields(Record)],
-            "rows": [list(row.as_dict().values()) for row in rows],
-            "merits": merits,
+            "records": [list(record.as_dict().values()) for record in records],
+            "metrics": metrics,
             "captioned": captioned,
             "scenes": [asdict(scene) for scene in gallery.scenes.values()],
             "images": [asdict(image) for image in gallery.images],
@@ -97,63 +91,66 @@ def write_report(results: Sequence[Results], path: Path) -> None:
 
 
 def _charts(results: Sequence[Results]) -> list[Markup]:
-    """Figures that are plots, as SVG elements; of sheets of images the gallery shows more."""
+    """Plots as SVG elements; sheets of images are left out, the gallery shows more."""
     charts = []
     with TemporaryDirectory() as folder:
-        for path in draw(results, Path(folder)):
+        for path in write_figures(results, Path(folder)):
             if path.suffix != ".svg":
                 continue
-            drawing = path.read_text(encoding="utf-8").partition("<svg")[2]
-            # Names within a figure are not to meet those of the next one on the same page.
-            drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{path.stem}-", drawing)
+            svg = path.read_text(encoding="utf-8").partition("<svg")[2]
+            # Names within a plot are not to meet those of the next one on the same page.
+            svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg)
             name = Markup('<svg role="img" aria-label="Figure {}; the summary has its numbers"')
-            charts.append(name.format(path.stem) + Markup(drawing))
+            charts.append(name.format(path.stem) + Markup(svg))
     return charts
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of merit in the summary.
+    """A column of the summary.
 
     Attributes:
         label: with its unit, if it has one.
-        higher: higher is better; otherwise lower is.
+        higher_is_better: otherwise lower is.
         digits: after the decimal point.
-        read: mean and what stands after ±, or None where a cell has no such figure.
-        initial: it is of the images that a refiner was given.
+        read: mean and the number after ±, or None where a point has no such value.
+        initial: of the initial images.
     """
 
     label: str
-    higher: bool
+    higher_is_better: bool
     digits: int
     read: Callable[[Summary], tuple[float, float | None] | None]
     initial: bool = False
 
 
 def _columns(summaries: Sequence[Summary]) -> list[Column]:
-    """Those that any cell has a figure for."""
+    """Columns that any point has a value for."""
     columns = []
-    for name, merit in MERITS.items():
-        read = partial(_estimate, name)
-        columns.append(Column(merit.label, merit.higher, merit.digits, read))
-        label, read = f"{merit.label}, initial", partial(_estimate, f"{name}_initial")
-        columns.append(Column(label, merit.higher, merit.digits, read, initial=True))
-    lost = [summary.estimates["outage"] for summary in summaries if "outage" in summary.estimates]
-    if any(estimate.mean for estimate in lost):
-        read = partial(_estimate, "outage")
-        columns.append(Column(OUTAGE.label, OUTAGE.higher, OUTAGE.digits, read))
+    metrics = dict.fromkeys(info for summary in summaries for info in summary.metrics)
+    for info in (*metrics, SECONDS):
+        columns.append(_column(Quantity(info), info.heading))
+        columns.append(_column(Quantity(info, initial=True), f"{info.heading}, initial"))
+    lost = [one.estimates[OUTAGE.name] for one in summaries if OUTAGE.name in one.estimates]
+    if any(rate.mean for rate in lost):
+        columns.append(_column(Quantity(OUTAGE), OUTAGE.heading))
     for features in dict.fromkeys(name for summary in summaries for name in summary.distances):
-        for label, value in (
-            (frechet_label(features), partial(_frechet, features)),
-            (kernel_label(features), partial(_kernel, features)),
+        for info, value in (
+            (frechet_info(features), partial(_frechet, features)),
+            (kernel_info(features), partial(_kernel, features)),
         ):
             digits = _digits(found[0] for found in map(value, summaries) if found is not None)
-            columns.append(Column(label, False, digits, value))
+            columns.append(Column(info.heading, info.higher_is_better, digits, value))
     return [column for column in columns if any(map(column.read, summaries))]
 
 
+def _column(quantity: Quantity, label: str) -> Column:
+    info, read = quantity.info, partial(_estimate, quantity.key)
+    return Column(label, info.higher_is_better, info.digits, read, quantity.initial)
+
+
 def _digits(values: Iterable[float]) -> int:
-    """After the decimal point, so that the largest value has four that count."""
+    """Digits after the decimal point that give the largest value four significant ones."""
     largest = max(map(abs, values))
     return 4 if largest == 0 else max(0, 3 - math.floor(math.log10(largest)))
 
@@ -175,12 +172,12 @@ def _kernel(features: str, summary: Summary) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure as the summary shows it.
+    """An entry of the summary.
 
     Attributes:
-        value: to sort by; None where there is none.
+        value: to sort by; None without one.
         text: the value, rounded.
-        spread: what stands after ±; empty if nothing does.
+        spread: the number after ±; empty without one.
         best: some scheme has a worse `text` over the same channel at the same rate and SNR, none
             has a better one; schemes that cannot send every image do not take part.
         initial: as the column's.
@@ -195,7 +192,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A cell in the summary; true values are empty where they are the nominal ones."""
+    """An operating point in the summary; true values are empty where they are the nominal ones."""
 
     summary: Summary
     true_rate: str
@@ -207,7 +204,9 @@ def _lines(summaries: Sequence[Summary], columns: Sequence[Column]) -> list[Line
     lines = []
     for summary in summaries:
         rivals = [
-            other for other in summaries if other.cell[1:] == summary.cell[1:] and not other.absent
+            other
+            for other in summaries
+            if other.point[1:] == summary.point[1:] and not other.absent
         ]
         lines.append(
             Line(
@@ -232,7 +231,7 @@ def _entry(summary: Summary, rivals: Sequence[Summary], column: Column) -> Entry
     mean, spread = own
     others = [found[0] for rival in rivals if (found := column.read(rival)) is not None]
     others = others or [mean]
-    ends = (min(others), max(others)) if column.higher else (max(others), min(others))
+    ends = (min(others), max(others)) if column.higher_is_better else (max(others), min(others))
     text, worst, best = (f"{value:.{column.digits}f}" for value in (mean, *ends))
     return Entry(
         value=mean,
@@ -243,17 +242,29 @@ def _entry(summary: Summary, rivals: Sequence[Summary], column: Column) -> Entry
     )
 
 
-def _rows(results: Sequence[Results]) -> list[Record]:
+def _records(results: Sequence[Results]) -> list[Record]:
     """Every transmission once, even if several folders have it."""
-    rows: dict[object, Record] = {}
+    records: dict[object, Record] = {}
     for result in results:
-        for row in result.rows:
-            rows.setdefault(row.transmission, row)
-    return list(rows.values())
+        for record in result.records:
+            records.setdefault(record.transmission, record)
+    return list(records.values())
 
 
-def _any(rows: Sequence[Record], name: str) -> bool:
-    return any(getattr(row, name) is not None for row in rows)
+def _metrics(results: Sequence[Results], records: Sequence[Record]) -> list[dict[str, object]]:
+    """Metrics of single transmissions for the page's script; those that any record has."""
+    return [
+        {
+            "key": quantity.key,
+            "heading": quantity.info.heading,
+            "higher_is_better": quantity.info.higher_is_better,
+            "digits": quantity.info.digits,
+        }
+        for quantity in quantities(metrics_of(results)).values()
+        if not quantity.initial
+        and quantity.info != OUTAGE
+        and any(quantity.of(record) is not None for record in records)
+    ]
 
 
 def _title(results: Sequence[Results]) -> str:
@@ -264,17 +275,17 @@ def _title(results: Sequence[Results]) -> str:
     return f"Figure{'s' if len(numbers) > 1 else ''} {_listed(numbers)}, measured again"
 
 
-def _sentence(rows: Sequence[Record]) -> str:
-    """What was run."""
-    images = len({(row.image, row.image_hash) for row in rows})
-    rates = _listed(dict.fromkeys(row.nominal_rate for row in rows))
-    snrs = _listed(f"{snr:g}" for snr in dict.fromkeys(row.nominal_snr_db for row in rows))
+def _sentence(records: Sequence[Record]) -> str:
+    """Describe the run in a sentence."""
+    images = len({(record.image, record.image_hash) for record in records})
+    rates = _listed(dict.fromkeys(record.nominal_rate for record in records))
+    snrs = _listed(f"{snr:g}" for snr in dict.fromkeys(record.nominal_snr_db for record in records))
     return (
-        f"{len(rows):,} transmission{'s' if len(rows) > 1 else ''} of "
+        f"{len(records):,} transmission{'s' if len(records) > 1 else ''} of "
         f"{images} image{'s' if images > 1 else ''} by "
-        f"{_listed(dict.fromkeys(row.scheme for row in rows))} over "
-        f"{_listed(dict.fromkeys(row.channel for row in rows))}, at {rates} channel uses per "
-        f"pixel and an SNR of {snrs} dB."
+        f"{_listed(dict.fromkeys(record.scheme for record in records))} over "
+        f"{_listed(dict.fromkeys(record.channel for record in records))}, at {rates} channel uses "
+        f"per pixel and an SNR of {snrs} dB."
     )
 
 
@@ -284,8 +295,8 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _counted(summaries: Sequence[Summary]) -> str:
-    """Of how many images and transmissions a cell's means are."""
-    estimates = [found for summary in summaries if (found := summary.estimates.get("psnr"))]
+    """Numbers of images and transmissions behind a mean."""
+    estimates = [summary.estimates[SECONDS.name] for summary in summaries if summary.estimates]
     images = sorted({estimate.images for estimate in estimates})
     sent = sorted({estimate.transmissions for estimate in estimates})
     words = [

@@ -39,11 +39,11 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
 def side_by_side(
     images: Sequence[Tensor], labels: Sequence[str], columns: int | None = None
 ) -> Tensor:
-    """One labelled image from several.
+    """Compose one labelled image from several.
 
     Args:
         images: [3, H, W] in [0, 1], of any sizes.
-        labels: what stands under each.
+        labels: a text under each.
         columns: images beside each other before the next row begins; None: all of them.
 
     Returns:
@@ -54,20 +54,20 @@ def side_by_side(
     size = max(14, min(28, max(panel.width for panel in panels) // 40))
     font = ImageFont.load_default(size)
     widths = [max(panel.width, SMALLEST_WIDTH) for panel in panels]
-    cells = [max(widths[place::across]) for place in range(across)]
-    texts = [_wrap(label, font, cells[i % across]) for i, label in enumerate(labels)]
+    widest = [max(widths[place::across]) for place in range(across)]
+    texts = [_wrap(label, font, widest[i % across]) for i, label in enumerate(labels)]
     rows = [range(len(panels))[first : first + across] for first in range(0, len(panels), across)]
     heights = [max(panels[i].height for i in row) for row in rows]
     text_heights = [round(1.5 * size) * max(texts[i].count("\n") + 1 for i in row) for row in rows]
     total = sum(heights) + sum(text_heights) + MARGIN * (2 * len(rows) + 1)
-    sheet = Image.new("RGB", (sum(cells) + MARGIN * (across + 1), total), "white")
-    draw = ImageDraw.Draw(sheet)
+    sheet = Image.new("RGB", (sum(widest) + MARGIN * (across + 1), total), "white")
+    canvas = ImageDraw.Draw(sheet)
     top = MARGIN
     for row, height, text_height in zip(rows, heights, text_heights, strict=True):
         left = MARGIN
-        for i, cell in zip(row, cells, strict=False):
+        for i, column in zip(row, widest, strict=False):
             sheet.paste(panels[i], (left, top))
-            draw.multiline_text((left, top + height + MARGIN), texts[i], fill="black", font=font)
-            left += cell + MARGIN
+            canvas.multiline_text((left, top + height + MARGIN), texts[i], fill="black", font=font)
+            left += column + MARGIN
         top += height + text_height + 2 * MARGIN
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).float() / 255

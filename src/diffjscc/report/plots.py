@@ -1,4 +1,4 @@
-"""Panels of curves or points, one per figure of merit, as PNG and SVG."""
+"""Panels of curves or points, one per metric, as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -17,16 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from diffjscc.data.files import atomic_write
-from diffjscc.evaluation.statistics import (
-    MERITS,
-    OUTAGE,
-    Summary,
-    frechet_label,
-    kernel_label,
-)
+from diffjscc.evaluation.statistics import Quantity, Summary
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS, MetricInfo, frechet_info, kernel_info
 
 # Okabe and Ito's colours, but for yellow, which is too pale for a line: readable by the
-# colour-blind. With as many markers a curve is told by either; past seven the line style differs.
+# colour-blind. With as many markers a curve is known by either; past seven the line style differs.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.")
@@ -38,7 +33,7 @@ LETTER = 0.06  # inches, of text in 8 points
 
 
 def house_style() -> AbstractContextManager[None]:
-    """Fonts and lines while a figure is made or written; afterwards all is as it was."""
+    """Set fonts and lines while a plot is made or written; afterwards all is as it was."""
     return matplotlib.rc_context(
         {
             "font.family": "DejaVu Sans",
@@ -68,21 +63,21 @@ def house_style() -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is held fixed in a figure; None for what it runs over."""
+    """Operating conditions held fixed in a plot; None for the one that it runs over."""
 
     channel: str
     rate: str | None
     snr_db: float | None
 
     def title(self) -> str:
-        """For a figure's head."""
+        """Title of a plot."""
         channel = "AWGN" if self.channel == "awgn" else self.channel[:1].upper() + self.channel[1:]
         rate = "" if self.rate is None else f", R = {self.rate}"
         snr = "" if self.snr_db is None else f", SNR {self.snr_db:g} dB"
         return f"{channel}{rate}{snr}"
 
     def suffix(self, others: Collection[Condition]) -> str:
-        """What tells it from the others, as part of a file's name."""
+        """End of a file's name that distinguishes it from the others."""
         parts = [self.channel] if len({other.channel for other in others}) > 1 else []
         if self.rate is not None and len({other.rate for other in others}) > 1:
             parts.append(self.rate)
@@ -93,60 +88,54 @@ class Condition:
 
 @dataclass(frozen=True)
 class Panel:
-    """One figure of merit.
+    """A metric on its own axes.
 
     Attributes:
-        label: with its unit, if it has one.
-        higher: higher is better; otherwise lower is.
-        name: a key of `Summary.estimates`, or "frechet" or "kernel".
-        features: that the distance is taken on; None for an estimate.
+        info: the metric, or a distance.
+        features: that the distance is taken on; None for a metric.
     """
 
-    label: str
-    higher: bool
-    name: str
+    info: MetricInfo
     features: str | None = None
 
     def value(self, summary: Summary, initial: bool) -> tuple[float, float, float] | None:
-        """Mean and both ends of its interval (a distance has none); None without a figure."""
+        """Mean and both ends of its interval (a distance has none); None without a value."""
         if self.features is not None:
-            cell = None if initial else summary.distances.get(self.features)
-            if cell is None:
+            measured = None if initial else summary.distances.get(self.features)
+            if measured is None:
                 return None
-            distance = cell.frechet if self.name == "frechet" else cell.kernel
+            distance: float = getattr(measured, self.info.name)
             return distance, distance, distance
-        found = summary.estimates.get(f"{self.name}_initial" if initial else self.name)
+        found = summary.estimates.get(Quantity(self.info, initial).key)
         return None if found is None else (found.mean, found.low, found.high)
 
 
 def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[Panel]:
-    """A panel for each figure of merit that some cell has; of outages, if there was one."""
+    """A panel for each metric that any point has; one for outages, if there were any."""
     present = {name for summary in summaries for name in summary.estimates}
-    found = [
-        Panel(merit.label, merit.higher, name)
-        for name, merit in MERITS.items()
-        if name in present and name != "seconds"
-    ]
+    metrics = dict.fromkeys(info for summary in summaries for info in summary.metrics)
+    found = [Panel(info) for info in metrics if info.name in present]
     for features in dict.fromkeys(key for summary in summaries for key in summary.distances):
-        found.append(Panel(frechet_label(features), False, "frechet", features))
-        found.append(Panel(kernel_label(features), False, "kernel", features))
-    if any(cell.estimates["outage"].mean for cell in summaries if "outage" in cell.estimates):
-        found.append(Panel(OUTAGE.label, OUTAGE.higher, "outage"))
+        found.append(Panel(frechet_info(features), features))
+        found.append(Panel(kernel_info(features), features))
+    outages = [one.estimates[OUTAGE.name] for one in summaries if OUTAGE.name in one.estimates]
+    if any(rate.mean for rate in outages):
+        found.append(Panel(OUTAGE))
     if with_seconds:
-        found.append(Panel(MERITS["seconds"].label, MERITS["seconds"].higher, "seconds"))
+        found.append(Panel(SECONDS))
     return found
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Cells that belong together.
+    """Operating points that belong together.
 
     Attributes:
         label: for the legend.
         style: its number, which decides colour and marker.
-        points: (x, cell), by x.
-        initial: figures are those of the initial images.
-        level: one cell that x means nothing to, drawn from end to end to compare with.
+        points: (x, summary), by x.
+        initial: metrics are those of the initial images.
+        level: one point that has no x, a horizontal line to compare with.
     """
 
     label: str
@@ -156,7 +145,7 @@ class Curve:
     level: bool = False
 
     def look(self) -> dict[str, Any]:
-        """How it is drawn, as keywords of `Axes.plot`."""
+        """Colour, marker and line, as keywords of `Axes.plot`."""
         number = self.style % len(COLOURS)
         dash = DASHES[self.style // len(COLOURS) % len(DASHES)]
         return {
@@ -169,12 +158,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class XAxis:
-    """What curves run over.
+    """Horizontal axis of curves.
 
     Attributes:
         label: with its unit.
         scale: "linear", or "log" with base 2.
-        ticks: values and what stands under them; all of them are in sight.
+        ticks: values and their texts; all of them are in sight.
     """
 
     label: str
@@ -185,12 +174,12 @@ class XAxis:
 def curves_figure(
     curves: Sequence[Curve], panels: Sequence[Panel], axis: XAxis, title: str
 ) -> Figure:
-    """A panel per figure of merit with a curve each, and bands of 95 % confidence."""
+    """Plot a panel per metric with all curves and bands of 95 % confidence."""
     with house_style():
         figure, axes = _grid(len(panels), PANEL[1])
         for panel, ax in zip(panels, axes, strict=True):
             for curve in curves:
-                _draw_curve(ax, curve, panel)
+                _plot_curve(ax, curve, panel)
             if axis.scale == "log":
                 ax.set_xscale("log", base=2)
             ax.xaxis.set_major_locator(FixedLocator([value for value, _ in axis.ticks]))
@@ -199,15 +188,15 @@ def curves_figure(
             ax.update_datalim([(value, ax.dataLim.y0) for value, _ in axis.ticks])
             ax.autoscale_view()
             ax.set_xlabel(axis.label)
-            ax.set_ylabel(_in_lines(panel.label))
-            _say_direction(ax, panel, "↑" if panel.higher else "↓")
+            ax.set_ylabel(_in_lines(panel.info.heading))
+            _say_direction(ax, panel, "↑" if panel.info.higher_is_better else "↓")
         _head(figure, title, "bands", curves, panels)
         _legend(figure, axes)
     return figure
 
 
 def points_figure(curves: Sequence[Curve], panels: Sequence[Panel], title: str) -> Figure:
-    """A panel per figure of merit with a line of text, a point and an interval per curve."""
+    """Plot a panel per metric with a line of text, a point and an interval per curve."""
     with house_style():
         figure, axes = _grid(len(panels), 0.85 + 0.24 * len(curves), sharey=True)
         for number, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
@@ -225,9 +214,9 @@ def points_figure(curves: Sequence[Curve], panels: Sequence[Panel], title: str) 
             ax.set_yticklabels([textwrap.fill(curve.label, 32) for curve in curves])
             ax.tick_params(axis="y", length=0, labelleft=number % COLUMNS == 0, labelsize=8)
             ax.grid(visible=False, axis="y")
-            ax.set_xlabel(_in_lines(panel.label))
+            ax.set_xlabel(_in_lines(panel.info.heading))
             ax.margins(x=0.12)
-            _say_direction(ax, panel, "→" if panel.higher else "←")
+            _say_direction(ax, panel, "→" if panel.info.higher_is_better else "←")
         _head(figure, title, "bars", curves, panels)
     return figure
 
@@ -241,7 +230,7 @@ def save(
 ) -> list[Path]:
     """Write NAME.png and NAME.svg, atomically; the latter is the same for the same results."""
     written = []
-    # Neither names the version that drew it, nor the day.
+    # Neither holds the version that wrote it, nor the day.
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     for suffix in formats:
         path = output / f"{name}.{suffix}"
@@ -252,7 +241,7 @@ def save(
 
 
 def _grid(count: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, at most `COLUMNS` beside each other."""
+    """A plot of `count` panels, at most `COLUMNS` beside each other."""
     columns = min(count, COLUMNS)
     rows = math.ceil(count / columns)
     # A single panel is wider, so that the legend below it has room.
@@ -264,12 +253,12 @@ def _grid(count: int, height: float, sharey: bool = False) -> tuple[Figure, list
     return figure, list(axes.flat[:count])
 
 
-def _draw_curve(ax: Axes, curve: Curve, panel: Panel) -> None:
+def _plot_curve(ax: Axes, curve: Curve, panel: Panel) -> None:
     found = [(x, panel.value(summary, curve.initial)) for x, summary in curve.points]
-    drawn = [(x, *value) for x, value in found if value is not None]
-    if not drawn:
+    points = [(x, *value) for x, value in found if value is not None]
+    if not points:
         return
-    x, mean, low, high = (list(values) for values in zip(*drawn, strict=True))
+    x, mean, low, high = (list(values) for values in zip(*points, strict=True))
     look = curve.look()
     ax.plot(x, mean, label=curve.label, **look)
     if low != high:
@@ -281,23 +270,23 @@ def _draw_curve(ax: Axes, curve: Curve, panel: Panel) -> None:
 
 
 def _in_lines(label: str) -> str:
-    """What is in brackets on a line of its own: panels are narrow."""
+    """Put brackets on a line of their own: panels are narrow."""
     return label.replace(" (", "\n(")
 
 
 def _say_direction(ax: Axes, panel: Panel, arrow: str) -> None:
-    word = "higher" if panel.higher else "lower"
+    word = "higher" if panel.info.higher_is_better else "lower"
     ax.set_title(f"{arrow} {word} is better", loc="right", fontsize=6.5, color="#666666", pad=3)
 
 
 def _head(
     figure: Figure, title: str, shape: str, curves: Sequence[Curve], panels: Sequence[Panel]
 ) -> None:
-    """The title, and what `shape` shows if there is any."""
+    """Write the title, and the meaning of `shape` if there is any."""
     found = [
-        panel.value(cell, curve.initial)
+        panel.value(summary, curve.initial)
         for curve in curves
-        for _, cell in curve.points
+        for _, summary in curve.points
         for panel in panels
     ]
     spread = any(value is not None and value[2] > value[1] for value in found)
@@ -306,7 +295,7 @@ def _head(
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, below them, as wide as the figure has room for."""
+    """One for all panels, below them, as wide as the plot has room for."""
     entries = {
         label: handle
         for ax in axes

@@ -1,4 +1,4 @@
-"""Sheets of images that results kept, and of the captions that receivers were given."""
+"""Sheets of kept images, and of the captions that receivers were conditioned on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from diffjscc.data.images import load_image, natural_key
-from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.results import KeptImages, Results
+from diffjscc.evaluation.records import KeptImages, Record
+from diffjscc.evaluation.results import Results
+from diffjscc.evaluation.statistics import metrics_of
+from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.metrics.evaluator import Metrics
 from diffjscc.report.plots import LETTER, Condition, house_style, save
 
@@ -27,29 +29,29 @@ SHEET_DPI = 400  # five Kodak images beside each other keep most of their pixels
 LINE = 0.145
 MOST_LINES = 60  # of a table, on a page
 
-Cells = dict[tuple[str, int], tuple[Tensor, str]]
+Entries = dict[tuple[str, int], tuple[Tensor, str]]
 
 
 def image_sheets(results: Sequence[Results], output: Path, name: str) -> list[Path]:
     """Write a PNG per channel, rate and SNR: a row per kept transmission, its images in columns.
 
     The columns are the original, then each scheme's initial image, unless another column shows
-    the same one, and its final one, with PSNR and LPIPS below.
+    the same one, and its final one, with metrics below.
 
     Args:
         results: some of which kept images.
         output: folder for the files; it must exist.
-        name: the files' stem; what tells conditions apart, and the page from the second, follow.
+        name: the files' stem; conditions, and the page from the second on, follow.
 
     Raises:
         ValueError: no images were kept, or a kept one cannot be read.
     """
     conditions: dict[Condition, dict[tuple[str, int], list[tuple[Results, KeptImages]]]] = {}
     for result in results:
-        for shown in result.shown:
-            place = Condition(shown.channel, shown.nominal_rate, shown.nominal_snr_db)
-            sent = conditions.setdefault(place, {}).setdefault((shown.image, shown.repeat), [])
-            sent.append((result, shown))
+        for kept in result.kept:
+            place = Condition(kept.channel, kept.nominal_rate, kept.nominal_snr_db)
+            sent = conditions.setdefault(place, {}).setdefault((kept.image, kept.repeat), [])
+            sent.append((result, kept))
     if not conditions:
         folders = ", ".join(str(result.folder) for result in results)
         raise ValueError(
@@ -66,34 +68,41 @@ def image_sheets(results: Sequence[Results], output: Path, name: str) -> list[Pa
     return written
 
 
-def _columns(sent: dict[tuple[str, int], list[tuple[Results, KeptImages]]]) -> dict[str, Cells]:
-    """By header: the images [3, H, W] of each transmission, and what stands below them."""
-    columns: dict[str, Cells] = {"original": {}}
-    for key, kept in sent.items():
-        finals = [load_image(result.folder / shown.final) for result, shown in kept]
+def _columns(sent: dict[tuple[str, int], list[tuple[Results, KeptImages]]]) -> dict[str, Entries]:
+    """By header: the images [3, H, W] of each transmission, and the text below them."""
+    columns: dict[str, Entries] = {"original": {}}
+    for key, group in sent.items():
+        finals = [load_image(result.folder / kept.final) for result, kept in group]
         seen = list(finals)
-        for final, (result, shown) in zip(finals, kept, strict=True):
-            row = result.row_of(shown)
+        for final, (result, kept) in zip(finals, group, strict=True):
+            record, infos = result.record_of(kept), result.setup.metrics
             if key not in columns["original"]:
-                original = load_image(result.folder / shown.original)
-                columns["original"][key] = original, Path(shown.image).name
-            if shown.initial is not None and row.initial is not None:
-                initial = load_image(result.folder / shown.initial)
+                original = load_image(result.folder / kept.original)
+                columns["original"][key] = original, Path(kept.image).name
+            if kept.initial is not None and record.initial_metrics is not None:
+                initial = load_image(result.folder / kept.initial)
                 if not any(torch.equal(initial, other) for other in seen):
                     seen.append(initial)
-                    header = f"{shown.scheme}: initial image"
-                    columns.setdefault(header, {})[key] = initial, _told(row.initial)
-            lost = "outage: " if row.outage else ""
-            columns.setdefault(shown.scheme, {})[key] = final, f"{lost}{_told(row.final)}"
+                    header = f"{kept.scheme}: initial image"
+                    text = _metrics_text(record.initial_metrics, infos)
+                    columns.setdefault(header, {})[key] = initial, text
+            lost = "outage: " if record.outage else ""
+            text = f"{lost}{_metrics_text(record.metrics, infos)}"
+            columns.setdefault(kept.scheme, {})[key] = final, text
     return columns
 
 
-def _told(figures: Metrics) -> str:
-    lpips = "" if figures.lpips is None else f", LPIPS {figures.lpips:.3f}"
-    return f"{figures.psnr:.2f} dB{lpips}"
+def _metrics_text(metrics: Metrics, infos: Sequence[MetricInfo]) -> str:
+    """List the metrics for which there is room; a unit stands for its metric."""
+    values = [(info, metrics.get(info.name)) for info in infos if info.below_images]
+    return ", ".join(
+        info.text(value).removeprefix(f"{info.label} " if info.unit else "")
+        for info, value in values
+        if value is not None
+    )
 
 
-def _image_sheet(columns: dict[str, Cells], title: str) -> Figure:
+def _image_sheet(columns: dict[str, Entries], title: str) -> Figure:
     width = max(PAGE_WIDTH / len(columns), NARROWEST_COLUMN)
     inner = width - GAP
     originals = columns["original"]
@@ -110,17 +119,19 @@ def _image_sheet(columns: dict[str, Cells], title: str) -> Figure:
             middle, bottom = (place + 0.5) / len(headers), (top + 0.05) / total
             figure.text(middle, bottom, header, ha="center", va="bottom", fontsize=7.5)
         for key, height in zip(originals, heights, strict=True):
-            for place, cells in enumerate(columns.values()):
-                if key in cells:
-                    image, text = cells[key]
+            for place, entries in enumerate(columns.values()):
+                if key in entries:
+                    image, text = entries[key]
                     box = (place * width + GAP / 2, top - height, inner, height)
-                    _show(figure, box, image, text)
+                    _place(figure, box, image, text)
             top -= height + LABEL
     return figure
 
 
-def _show(figure: Figure, box: tuple[float, float, float, float], image: Tensor, text: str) -> None:
-    """An image at left, bottom, width and height in inches, and its text below it."""
+def _place(
+    figure: Figure, box: tuple[float, float, float, float], image: Tensor, text: str
+) -> None:
+    """Place an image at left, bottom, width and height in inches, and its text below it."""
     page_width, page_height = figure.get_size_inches()
     left, bottom, width, height = box
     ax: Axes = figure.add_axes(
@@ -132,90 +143,103 @@ def _show(figure: Figure, box: tuple[float, float, float, float], image: Tensor,
 
 
 def caption_sheets(results: Sequence[Results], output: Path, name: str) -> list[Path]:
-    """Write tables of the captions of every image's first transmission, and its figures.
+    """Write tables of the captions of every image's first transmission, and its metrics.
 
     Args:
         results: some with captions; images without any are left out.
         output: folder for the files; it must exist.
-        name: the files' stem; what tells conditions apart, and the page from the second, follow.
+        name: the files' stem; conditions, and the page from the second on, follow.
 
     Returns:
         PNG and SVG files; none without captions.
     """
-    rows = [row for result in results for row in result.rows if row.repeat == 0]
-    captioned = {row.image for row in rows if row.caption is not None}
+    records = [one for result in results for one in result.records if one.repeat == 0]
+    captioned = {record.image for record in records if record.caption is not None}
+    infos = [info for info in metrics_of(results) if info.below_images]
     conditions: dict[Condition, list[Record]] = {}
-    for row in rows:
-        if row.image in captioned:
-            place = Condition(row.channel, row.nominal_rate, row.nominal_snr_db)
-            conditions.setdefault(place, []).append(row)
+    for record in records:
+        if record.image in captioned:
+            place = Condition(record.channel, record.nominal_rate, record.nominal_snr_db)
+            conditions.setdefault(place, []).append(record)
     written = []
     for place, there in conditions.items():
-        there.sort(key=lambda row: natural_key(row.image))
-        for number, page in enumerate(_pages(there), 1):
+        there.sort(key=lambda record: natural_key(record.image))
+        table = CaptionTable(infos)
+        for number, page in enumerate(table.pages(there), 1):
             stem = f"{name}{place.suffix(conditions)}" + (f"-{number}" if number > 1 else "")
-            written += save(_caption_table(page, place.title()), output, stem)
+            written += save(table.figure(page, place.title()), output, stem)
     return written
 
 
-# Of a table of captions: each column's header, left edge or, of numbers, right edge in inches.
-IMAGE, SCHEME, CAPTION, PSNR, LPIPS = 0.05, 1.05, 2.55, 6.65, 7.15
-TABLE = ((IMAGE, "image"), (SCHEME, "scheme"), (CAPTION, "caption"))
-NUMBERS = ((PSNR, "PSNR / dB"), (LPIPS, "LPIPS"))
+# Left edges of a caption table's texts, in inches; its numbers are flush right at the page's end.
+IMAGE, SCHEME, CAPTION = 0.05, 1.05, 2.55
+TEXTS = ((IMAGE, "image"), (SCHEME, "scheme"), (CAPTION, "caption"))
+NUMBER_WIDTH = 0.5
 
 
-def _lines(row: Record) -> tuple[str, str, str]:
-    """Image, scheme and caption, as wide as their columns."""
-    return (
-        textwrap.fill(Path(row.image).name, int((SCHEME - IMAGE) / LETTER) - 1),
-        textwrap.fill(row.scheme, int((CAPTION - SCHEME) / LETTER) - 1),
-        textwrap.fill(row.caption or "none", int((PSNR - 0.55 - CAPTION) / LETTER)),
-    )
+class CaptionTable:
+    """A table of captions and metrics.
 
+    Args:
+        infos: the metrics, a column each.
+    """
 
-def _height(row: Record) -> int:
-    """In lines."""
-    return max(text.count("\n") + 1 for text in _lines(row))
+    def __init__(self, infos: Sequence[MetricInfo]) -> None:
+        last = PAGE_WIDTH - IMAGE
+        edges = [last - NUMBER_WIDTH * place for place in reversed(range(len(infos)))]
+        self.numbers = list(zip(edges, infos, strict=True))
+        self.caption_end = min(edges, default=last) - NUMBER_WIDTH - 0.05
 
+    def pages(self, records: Sequence[Record]) -> list[list[Record]]:
+        """Split records into pages of at most `MOST_LINES` lines."""
+        pages: list[list[Record]] = [[]]
+        for record in records:
+            if pages[-1] and sum(map(self._height, [*pages[-1], record])) > MOST_LINES:
+                pages.append([])
+            pages[-1].append(record)
+        return pages
 
-def _pages(rows: Sequence[Record]) -> list[list[Record]]:
-    pages: list[list[Record]] = [[]]
-    for row in rows:
-        if pages[-1] and sum(map(_height, [*pages[-1], row])) > MOST_LINES:
-            pages.append([])
-        pages[-1].append(row)
-    return pages
+    def figure(self, records: Sequence[Record], title: str) -> Figure:
+        """Typeset a page."""
+        spaces = [LINE * self._height(record) + GAP for record in records]
+        total = HEADER + LABEL + sum(spaces) + GAP
+        with house_style():
+            figure = Figure(figsize=(PAGE_WIDTH, total))
 
+            def write(x: float, top: float, text: str, align: str, weight: str = "normal") -> None:
+                place = (x / PAGE_WIDTH, 1 - top / total)
+                figure.text(*place, text, ha=align, va="top", fontsize=7, fontweight=weight)
 
-def _caption_table(rows: Sequence[Record], title: str) -> Figure:
-    spaces = [LINE * _height(row) + GAP for row in rows]
-    total = HEADER + LABEL + sum(spaces) + GAP
-    with house_style():
-        figure = Figure(figsize=(PAGE_WIDTH, total))
+            write(PAGE_WIDTH / 2, 0.04, title, "center")
+            for x, header in TEXTS:
+                write(x, LABEL + 0.12, header, "left", "bold")
+            for x, info in self.numbers:
+                write(x, LABEL + 0.12, info.heading, "right", "bold")
+            top = LABEL + HEADER - GAP / 2
+            before = None
+            for record, space in zip(records, spaces, strict=True):
+                new = record.image != before
+                colour = "#888888" if new else "#E4E4E4"
+                figure.add_artist(Line2D([0, 1], [1 - top / total] * 2, color=colour, lw=0.6))
+                for (x, _), text in zip(TEXTS, self._lines(record), strict=True):
+                    if new or x != IMAGE:
+                        write(x, top + GAP / 2, text, "left")
+                for x, info in self.numbers:
+                    value = record.metrics.get(info.name)
+                    text = "–" if value is None else f"{value:.{min(info.digits, 3)}f}"
+                    write(x, top + GAP / 2, text, "right")
+                top += space
+                before = record.image
+        return figure
 
-        def write(x: float, top: float, text: str, align: str, weight: str = "normal") -> None:
-            place = (x / PAGE_WIDTH, 1 - top / total)
-            figure.text(*place, text, ha=align, va="top", fontsize=7, fontweight=weight)
+    def _lines(self, record: Record) -> tuple[str, str, str]:
+        """Image, scheme and caption, as wide as their columns."""
+        return (
+            textwrap.fill(Path(record.image).name, int((SCHEME - IMAGE) / LETTER) - 1),
+            textwrap.fill(record.scheme, int((CAPTION - SCHEME) / LETTER) - 1),
+            textwrap.fill(record.caption or "none", int((self.caption_end - CAPTION) / LETTER)),
+        )
 
-        def rule(top: float, colour: str) -> None:
-            line = Line2D([0, 1], [1 - top / total] * 2, color=colour, lw=0.6)
-            figure.add_artist(line)
-
-        write(PAGE_WIDTH / 2, 0.04, title, "center")
-        for x, header in TABLE:
-            write(x, LABEL + 0.12, header, "left", "bold")
-        for x, header in NUMBERS:
-            write(x, LABEL + 0.12, header, "right", "bold")
-        top = LABEL + HEADER - GAP / 2
-        before = None
-        for row, space in zip(rows, spaces, strict=True):
-            new = row.image != before
-            rule(top, "#888888" if new else "#E4E4E4")
-            for (x, _), text in zip(TABLE, _lines(row), strict=True):
-                if new or x != IMAGE:
-                    write(x, top + GAP / 2, text, "left")
-            write(PSNR, top + GAP / 2, f"{row.psnr:.2f}", "right")
-            write(LPIPS, top + GAP / 2, "–" if row.lpips is None else f"{row.lpips:.3f}", "right")
-            top += space
-            before = row.image
-    return figure
+    def _height(self, record: Record) -> int:
+        """Height of a record in lines."""
+        return max(text.count("\n") + 1 for text in self._lines(record))

@@ -1,4 +1,4 @@
-"""Uncertainty maps for people: in colours, with a colour bar and a caption."""
+"""Uncertainty maps as images: in colours, with a colour bar and a caption."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TICKS = 4
 
 
 def uncertainty_image(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
-    """The map in colours, and under it a colour bar with numbers in 8-bit levels.
+    """Render the map in colours, and under it a colour bar with numbers in 8-bit levels.
 
     Args:
         spread: see `colours`.
@@ -34,7 +34,7 @@ def uncertainty_image(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
     font = ImageFont.load_default(size)
     sheet = Image.new("RGB", (width, panel.height + 2 * MARGIN + 4 * size), "white")
     sheet.paste(panel, (0, 0))
-    draw = ImageDraw.Draw(sheet)
+    canvas = ImageDraw.Draw(sheet)
     left, right, top = MARGIN, width - MARGIN, panel.height + MARGIN
     ramp = torch.linspace(0, full_scale, right - left).expand(size, -1)
     sheet.paste(to_pillow(colours(ramp, full_scale)), (left, top))
@@ -46,27 +46,27 @@ def uncertainty_image(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
             anchor = "lt"
         elif tick == TICKS:
             text, anchor = f"{text} or more", "rt"
-        draw.text((place, top + 1.3 * size), text, fill="black", font=font, anchor=anchor)
+        canvas.text((place, top + 1.3 * size), text, fill="black", font=font, anchor=anchor)
     words = f"disagreement in 8-bit levels; mean {255 * spread.mean():.1f}"
-    draw.text((left, top + 2.6 * size), words, fill="black", font=font, anchor="lt")
+    canvas.text((left, top + 2.6 * size), words, fill="black", font=font, anchor="lt")
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).float() / 255
 
 
-def map_label(spread: Tensor, samples: int, painted: bool = True) -> str:
-    """What a map [H, W] of so many samples says, for those who read no docstrings.
+def map_label(spread: Tensor, samples: int, refined: bool = True) -> str:
+    """Describe a map [H, W] of some samples in a caption.
 
     Args:
         spread: see `disagreement`.
-        samples: how many.
-        painted: whether the receiver changed the initial image at all.
+        samples: their number.
+        refined: whether the receiver changed the initial image at all.
     """
-    if not painted:
+    if not refined:
         return (
-            "where samples disagree: nowhere (0 of 255 levels), since nothing was painted; the "
+            "where samples disagree: nowhere (0 of 255 levels), since nothing was generated; the "
             "final image is the initial one"
         )
     return (
-        f"where {samples} images painted from the same symbols disagree, on average by "
+        f"where {samples} images sampled from the same symbols disagree, on average by "
         f"{255 * spread.mean():.1f} of 255 levels: black not at all, yellow by "
-        f"{255 * FULL_SCALE:.3g} or more; what all of them got wrong alike does not show"
+        f"{255 * FULL_SCALE:.3g} or more; errors that all of them share do not show"
     )

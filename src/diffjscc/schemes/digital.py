@@ -1,4 +1,4 @@
-"""Digital links as users name them: a source codec and what carries its bits."""
+"""Digital links by kind: a source codec, and the channel code that carries its bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffjscc.codecs.digital.source_codecs.source import FileCodec, SourceCodec,
 from diffjscc.configuration import Section
 from diffjscc.scheme import Scheme
 
-# What stands before "-ldpc" and "-capacity" in a `DigitalKind`.
+# Source codecs by the part of a `DigitalKind` before "-ldpc" or "-capacity".
 SOURCES: dict[str, Callable[[], FileCodec]] = {
     "bpg": HEVCIntra,
     "bpg-420": lambda: HEVCIntra("4:2:0"),
@@ -34,7 +34,7 @@ FACTORS = (8, 4, 2)
 
 
 class DigitalOptions(Section):
-    """How a digital link is to differ from one that adapts to the SNR; see `SeparateCodec`.
+    """Settings of a digital link that differ from one that adapts to the SNR, see `SeparateCodec`.
 
     Attributes:
         mcs: the modulation and code rate, such as "bpsk 2/3"; LDPC only.
@@ -55,7 +55,7 @@ class DigitalOptions(Section):
 
 
 def source_name(kind: DigitalKind) -> str:
-    """The key in `SOURCES` of a link's source codec."""
+    """Return the key in `SOURCES` of a link's source codec."""
     return kind.rpartition("-")[0]
 
 
@@ -65,18 +65,18 @@ def digital_scheme(
     options: DigitalOptions | None = None,
     source: SourceCodec | None = None,
 ) -> Scheme:
-    """A digital link at any rate.
+    """Make a digital link at any rate.
 
     Args:
         kind: source codec and channel code.
         rate: nominal, in channel uses per pixel.
-        options: how it differs from one that adapts.
+        options: settings that differ from those of a link that adapts to the SNR.
         source: the kind's source codec, where one is there already; None makes it.
 
     Raises:
         SourceUnavailable: this installation lacks the source codec.
         ValueError: the source codec has no such quality, or it is a capacity link, to which
-            neither MCS nor quality means anything.
+            neither MCS nor quality applies.
     """
     how = options or DigitalOptions()
     name = source_name(kind)
@@ -89,8 +89,8 @@ def digital_scheme(
     if kind.endswith("-ldpc"):
         mcs = None if how.mcs is None else MCS.named(how.mcs)
         quality = "" if how.quality is None else f" at quality {how.quality}"
-        told = f"{source.name}{quality}, {how.mcs or 'MCS by SNR'}"
-        return Scheme(SeparateCodec(source, rates, mcs, how.quality), rate, provenance=told)
+        settings = f"{source.name}{quality}, {how.mcs or 'MCS by SNR'}"
+        return Scheme(SeparateCodec(source, rates, mcs, how.quality), rate, provenance=settings)
     for option, value in (("mcs", how.mcs), ("quality", how.quality)):
         if value is not None:
             raise ValueError(

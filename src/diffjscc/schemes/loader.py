@@ -159,7 +159,7 @@ def load_scheme(
 
 
 def _weights_that_have() -> str:
-    """Where weights with a diffusion receiver come from."""
+    """Name sources of weights with a diffusion receiver, for errors."""
     having = [name for name in bundled_weights() if find_weights(name).has_refiner]
     bundled = f"take bundled ones that do ({', '.join(having)}) or " if having else "take "
     return (

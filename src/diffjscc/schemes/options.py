@@ -30,20 +30,20 @@ def option_name(field: str) -> str:
 
 @dataclass(frozen=True)
 class RefinerOptions:
-    """How to paint, where that is to differ from what the weights say of themselves.
+    """Settings of the diffusion receiver that differ from those that come with its weights.
 
     Attributes:
         sampler, num_inference_steps, start: see `SamplerConfig`; None, here and below, leaves the
             weights' own.
-        captioner: "blip2" says what images show, "none" nothing.
+        captioner: "blip2" describes initial images, "none" gives empty captions.
         caption: the user's own words, in place of a captioner.
         latent_guidance_scale: Λ of `GuidanceConfig`.
         colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
         dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere.
-        offload: keep networks on the CPU while others compute.
+        offload: keep each network on the CPU while others compute.
 
     Raises:
-        ValueError: a caption and a captioner, or a number that is not one.
+        ValueError: a caption and a captioner, or a scale that is negative or not finite.
     """
 
     sampler: SamplerName | None = None
@@ -91,7 +91,7 @@ class RefinerOptions:
         )
 
     def config(self, own: DiffusionConfig) -> DiffusionConfig:
-        """The weights' own settings with these in their place.
+        """Replace the weights' own settings by these.
 
         Raises:
             ValueError: a value out of range.
@@ -101,7 +101,7 @@ class RefinerOptions:
             "num_inference_steps": self.num_inference_steps,
             "start": self.start,
         }
-        painting = {
+        scales = {
             "colour_fix": self.colour_fix,
             "control_scale": self.control_scale,
             "control_guidance_scale": self.control_guidance_scale,
@@ -109,9 +109,9 @@ class RefinerOptions:
         guidance = {"scale": self.latent_guidance_scale}
         return replace(
             own,
-            sampler=replace(own.sampler, **_said(sampler)),
-            latent_guidance=replace(own.latent_guidance, **_said(guidance)),
-            **_said(painting),
+            sampler=replace(own.sampler, **_given(sampler)),
+            latent_guidance=replace(own.latent_guidance, **_given(guidance)),
+            **_given(scales),
         )
 
     def check(self) -> None:
@@ -121,7 +121,7 @@ class RefinerOptions:
         self.config(DiffusionConfig())
 
     def apply(self, refiner: ControlledDiffusion) -> None:
-        """Have a refiner paint like this.
+        """Apply these settings to a receiver, in place.
 
         Raises:
             ValueError: captions for a prior that reads none, without a vocabulary, or by a
@@ -134,11 +134,11 @@ class RefinerOptions:
             refiner.captioner = self._captioner(refiner)
 
     def _captioner(self, refiner: ControlledDiffusion) -> Captioner:
-        """The captioner asked for, made sure that the prior can read what it says."""
+        """Make the captioner; the prior must be able to read its captions."""
         option = "--captioner blip2" if self.caption is None else "--caption"
         if refiner.text is None:
             raise ValueError(
-                f"{option} was given, but the prior of these weights reads no text; leave it out"
+                f"{option} was given, but the prior of these weights reads no text; remove it"
             )
         refiner.text.tokens(["an image" if self.caption is None else self.caption])
         if self.caption is not None:
@@ -149,6 +149,6 @@ class RefinerOptions:
             raise ValueError(f"{error}: --captioner none, or --caption TEXT") from error
 
 
-def _said(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the user said anything about."""
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings that the user gave."""
     return {name: value for name, value in values.items() if value is not None}

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from diffjscc.choices import SamplerName
 from diffjscc.configuration import Positive, Section, check, overridden, read_yaml
+from diffjscc.plugins import Factory
 from diffjscc.schemes.channel import ChannelConfig
 
 RateShares = tuple[Annotated[float, Field(ge=0)], ...]
@@ -18,20 +18,25 @@ SHIPPED = resources.files("diffjscc.training") / "configs"
 
 
 class DataConfig(Section):
-    """Where the images come from.
+    """Training and validation images.
 
     Attributes:
-        train: an image folder, WebDataset shards (folder, glob or {00..11} pattern).
+        train: an image folder, WebDataset shards (folder, glob or {00..11} pattern), a pack, or
+            a dataset of the user's own by import string, "my_module:make_dataset": a function that
+            returns an object with `__len__` and `__getitem__`, see `data.datasets`.
+        args: keyword arguments of that function.
         crop: side of the square training crops, in pixels.
         split: manifest (`diffjscc fetch openimages` writes one) that says which images of
             `train` are for training and which for validation; without it all are for training.
-        validation: a folder of other images to validate on, if any.
+        validation: other images to validate on, if any, given as for `train`; a function is
+            called without arguments.
         validation_images: how many of them are used.
         packed: file for a decoded copy of the images, made once; reading crops from it costs
             no decoding, but 3 bytes a pixel of disk.
     """
 
     train: str
+    args: dict[str, Any] = Field(default_factory=dict)
     crop: Positive = 256
     split: Path | None = None
     validation: str | None = None
@@ -39,13 +44,30 @@ class DataConfig(Section):
     packed: Path | None = None
 
 
+class ExtraLossConfig(Factory):
+    """A loss of the user's own.
+
+    Attributes:
+        factory: import string, "my_module:my_loss", of a function that is called as
+            `loss(reconstruction, original)` with images float32 [B, 3, H, W] in about [0, 1] and
+            returns a scalar; or of a class whose objects are such functions.
+        weight: factor of its value in the sum that is minimised.
+        args: keyword arguments of the class.
+    """
+
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+
+
+ExtraLossConfigs = tuple[ExtraLossConfig, ...]
+
+
 class OptimiserConfig(Section):
-    """Adam with decoupled weight decay (none gives plain Adam), and how its step size moves.
+    """Adam with decoupled weight decay (none gives plain Adam), and its learning rate.
 
     Attributes:
         muon: names of layers whose weights, matrices, get orthogonalised steps of the same size
             in place of Adam's (Jordan et al., kellerjordan.github.io/posts/muon).
-        learning_rate: peak step size.
+        learning_rate: peak learning rate.
         betas: decay of the first and second moment.
         weight_decay: on weights, not on biases and gains.
         warmup: iterations of linear growth from 0.
@@ -66,7 +88,7 @@ class OptimiserConfig(Section):
 
 
 class TrainingChannelConfig(ChannelConfig):
-    """The channel trained over; the SNR is uniform in `snr_db`, one draw per image."""
+    """Channel of training; each image's SNR in dB is sampled uniformly from `snr_db`."""
 
     snr_db: tuple[float, float] = (0.0, 14.0)
 
@@ -77,27 +99,14 @@ class TrainingChannelConfig(ChannelConfig):
         return self
 
 
-class LossConfig(Section):
-    """The distortion.
-
-    Attributes:
-        name: "mse", or "log-mse", mean log(MSE + floor) over images: a dB counts the same at
-            every rate and SNR, so the high rates get their share.
-        floor: MSE below which "log-mse" turns into plain MSE.
-    """
-
-    name: Literal["mse", "log-mse"] = "mse"
-    floor: Annotated[float, Field(gt=0)] = 1e-3
-
-
 class RunConfig(Section):
-    """What every training stage needs.
+    """Settings of the training loop.
 
     Attributes:
         iterations: optimiser steps in all.
         batch: images per step, over all processes.
-        ema: decay of the averaged weights, which are the ones exported.
-        seed: decides initial weights, images, crops, SNRs and noise.
+        ema: decay of the averaged weights, which are exported.
+        seed: of initial weights, order of images, crops, SNRs and noise.
         precision: "bf16" runs the networks under autocast.
         checkpoint_every, log_every, validate_every: in iterations.
     """
@@ -118,225 +127,15 @@ class RunConfig(Section):
 
 
 class StageConfig(Section):
-    """What every training stage's config holds.
+    """Base of every stage's config.
 
     Attributes:
-        stage: what the names of its shipped configs end in.
+        stage: name of the stage; names of its shipped configs end in it.
+        run: settings of the training loop.
     """
 
     stage: ClassVar[str]
     run: RunConfig
-
-
-class JSCCConfig(StageConfig):
-    """`diffjscc train jscc`.
-
-    Attributes:
-        codec: class and architecture, see `build_codec`.
-        rate_shares: probability of each of the codec's rates, ascending; equal without it.
-    """
-
-    stage: ClassVar[str] = "jscc"
-    codec: dict[str, Any]
-    rate_shares: RateShares | None = None
-    data: DataConfig
-    channel: TrainingChannelConfig = TrainingChannelConfig()
-    loss: LossConfig = LossConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
-
-
-class AdversaryConfig(Section):
-    """The discriminator that a codec is trained against.
-
-    Attributes:
-        weight: α of MSE + α·adversarial, with the MSE of images in [0, 1].
-        start: iteration from which its verdict counts; it learns from the first one on.
-        width: channels of its first layer.
-    """
-
-    weight: Annotated[float, Field(ge=0)] = 1e-3
-    start: Annotated[int, Field(ge=0)] = 0
-    width: Positive = 48
-
-
-class AdversarialConfig(JSCCConfig):
-    """`diffjscc train adversarial`: as `train jscc`, with an opponent.
-
-    Attributes:
-        adversary: the opponent.
-        freeze_encoder: train the decoder alone: what is sent stays what it is, so one transmitter
-            serves both kinds of receiver. The paper's rival trains both ends.
-    """
-
-    stage: ClassVar[str] = "adversarial"
-    adversary: AdversaryConfig = AdversaryConfig()
-    freeze_encoder: bool = False
-
-
-class PrecomputeConfig(Section):
-    """`diffjscc precompute`: what control training reads in place of images.
-
-    Attributes:
-        folder: where it is kept.
-        bins: how many equal parts the SNR range is cut into. Every image is sent once in each,
-            at an SNR drawn there.
-        rates: rates of these transmissions, such as "1/128", in turn; all of the codec's
-            without it.
-        short_side: larger images are reduced to this short side first, in pixels. Those smaller
-            than a crop are always enlarged to it.
-        captions: "blip2" describes the initial images, "source" takes the texts that come with
-            the training images.
-        blip2: folder or hub id of BLIP-2; None takes the revision that the paper's results need.
-    """
-
-    folder: Path
-    bins: Positive = 4
-    rates: tuple[str, ...] | None = None
-    short_side: Positive | None = None
-    captions: Literal["none", "blip2", "source"] = "none"
-    blip2: str | None = None
-
-
-class MemoryConfig(Section):
-    """How an iteration fits into memory; its result is the same to rounding.
-
-    Attributes:
-        accumulate: parts that a process computes its share of a batch in.
-        gradient_checkpointing: compute activations again in the backward pass, not keep them.
-    """
-
-    accumulate: Positive = 1
-    gradient_checkpointing: bool = False
-
-
-class SamplingConfig(Section):
-    """How validation paints, and how the weights are set to paint; see `SamplerConfig`."""
-
-    name: SamplerName = "ddpm"
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 100
-
-
-class ControlConfig(StageConfig):
-    """`diffjscc train control`, and `diffjscc precompute` before it.
-
-    Attributes:
-        prior: folder or hub id with unet/, vae/, scheduler/ and, for priors that read text,
-            text_encoder/ and tokenizer/, as diffusers has them.
-        codec: weights of the codec.
-        data: `crop` is in pixels of the images that the latents stand for.
-        channel: what the initial images came over.
-        snr_embedding: whether the control module is told the SNR; fig 6 of the paper compares.
-        snr_scale, min_snr: see `ControlModule`.
-        text_dropout: probability that an image's caption is withheld.
-        min_snr_gamma: see `step_weights`; None weighs all time steps alike, as the paper does.
-    """
-
-    stage: ClassVar[str] = "control"
-    prior: str
-    codec: str
-    data: DataConfig
-    channel: TrainingChannelConfig = TrainingChannelConfig()
-    precompute: PrecomputeConfig
-    snr_embedding: bool = True
-    snr_scale: float = 100.0
-    min_snr: float = 0.0
-    text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
-    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
-    optimiser: OptimiserConfig = OptimiserConfig()
-    sampler: SamplingConfig = SamplingConfig()
-    memory: MemoryConfig = MemoryConfig()
-
-
-class VAEArchitecture(Section):
-    """Arguments of `CompactVAE`."""
-
-    latent_channels: Positive = 16
-    widths: tuple[Positive, Positive] = (112, 224)
-    encoder_blocks: tuple[Positive, Positive] = (2, 4)
-    decoder_blocks: tuple[Positive, Positive, Positive] = (10, 6, 4)
-    fine_width: Positive = 96
-    kernel: Positive = 5
-    deviation: Annotated[float, Field(gt=0)] = 0.1
-
-
-class VAELossConfig(Section):
-    """How images that went through the latent are judged.
-
-    Attributes:
-        l1: weight of the mean absolute error of images in [-1, 1].
-        lpips: weight of LPIPS with SqueezeNet.
-        adversarial: weight of the patch discriminator's verdict.
-        adversarial_start: iteration from which there is a discriminator.
-        discriminator_width: channels of its first layer.
-    """
-
-    l1: Annotated[float, Field(ge=0)] = 1.0
-    lpips: Annotated[float, Field(ge=0)] = 0.5
-    adversarial: Annotated[float, Field(ge=0)] = 0.05
-    adversarial_start: Annotated[int, Field(ge=0)] = 0
-    discriminator_width: Positive = 48
-
-
-class VAEConfig(StageConfig):
-    """`diffjscc train vae`.
-
-    Attributes:
-        vae: the architecture.
-        freeze_encoder: train the decoder alone: latents stay what they are, and so priors and
-            control modules that were trained on them stay of use.
-    """
-
-    stage: ClassVar[str] = "vae"
-    vae: VAEArchitecture = VAEArchitecture()
-    freeze_encoder: bool = False
-    data: DataConfig
-    loss: VAELossConfig = VAELossConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
-
-
-class UNetArchitecture(Section):
-    """A prior's UNet.
-
-    Attributes:
-        widths: channels of each resolution, each half the one before.
-        attention: whether blocks of that resolution attend.
-        layers: residual blocks per resolution.
-        head_width: channels per attention head.
-        norm_groups: groups of every group norm.
-    """
-
-    widths: tuple[Positive, ...] = (128, 192)
-    attention: tuple[bool, ...] = (False, True)
-    layers: Positive = 1
-    head_width: Positive = 32
-    norm_groups: Positive = 16
-
-    @model_validator(mode="after")
-    def _matched(self) -> UNetArchitecture:
-        if len(self.attention) != len(self.widths):
-            raise ValueError(f"attention is {list(self.attention)}; give one for each width")
-        return self
-
-
-class PriorConfig(StageConfig):
-    """`diffjscc train prior`.
-
-    Attributes:
-        vae: folder of weights with vae/, such as `train vae` writes.
-        latents: folder in which the images' latents are kept; they are made at the first start.
-        short_side: larger images are reduced to this short side first, in pixels. Those smaller
-            than a crop are always enlarged to it.
-        min_snr_gamma: see `step_weights`.
-    """
-
-    stage: ClassVar[str] = "prior"
-    vae: str
-    unet: UNetArchitecture = UNetArchitecture()
-    data: DataConfig
-    latents: Path
-    short_side: Positive | None = None
-    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
-    optimiser: OptimiserConfig = OptimiserConfig()
 
 
 Config = TypeVar("Config", bound=StageConfig)

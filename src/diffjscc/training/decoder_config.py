@@ -1,4 +1,4 @@
-"""The config of `diffjscc train decoder`; what it shares with the other stages is in `config`."""
+"""Config of `diffjscc train decoder`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from diffjscc.configuration import Positive, Section
 from diffjscc.training.config import (
     DataConfig,
+    ExtraLossConfigs,
     OptimiserConfig,
     RateShares,
     StageConfig,
@@ -19,11 +20,11 @@ from diffjscc.training.config import (
 
 
 class SampledConfig(Section):
-    """What decoder training reads in place of images; see `training.painted`.
+    """Sampled latents that decoder training reads in place of images; see `training.sampled`.
 
     Attributes:
-        folder: where it is kept; what it lacks is made at the first start.
-        images: of how many training images a crop is painted; all where there are fewer.
+        folder: folder of the latents; those that it lacks are sampled when training starts.
+        images: number of training images of which a crop is sampled; all where there are fewer.
         level_jitter: start levels are the receiver's own for the link, ± up to this fraction of
             the time steps, so that the decoder serves receivers that begin somewhat elsewhere.
     """
@@ -34,28 +35,28 @@ class SampledConfig(Section):
 
 
 class SharesConfig(Section):
-    """Which latents of its images the decoder is shown: probabilities, which add up to 1.
+    """Probabilities of the kinds of latents that the decoder is trained on; they add up to 1.
 
     Attributes:
-        painted: those that the prior painted.
-        original: the images' own, so that what the link tells well stays sharp.
-        initial: those of the initial images.
+        sampled: latents that the prior sampled.
+        original: the images' own latents, which keep well-received details sharp.
+        initial: latents of the initial images.
     """
 
-    painted: Annotated[float, Field(ge=0)] = 0.75
+    sampled: Annotated[float, Field(ge=0)] = 0.75
     original: Annotated[float, Field(ge=0)] = 0.15
     initial: Annotated[float, Field(ge=0)] = 0.10
 
     @model_validator(mode="after")
     def _complete(self) -> SharesConfig:
-        total = self.painted + self.original + self.initial
+        total = self.sampled + self.original + self.initial
         if not math.isclose(total, 1):
-            raise ValueError(f"painted, original and initial add up to {total:g}; make it 1")
+            raise ValueError(f"sampled, original and initial add up to {total:g}; make it 1")
         return self
 
 
 class DecoderLossConfig(Section):
-    """How images made of latents are judged: weights of the losses.
+    """Weights of the losses of decoded images.
 
     Attributes:
         l1: mean absolute error of images in [-1, 1].
@@ -63,8 +64,9 @@ class DecoderLossConfig(Section):
         features: relative squared error of mean SqueezeNet features, see `features_error`.
         frechet: Fréchet distance of the latest images' mean SqueezeNet features (`FeatureQueue`);
             it is no sum over images, so several processes train otherwise than one.
-        lattice: error of what repeats with the decoder's squares, see `lattice`.
-        adversarial: the discriminators' verdict, once it counts in full.
+        lattice: error of patterns that repeat with the decoder's squares, see `lattice`.
+        adversarial: the discriminators' loss, after its ramp.
+        extra: losses of the user's own.
     """
 
     l1: Annotated[float, Field(ge=0)] = 1.0
@@ -73,16 +75,17 @@ class DecoderLossConfig(Section):
     frechet: Annotated[float, Field(ge=0)] = 0.0
     lattice: Annotated[float, Field(ge=0)] = 8.0
     adversarial: Annotated[float, Field(ge=0)] = 0.06
+    extra: ExtraLossConfigs = ()
 
 
 class DiscriminatorsConfig(Section):
-    """The discriminators of images at full and half size; they learn from the first iteration on.
+    """Discriminators of images at full and half size; they learn from the first iteration on.
 
     Attributes:
-        start: iteration from which their verdict counts.
+        start: iteration from which the adversarial loss counts.
         ramp: iterations in which its weight then grows to the full one.
-        width: channels of their first layers.
-        optimiser: theirs.
+        width: channels of the first layer of each.
+        optimiser: settings of their optimiser.
     """
 
     start: Annotated[int, Field(ge=0)] = 100
@@ -92,34 +95,36 @@ class DiscriminatorsConfig(Section):
 
 
 class DecoderConfig(StageConfig):
-    """`diffjscc train decoder`.
+    """Config of `diffjscc train decoder`.
 
     Attributes:
         weights: name, folder or hub id of weights with a codec and a diffusion receiver.
-        rate_shares: how often each of the codec's rates is sent at, ascending; equal without it.
-        shown: side of the squares that the decoder is trained on, in pixels, a multiple of the
-            VAE's stride; cut out of what was painted, elsewhere each time.
-        shares: which latents the decoder is shown.
-        recent: how many images the Fréchet distance among the losses is measured on.
-        data: `crop` is the side of what is painted, in pixels.
-        channel: what the initial images came over.
+        rate_shares: probability of each of the codec's rates, ascending; equal without it.
+        window: side of the squares that the decoder is trained on, in pixels, a multiple of the
+            VAE's stride; cut out of the sampled crops, elsewhere each time.
+        shares: kinds of latents that the decoder is trained on.
+        queue: number of latest images on which the Fréchet loss is computed.
+        data: `crop` is the side of the sampled crops, in pixels.
+        channel: channel over which the initial images were received.
     """
 
     stage: ClassVar[str] = "decoder"
     weights: str
     rate_shares: RateShares | None = None
-    shown: Annotated[int, Field(ge=32)] = 208
+    window: Annotated[int, Field(ge=32)] = 208
     shares: SharesConfig = SharesConfig()
     data: DataConfig
     channel: TrainingChannelConfig = TrainingChannelConfig()
-    painted: SampledConfig
+    sampled: SampledConfig
     loss: DecoderLossConfig = DecoderLossConfig()
-    recent: Positive = 512
+    queue: Positive = 512
     discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> DecoderConfig:
-        if self.shown > self.data.crop:
-            raise ValueError(f"shown is {self.shown}; data.crop is but {self.data.crop} pixels")
+        if self.window > self.data.crop:
+            raise ValueError(
+                f"window is {self.window}; it must be at most data.crop, {self.data.crop} pixels"
+            )
         return self

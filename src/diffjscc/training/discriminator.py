@@ -1,6 +1,9 @@
-"""A patch discriminator: which parts of an image look real."""
+"""A patch discriminator, and the adversarial losses of both sides."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,27 +33,22 @@ class PatchDiscriminator(nn.Sequential):
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """What a discriminator reduces (Lim and Ye, arXiv 1705.02894), from its logits."""
+    """Loss of a discriminator (Lim and Ye, arXiv 1705.02894), from its logits."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
-class Unchanged:
-    """Context in which gradients pass through a network but not to its weights."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def __enter__(self) -> None:
-        """Leave the weights out."""
-        self.network.requires_grad_(False)
-
-    def __exit__(self, *exception: object) -> None:
-        """Take them in again."""
-        self.network.requires_grad_(True)
+@contextmanager
+def without_gradients(network: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a network, but not to its weights, within a `with` block."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def generator_loss(discriminator: nn.Module, fake: Tensor) -> Tensor:
-    """What the maker of images [B, 3, H, W] reduces; the discriminator gets no gradient."""
-    with Unchanged(discriminator):
+    """Adversarial loss of generated images [B, 3, H, W]; the discriminator gets no gradient."""
+    with without_gradients(discriminator):
         logits: Tensor = discriminator(fake)
         return -logits.mean()

@@ -1,4 +1,4 @@
-"""The networks that control training reads and never changes: the prior with all its parts."""
+"""Frozen networks of training: priors with all their parts, and hashes of what they hold."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from diffjscc.metrics.lpips import LPIPS
-from diffjscc.metrics.weights import MetricUnavailable
 from diffjscc.pretrained.networks import Model, Network, load_network
 from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.quantisation import SCALE
@@ -36,8 +34,8 @@ class Prior:
     Attributes:
         vae: images ↔ latents.
         unet: predicts noise.
-        scheduler: the noise that it was trained with.
-        text: what its cross attention reads; None for a prior without a text encoder.
+        scheduler: noise schedule of its training.
+        text: text features for its cross attention; None for a prior without a text encoder.
     """
 
     vae: VAE
@@ -47,12 +45,12 @@ class Prior:
 
 
 def find_prior(source: str) -> str:
-    """Folder of bundled weights by name; other folders and hub ids as they are."""
+    """Replace the name of bundled weights by their folder; keep folders and hub ids."""
     return str(find_folder(source)) if source in bundled_weights() else source
 
 
 def _part(source: str, name: str, load: Callable[[], T]) -> T:
-    """Load a part of a prior, or say which one is missing."""
+    """Load a part of a prior; raise WeightsError that names the part if it cannot be loaded."""
     try:
         return load()
     except (HTTPError, OSError, ValueError) as error:  # HTTPError: of shards on the hub, offline
@@ -64,7 +62,7 @@ def _part(source: str, name: str, load: Callable[[], T]) -> T:
 
 
 def load_vae(source: str) -> VAE:
-    """The VAE of a prior, float32 and frozen.
+    """Load the VAE of a prior, float32 and frozen.
 
     Args:
         source: name of bundled weights, folder or hub id.
@@ -84,7 +82,7 @@ def load_vae(source: str) -> VAE:
 
 
 def load_prior(source: str) -> Prior:
-    """All of a prior, float32 and frozen.
+    """Load all of a prior, float32 and frozen.
 
     Args:
         source: name of bundled weights, folder or hub id.
@@ -103,10 +101,10 @@ def load_prior(source: str) -> Prior:
 
 
 def _network(source: str, folder: str, kind: type[M]) -> M:
-    """A network of a prior, float32 and frozen.
+    """Load a network of a prior, float32 and frozen.
 
-    What this package wrote, it reads itself, 8-bit rows included. Folders that others wrote may
-    have files and settings that only the library they are of knows.
+    Files that this package wrote are read by it, 8-bit rows included. Other folders may have files
+    and settings that only their own library knows.
     """
     place, name = find_prior(source), folder.replace("_", " ")
     if has_hashes(Path(place, folder)):
@@ -130,7 +128,7 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
 
 
 def _load_scheduler(source: str, place: str) -> DDPMScheduler:
-    """The noise that the prior was trained with; how to sample it is the paper's."""
+    """Load the noise schedule of the prior's training; sampling settings are the paper's."""
     noise = _part(
         source,
         "scheduler",
@@ -151,7 +149,7 @@ def _load_scheduler(source: str, place: str) -> DDPMScheduler:
 
 
 def has_text(source: str) -> bool:
-    """Whether a prior has a text encoder; of one on the hub it is taken for granted."""
+    """Return whether a prior has a text encoder; one on the hub is assumed to have one."""
     place = Path(find_prior(source))
     return not place.is_dir() or (place / "text_encoder").is_dir()
 
@@ -171,21 +169,13 @@ def _load_text(source: str, place: str) -> TextFeatures | None:
     return TextFeatures(encoder, tokenizer)
 
 
-def load_lpips(device: torch.device) -> LPIPS | None:
-    """What validation also judges images by, where its weights can be had."""
-    try:
-        return LPIPS.load("squeeze").to(device)
-    except MetricUnavailable:
-        return None
-
-
 def take_over(network: Network, source: str, name: str) -> Model:
-    """Give a network the numbers of an earlier one, and return that.
+    """Load the weights of an earlier network, and return that network.
 
     Args:
-        network: the one to go on with.
-        source: weights that hold the earlier one.
-        name: what the network is called.
+        network: gets the weights.
+        source: weights with the earlier network.
+        name: name of the network in errors.
 
     Raises:
         WeightsError: it is missing, damaged or of another architecture.
@@ -197,7 +187,7 @@ def take_over(network: Network, source: str, name: str) -> Model:
 
 
 def tensors_hash(module: nn.Module) -> str:
-    """One hash for a network's names and numbers, whatever files they came from."""
+    """Hash of a network's tensors and their names, independent of files; 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -206,6 +196,6 @@ def tensors_hash(module: nn.Module) -> str:
 
 
 def encoder_hash(encoder: VAE | ConditionEncoder) -> str:
-    """One hash for what latents depend on: a VAE's decoder may be trained further."""
+    """Hash of the tensors that latents depend on: all but the VAE's decoder."""
     parts = [part for part in (encoder.encoder, encoder.quant_conv) if part is not None]
     return tensors_hash(nn.ModuleList(parts))

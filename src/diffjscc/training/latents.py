@@ -1,34 +1,30 @@
-"""What training on latents reads in place of images: precomputed and kept on disk.
+"""Precomputed latents on disk, which training on latents reads in place of images.
 
     FOLDER/index.json               which images, over what link, with whose weights
     FOLDER/part-00000.safetensors   256 images, the next ones in the next part
 
 Of every image: mean and deviation of its own latent, the condition latents of its initial
-images (one per transmission) and how those came about. In float16 that is a few per cent of
-what the initial images would take, and neither codec nor VAE is run in training. Decoder
-training is shown the images too, and what the prior made of the initial ones.
+images (one per transmission), the SNRs and rates of these. In float16 that is a few per cent of
+the size of the initial images, and neither codec nor VAE is run in training. For decoder training
+the images and the latents that the prior sampled are kept too.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from diffjscc.data.files import atomic_write
 from diffjscc.pretrained.storage import read_json
-from diffjscc.training.config import ControlConfig
 
-PART = 256  # images; what a killed process has to do again
+PART = 256  # images; a killed process loses at most so many
 INDEX = "index.json"
 
 
@@ -41,8 +37,8 @@ class ImageLatents:
         initial: condition latents of the initial images, float16 [N, C, h, w].
         snr_db: effective SNR in dB, float32 [N].
         rates: numbers of the rates, among those of the codec, int64 [N].
-        captions: what the initial images show.
-        painted: latents that the prior painted of the initial images, float16 [N, C, h, w]; only
+        captions: captions of the initial images.
+        sampled: latents that the prior sampled for the initial images, float16 [N, C, h, w]; only
             where training reads them, as is `image`.
         image: the image, uint8 [1, 3, H, W].
     """
@@ -52,7 +48,7 @@ class ImageLatents:
     snr_db: Tensor
     rates: Tensor
     captions: list[str]
-    painted: Tensor | None = None
+    sampled: Tensor | None = None
     image: Tensor | None = None
 
 
@@ -75,7 +71,7 @@ def write_part(path: Path, images: Iterable[ImageLatents]) -> None:
         tensors[f"initial.{row}"] = image.initial.contiguous()
         tensors[f"snr_db.{row}"] = image.snr_db
         tensors[f"rates.{row}"] = image.rates
-        for name, value in (("painted", image.painted), ("image", image.image)):
+        for name, value in (("sampled", image.sampled), ("image", image.image)):
             if value is not None:
                 tensors[f"{name}.{row}"] = value.contiguous()
         captions.append(image.captions)
@@ -87,8 +83,8 @@ class LatentFolder:
     """The images of all parts, by number; reading a crop touches little but its own bytes.
 
     Args:
-        folder: what `diffjscc precompute` wrote.
-        expected: settings that control training needs, see `precompute.settings`.
+        folder: a folder that `diffjscc precompute` wrote, say.
+        expected: settings that the latents must have been computed with.
 
     Attributes:
         folder: as given.
@@ -122,7 +118,7 @@ class LatentFolder:
                 captions = json.loads(metadata["captions"])
             except (SafetensorError, OSError, ValueError) as error:
                 raise ValueError(
-                    f"{path} is damaged ({error}); remove it and run what made it again"
+                    f"{path} is damaged ({error}); remove it and run the same command again"
                 ) from error
             self._parts.append(part)
             self._places += [(number, row) for row in range(len(captions))]
@@ -138,7 +134,7 @@ class LatentFolder:
 
         Args:
             number: of the image.
-            size: side of the square, in latent cells.
+            size: side of the square, in latent positions.
             corner: where it lies, from (0, 0), top left, to (1, 1), bottom right; 1 excluded.
         """
         place, row = self._places[number]
@@ -151,17 +147,17 @@ class LatentFolder:
         place, row = self._places[number]
         return _square(self._parts[place].get_slice(f"initial.{row}"), transmission, size, corner)
 
-    def painted(
+    def sampled(
         self, number: int, transmission: int, size: int, corner: tuple[float, float]
     ) -> Tensor:
-        """The same square of what the prior painted of a transmission, float32 [C, size, size]."""
+        """The same square of the latent sampled for a transmission, float32 [C, size, size]."""
         place, row = self._places[number]
-        return _square(self._parts[place].get_slice(f"painted.{row}"), transmission, size, corner)
+        return _square(self._parts[place].get_slice(f"sampled.{row}"), transmission, size, corner)
 
     def image(self, number: int, size: int, corner: tuple[float, float], stride: int) -> Tensor:
         """The image behind the same square, float32 [3, stride·size, stride·size] in [0, 1].
 
-        `stride` is in pixels per latent cell and side.
+        `stride` is in pixels per latent position and side.
         """
         place, row = self._places[number]
         pixels = self._parts[place].get_slice(f"image.{row}")
@@ -174,7 +170,7 @@ class LatentFolder:
         return value
 
     def caption(self, number: int, transmission: int) -> str:
-        """What a transmission's initial image shows; empty where nothing was to be said."""
+        """Caption of a transmission's initial image; empty without one."""
         return self._captions[number][transmission]
 
 
@@ -189,32 +185,11 @@ class _OnDisk(Protocol):
 def _square(
     tensor: _OnDisk, which: slice | int, size: int, corner: tuple[float, float], stride: int = 1
 ) -> Tensor:
-    """Read a square of size² cells of [N, C, stride·h, stride·w] without the rest."""
+    """Read a square of size² positions of [N, C, stride·h, stride·w] without the rest."""
     sides = (side // stride for side in tensor.get_shape()[2:])
     top, left = (int(place * (side - size + 1)) for place, side in zip(corner, sides, strict=True))
     rows, columns = (slice(stride * n, stride * (n + size)) for n in (top, left))
     return tensor[which, :, rows, columns].float()
-
-
-class EpochOrder:
-    """Which image fills which place of which batch: every epoch shows each once.
-
-    Args:
-        seed: another seed gives another order.
-        images: how many there are.
-        batch: images per iteration.
-    """
-
-    def __init__(self, seed: int, images: int, batch: int) -> None:
-        self.images, self.batch = images, batch
-        self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, epoch]).permutation(images)
-        )
-
-    def __call__(self, step: int, place: int) -> int:
-        """Number of the image at a place of iteration `step`'s batch."""
-        epoch, position = divmod(step * self.batch + place, self.images)
-        return int(self._order(epoch)[position])
 
 
 def check_index(folder: Path, expected: dict[str, Any]) -> None:
@@ -230,88 +205,3 @@ def check_index(folder: Path, expected: dict[str, Any]) -> None:
             f"the latents in {folder} were made with other settings ({'; '.join(changed)}); "
             "choose another folder for these, or go back to those"
         )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One process's part of an iteration's images, with all that is random about them.
-
-    Attributes:
-        clean: latents z_0 of the originals, drawn from their posteriors, float32 [b, C, n, n].
-        noise: N(0, 1) of the same shape.
-        t: time steps, int64 [b].
-        condition: condition latents f_s [b, C, n, n].
-        snr_db: effective SNR in dB, float32 [b].
-        captions: b texts, empty where one is withheld.
-    """
-
-    clean: Tensor
-    noise: Tensor
-    t: Tensor
-    condition: Tensor
-    snr_db: Tensor
-    captions: list[str]
-
-    def part(self, index: int, parts: int) -> Batch:
-        """One of so many equal parts."""
-        share = len(self.clean) // parts
-        mine = slice(index * share, (index + 1) * share)
-        return Batch(
-            self.clean[mine],
-            self.noise[mine],
-            self.t[mine],
-            self.condition[mine],
-            self.snr_db[mine],
-            self.captions[mine],
-        )
-
-
-class LatentBatches:
-    """The batch of every iteration, by number, as `TrainingCrops` has them for images.
-
-    Args:
-        latents: the images.
-        config: batch, seed, transmissions and text dropout.
-        size: side of the crops, in latent cells.
-        time_steps: of the prior, in all.
-    """
-
-    def __init__(
-        self, latents: LatentFolder, config: ControlConfig, size: int, time_steps: int
-    ) -> None:
-        self.latents, self.config = latents, config
-        self.size, self.time_steps = size, time_steps
-        self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
-
-    def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
-        """One process's part of a step's batch; `process_count` divides the batch."""
-        share = self.config.run.batch // process_count
-        rows = []
-        for place in range(process_index * share, (process_index + 1) * share):
-            # 1 + place: with a last number of 0 the stream would be that of the epoch's order.
-            rng = np.random.default_rng([self.config.run.seed, step, 1 + place])
-            rows.append(self._row(self.order(step, place), rng))
-        clean, noise, t, condition, snr_db, captions = zip(*rows, strict=True)
-        return Batch(
-            torch.stack(clean),
-            torch.stack(noise),
-            torch.tensor(t),
-            torch.stack(condition),
-            torch.tensor(snr_db),
-            list(captions),
-        )
-
-    def _row(
-        self, number: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, int, Tensor, float, str]:
-        transmission = int(rng.integers(self.config.precompute.bins))
-        t = int(rng.integers(self.time_steps))
-        top, left, withheld = rng.random(3)
-        mean, deviation = self.latents.original(number, self.size, (top, left))
-        condition = self.latents.initial(number, transmission, self.size, (top, left))
-        drawn, noise = torch.from_numpy(rng.standard_normal((2, *mean.shape), dtype=np.float32))
-        caption = self.latents.caption(number, transmission)
-        if withheld < self.config.text_dropout:
-            caption = ""
-        snr_db = self.latents.snr_db(number, transmission)
-        return mean + deviation * drawn, noise, t, condition, snr_db, caption

@@ -1,4 +1,4 @@
-"""The denoising objective that prior and control module share."""
+"""Denoising objective of the prior and of the control module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def add_noise(clean: Tensor, noise: Tensor, power: Tensor) -> Tensor:
-    """z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise of [B, C, h, w], with ᾱ float64 [B]."""
+    """Compute z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise of [B, C, h, w], with ᾱ float64 [B]."""
     power = power[:, None, None, None]
     return power.sqrt().float() * clean + (1 - power).sqrt().float() * noise
 
@@ -18,7 +18,7 @@ def mean_square(errors: Tensor) -> Tensor:
 
 
 class NoiseError(nn.Module):
-    """How wrong a network is about noise; what a data-parallel wrapper wraps.
+    """Mean squared error of a network's predicted noise.
 
     Args:
         denoiser: from z_t [B, C, h, w], t [B] and conditions to the noise in z_t.

@@ -1,121 +1,43 @@
-"""Send every training image over the channel once and for all: `diffjscc precompute`.
+"""Compute the latents that control training reads: `diffjscc precompute`.
 
-Every image is sent once in each part of the SNR range; kept are the latents of the image and
-of its initial images, and captions. What is drawn depends on (seed, image, bin) alone, so
-that any number of processes, interrupted or not, writes the same files.
+Every image is sent once in each part of the SNR range; the latents of the image and of its initial
+images are kept, and captions. Random numbers are functions of (seed, image), so any number of
+processes, interrupted or not, writes the same files.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
-from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.data.files import remove_abandoned
-from diffjscc.data.images import ImageError
-from diffjscc.data.sources import ImageSource
 from diffjscc.pretrained.pretrained import load_codec
-from diffjscc.pretrained.storage import write_json
-from diffjscc.rate import parse_rate
 from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError
-from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import encode, stride
 from diffjscc.refiners.vae import VAE
 from diffjscc.scheme import Scheme
-from diffjscc.training.config import ControlConfig
-from diffjscc.training.frozen import encoder_hash, has_text, load_vae, tensors_hash
-from diffjscc.training.latents import (
-    INDEX,
-    PART,
-    ImageLatents,
-    check_index,
-    part_count,
-    part_path,
-    write_part,
-)
-from diffjscc.training.validation import open_images
-
-TILE = DiffusionConfig().tile
-
-
-def chosen_rates(config: ControlConfig, codec: JointCodec) -> list[Fraction]:
-    """The rates that images are sent at.
-
-    Raises:
-        ValueError: one that the codec does not offer.
-    """
-    if config.precompute.rates is None:
-        return list(codec.rates)
-    rates = [parse_rate(rate) for rate in config.precompute.rates]
-    for rate in rates:
-        codec.rate_index(rate)
-    return rates
-
-
-def settings(
-    config: ControlConfig, images: ImageSource, codec: JointCodec, vae: VAE
-) -> dict[str, Any]:
-    """What the latents depend on, for their index."""
-    kept = config.precompute
-    return {
-        "images": len(images),
-        "images_fingerprint": images.fingerprint,
-        "codec": tensors_hash(codec),
-        "vae": encoder_hash(vae),
-        "scaling_factor": vae.config.scaling_factor,
-        "channel": config.channel.model_dump(mode="json"),
-        "bins": kept.bins,
-        "rates": [str(rate) for rate in chosen_rates(config, codec)],
-        "crop": config.data.crop,
-        "short_side": kept.short_side,
-        "captions": kept.captions,
-        "seed": config.run.seed,
-    }
-
-
-def fitted(image: NDArray[np.uint8], smallest: int, largest: int | None, multiple: int) -> Tensor:
-    """An image of a size that latents are made for.
-
-    Args:
-        image: uint8 [H, W, 3].
-        smallest: a shorter short side is enlarged to this, in pixels.
-        largest: a longer short side is reduced to this, in pixels; None keeps it.
-        multiple: right and bottom are cut to multiples of this, in pixels.
-
-    Returns:
-        float32 [1, 3, H', W'] in [0, 1].
-    """
-    short = min(image.shape[:2])
-    target = max(short if largest is None else min(short, largest), smallest)
-    if target != short:
-        height, width = (round(n * target / short) for n in image.shape[:2])
-        resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
-        image = np.asarray(resized)
-    height, width = (n // multiple * multiple for n in image.shape[:2])
-    pixels = torch.from_numpy(image[:height, :width].copy())
-    return pixels.permute(2, 0, 1)[None].float() / 255
+from diffjscc.training.control_config import ControlConfig
+from diffjscc.training.control_latents import chosen_rates, latent_settings
+from diffjscc.training.frozen import has_text, load_vae
+from diffjscc.training.images import open_images
+from diffjscc.training.latent_writing import TILE, fill, fitted
+from diffjscc.training.latents import ImageLatents
 
 
 class Precomputation:
     """Codec, channel, VAE and captioner, all frozen, as one function of an image.
 
     Args:
-        config: what to send, and how.
+        config: settings.
         codec: the codec.
         vae: the prior's VAE.
-        captioner: describes initial images; None takes what the source says, or nothing.
+        captioner: describes initial images; None takes the source's captions, or none.
     """
 
     def __init__(
@@ -128,11 +50,11 @@ class Precomputation:
         self.config, self.codec, self.vae, self.captioner = config, codec, vae, captioner
         self.rates = chosen_rates(config, codec)
 
-    def draws(self, number: int) -> tuple[Tensor, list[Fraction], list[int]]:
+    def conditions(self, number: int) -> tuple[Tensor, list[Fraction], list[int]]:
         """SNR in dB [N], rates and noise seeds of the N transmissions of image `number`.
 
-        One SNR in each bin. Rates take turns from one that is drawn, so that over all images
-        every bin sees every rate alike.
+        One SNR in each bin. Rates take turns, beginning with a random one, so that over all images
+        every bin has every rate equally often.
         """
         bins = self.config.precompute.bins
         low, high = self.config.channel.snr_db
@@ -144,14 +66,14 @@ class Precomputation:
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8], number: int, text: str | None) -> ImageLatents:
-        """Send uint8 [H, W, 3], number `number` of its source, with the text that it came with."""
+        """Compute the latents of image `number`, uint8 [H, W, 3]; `text` is its own caption."""
         image = fitted(
             pixels,
             self.config.data.crop,
             self.config.precompute.short_side,
             stride(self.vae),
         ).to(self.vae.device)
-        snr_db, rates, seeds = self.draws(number)
+        snr_db, rates, seeds = self.conditions(number)
         initial = image.repeat(len(rates), 1, 1, 1)
         effective = torch.empty_like(snr_db)
         for rate in sorted(set(rates)):
@@ -178,10 +100,10 @@ class Precomputation:
 
 
 def make_captioner(config: ControlConfig, device: torch.device) -> Captioner | None:
-    """BLIP-2 on `device`, if it is configured.
+    """Load BLIP-2 to `device`, if it is configured.
 
     Raises:
-        ValueError: captions are configured for a prior that reads none, or BLIP-2 cannot be had.
+        ValueError: captions for a prior without a text encoder, or BLIP-2 cannot be loaded.
     """
     kept = config.precompute
     if kept.captions != "none" and not has_text(config.prior):
@@ -203,68 +125,21 @@ def make_captioner(config: ControlConfig, device: torch.device) -> Captioner | N
     return captioner
 
 
-def fill(
-    folder: Path,
-    expected: dict[str, Any],
-    images: ImageSource,
-    work: Callable[[NDArray[np.uint8], int, str | None], ImageLatents],
-) -> None:
-    """Write the parts that `folder` lacks; several processes share them.
-
-    Args:
-        folder: made if need be. Each part is written at once, complete or not at all.
-        expected: what the latents depend on, for the index.
-        images: one that cannot be read is left out, with a warning.
-        work: from an image uint8 [H, W, 3], its number and the text that it came with.
-
-    Raises:
-        ValueError: the folder holds latents made with other settings.
-    """
-    state = PartialState()
-    with state.main_process_first():
-        if (folder / INDEX).exists():
-            check_index(folder, expected)
-        elif state.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / INDEX, expected)
-    # Shared by number, not by what is left: others may be writing while this one looks.
-    mine = range(state.process_index, part_count(len(images)), state.num_processes)
-    numbers = {n: range(n * PART, min((n + 1) * PART, len(images))) for n in mine}
-    with Progress(console=Console(stderr=True), disable=not state.is_main_process) as bar:
-        task = bar.add_task("precomputing", total=sum(map(len, numbers.values())))
-
-        def latents(part: range) -> Iterator[ImageLatents]:
-            for number in part:
-                try:
-                    yield work(images[number], number, images.caption(number))
-                except ImageError as error:
-                    warnings.warn(f"left out: {error}", stacklevel=2)
-                bar.advance(task)
-
-        for number, part in numbers.items():
-            path = part_path(folder, number)
-            if path.exists():
-                bar.advance(task, len(part))
-                continue
-            remove_abandoned(path)
-            write_part(path, latents(part))
-    state.wait_for_everyone()
-
-
 def precompute(config: ControlConfig) -> Path:
-    """Write the latents that `config` asks for, or go on writing them.
+    """Compute the latents that `config` asks for, or those of them that are missing.
 
     Returns:
         The folder, `config.precompute.folder`.
 
     Raises:
-        ValueError: the folder holds latents made with other settings, or a setting is wrong.
+        ValueError: the folder holds latents computed with other settings, or a setting is wrong.
         CaptionerError: the captioner cannot be had.
         OSError: the folder cannot be written.
     """
     device = PartialState().device
     images, _ = open_images(config.data)
     codec, vae = load_codec(config.codec, device=device), load_vae(config.prior)
-    work = Precomputation(config, codec, vae.to(device), make_captioner(config, device))
-    fill(config.precompute.folder, settings(config, images, codec, vae), images, work)
+    compute = Precomputation(config, codec, vae.to(device), make_captioner(config, device))
+    expected = latent_settings(config, images, codec, vae)
+    fill(config.precompute.folder, expected, images, compute)
     return config.precompute.folder

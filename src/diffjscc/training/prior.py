@@ -1,13 +1,14 @@
 """Train a latent diffusion prior from scratch: `diffjscc train prior`.
 
 Stable Diffusion in small: a UNet learns to predict the noise in noisy latents of photographs (Ho,
-Jain, Abbeel, arXiv 2006.11239; Rombach et al., arXiv 2112.10752). It knows nothing of channels or
-captions. The latents are computed once, by a VAE that `diffjscc train vae` made. Images, crops,
-time steps and noise are functions of (seed, iteration), as in `jscc`.
+Jain, Abbeel, arXiv 2006.11239; Rombach et al., arXiv 2112.10752). It is conditioned neither on the
+channel nor on captions. The latents are computed once, by a VAE that `diffjscc train vae` trained.
+Images, crops, time steps and noise are functions of (seed, iteration).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
-from rich.progress import Progress
 from torch import Tensor, nn
 
-from diffjscc.configuration import as_yaml
-from diffjscc.data.crops import prefetch
+from diffjscc.data.crops import EpochOrder
 from diffjscc.data.sources import ImageSource
 from diffjscc.pretrained.networks import Network, save_network
 from diffjscc.refiners.latents import decode, encode, stride
@@ -33,19 +32,21 @@ from diffjscc.refiners.sampling import (
     signal_powers,
 )
 from diffjscc.refiners.vae import VAE
-from diffjscc.training.config import PriorConfig, UNetArchitecture
+from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
-from diffjscc.training.latents import EpochOrder, ImageLatents, LatentFolder
-from diffjscc.training.loop import Log, Optimiser, Run, learning_rate_at, leave, swap_weights
+from diffjscc.training.images import open_images
+from diffjscc.training.latent_writing import TILE, fill, fitted
+from diffjscc.training.latents import ImageLatents, LatentFolder
+from diffjscc.training.log import Log
 from diffjscc.training.noise import NoiseError, step_weights
-from diffjscc.training.precompute import TILE, fill, fitted
-from diffjscc.training.validation import open_images
+from diffjscc.training.optimiser import ParameterGroup
+from diffjscc.training.prior_config import PriorConfig, UNetArchitecture
 
-SAMPLES = 4  # images that validation paints
+SAMPLES = 4  # images sampled by validation
 
 
 def build(config: UNetArchitecture, latent_channels: int, init: str | None) -> UNet2DConditionModel:
-    """A prior that reads no text, untrained or from the weights `init`."""
+    """Build a prior without text conditioning, untrained or from the weights `init`."""
     attention = config.attention
     unet = UNet2DConditionModel(
         in_channels=latent_channels,
@@ -81,14 +82,23 @@ class UnconditionalDenoiser(nn.Module):
         return noise
 
 
+@dataclass(frozen=True)
+class NoisyLatents:
+    """Latents z_0 and noise, float32 [b, C, n, n], and time steps t, int64 [b]."""
+
+    clean: Tensor
+    noise: Tensor
+    t: Tensor
+
+
 class PriorBatches:
-    """Latents, noise and time steps of every iteration, by number, as `TrainingCrops` has crops.
+    """Latents, noise and time steps of every iteration, by number.
 
     Args:
-        latents: of the training images.
+        latents: latents of the training images.
         config: seed and batch.
-        size: side of the crops, in latent cells.
-        time_steps: of the prior, in all.
+        size: side of the crops, in latent positions.
+        time_steps: number of the prior's time steps.
     """
 
     def __init__(
@@ -98,10 +108,8 @@ class PriorBatches:
         self.size, self.time_steps = size, time_steps
         self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
 
-    def batch_at(
-        self, step: int, process_index: int = 0, process_count: int = 1
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One process's z_0 and noise, float32 [b, C, n, n], and t, int64 [b]."""
+    def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> NoisyLatents:
+        """One process's part of the batch of iteration `step`."""
         share = self.run.batch // process_count
         clean, noise, steps = [], [], []
         for place in range(process_index * share, (process_index + 1) * share):
@@ -109,14 +117,14 @@ class PriorBatches:
             steps.append(int(rng.integers(self.time_steps)))
             corner = (rng.random(), rng.random())
             mean, deviation = self.latents.original(self.order(step, place), self.size, corner)
-            drawn, added = torch.from_numpy(rng.standard_normal((2, *mean.shape), dtype=np.float32))
-            clean.append(mean + deviation * drawn)
-            noise.append(added)
-        return torch.stack(clean), torch.stack(noise), torch.tensor(steps)
+            normal = torch.from_numpy(rng.standard_normal((2, *mean.shape), dtype=np.float32))
+            clean.append(mean + deviation * normal[0])
+            noise.append(normal[1])
+        return NoisyLatents(torch.stack(clean), torch.stack(noise), torch.tensor(steps))
 
 
-def precompute(config: PriorConfig, images: ImageSource, vae: VAE) -> LatentFolder:
-    """The latents of all images; those that `config.latents` lacks are made first."""
+def image_latents(config: PriorConfig, images: ImageSource, vae: VAE) -> LatentFolder:
+    """Open the latents of all images; those that `config.latents` lacks are computed first."""
     expected: dict[str, Any] = {
         "images": len(images),
         "images_fingerprint": images.fingerprint,
@@ -124,12 +132,12 @@ def precompute(config: PriorConfig, images: ImageSource, vae: VAE) -> LatentFold
         "crop": config.data.crop,
         "short_side": config.short_side,
     }
-    cell = stride(vae)
+    multiple = stride(vae)
 
     @torch.no_grad()
     def encoded(pixels: NDArray[np.uint8], number: int, text: str | None) -> ImageLatents:
         del number, text  # nothing is sent, nothing is described
-        image = fitted(pixels, config.data.crop, config.short_side, cell).to(vae.device)
+        image = fitted(pixels, config.data.crop, config.short_side, multiple).to(vae.device)
         posterior = encode(vae, image, TILE)
         original = torch.cat((posterior.mean, posterior.deviation)).half().cpu()
         nothing = torch.empty(0)
@@ -139,94 +147,82 @@ def precompute(config: PriorConfig, images: ImageSource, vae: VAE) -> LatentFold
     return LatentFolder(config.latents, expected)
 
 
-@torch.no_grad()
-def validate(
-    unet: UNet2DConditionModel, vae: VAE, config: PriorConfig, log: Log, step: int
-) -> None:
-    """Paint images from noise alone."""
-    denoiser, size = UnconditionalDenoiser(unet), config.data.crop // stride(vae)
-    shape = (SAMPLES, unet.config.in_channels, size, size)
+class PriorStage(Stage[NoisyLatents]):
+    """Training of a prior on the latents of a frozen VAE.
 
-    def predict(z: Tensor, t: int) -> Tensor:
-        predicted: Tensor = denoiser(z, torch.full((len(z),), t, device=z.device))
-        return predicted
+    Args:
+        config: settings.
+        accelerator: of this process.
+        init: weights whose prior to start from; None for random ones.
 
-    noise = gaussian(shape, torch.Generator().manual_seed(0), unet.device)
-    latents = sample(predict, paper_scheduler(), SamplerConfig("dpm-solver++", 25), noise)
-    log.images(step, "samples", decode(vae, latents, TILE))
+    Raises:
+        ValueError: a setting or weights that do not fit, or latents computed with others.
+    """
+
+    def __init__(self, config: PriorConfig, accelerator: Accelerator, init: str | None) -> None:
+        images, _ = open_images(config.data)
+        self.config, self.device = config, accelerator.device
+        self.vae = load_vae(config.vae).to(self.device)
+        latents = image_latents(config, images, self.vae)
+        powers = signal_powers(paper_scheduler())
+        self.size = config.data.crop // stride(self.vae)
+        self.batches = PriorBatches(latents, config, self.size, len(powers))
+        set_seed(config.run.seed)
+        unet = build(config.unet, self.vae.config.latent_channels, init).to(self.device)
+        self.unet = self.trained = unet.train()
+        self.weights = step_weights(powers, config.min_snr_gamma).to(self.device)
+        self.module = NoiseError(UnconditionalDenoiser(unet), powers.to(self.device))
+        self.groups = (ParameterGroup(unet, config.optimiser, unet),)
+
+    def batches_at(self, step: int, process: int, processes: int) -> tuple[NoisyLatents]:
+        """See `Stage.batches_at`."""
+        return (self.batches.batch_at(step, process, processes),)
+
+    def losses(self, module: nn.Module, batch: NoisyLatents, step: int) -> dict[str, Tensor]:
+        """See `Stage.losses`."""
+        del step
+        clean, noise, t = (x.to(self.device) for x in (batch.clean, batch.noise, batch.t))
+        return {"loss": (self.weights[t] * module(clean, noise, t)).mean()}
+
+    def validation(self) -> Validation:
+        """Images sampled from noise."""
+        return self.sample_images
+
+    @torch.no_grad()
+    def sample_images(self, log: Log, step: int) -> None:
+        """Log images sampled from noise."""
+        denoiser = UnconditionalDenoiser(self.unet)
+        shape = (SAMPLES, self.unet.config.in_channels, self.size, self.size)
+
+        def predict(z: Tensor, t: int) -> Tensor:
+            predicted: Tensor = denoiser(z, torch.full((len(z),), t, device=z.device))
+            return predicted
+
+        noise = gaussian(shape, torch.Generator().manual_seed(0), self.device)
+        latents = sample(predict, paper_scheduler(), SamplerConfig("dpm-solver++", 25), noise)
+        log.images(step, "samples", decode(self.vae, latents, TILE))
+
+    def save(self, folder: Path) -> None:
+        """Write unet/, vae/ and scheduler/, which `load_prior` reads."""
+        folder.mkdir(exist_ok=True)
+        for network in (Network("unet", self.unet), Network("vae", self.vae)):
+            save_network(network, folder, torch.float32)
+        paper_scheduler().save_config(folder / "scheduler")
 
 
 def train(config: PriorConfig, output: Path, init: str | None = None) -> Path:
-    """Train, or go on training, in the folder `output`.
+    """Train a prior, or resume its training, in the folder `output`.
 
     Args:
-        config: what to train, on what, and how.
-        output: gets `checkpoint.pt`, `log.jsonl`, `tensorboard/`, `config.yaml` and `weights/`.
-        init: weights whose prior is gone on from.
+        config: settings.
+        output: the run's folder, see `fit`.
+        init: weights whose prior to start from; None for random ones.
 
     Returns:
         The folder of the prior with the averaged weights: vae/, unet/ and scheduler/.
 
     Raises:
-        ValueError: a setting or weights that do not fit, or latents made with others.
+        ValueError: a setting or weights that do not fit, or latents computed with others.
     """
-    images, _ = open_images(config.data)
-    accelerator = Accelerator(mixed_precision=config.run.precision)
-    device, main = accelerator.device, accelerator.is_main_process
-    share = accelerator.process_index, accelerator.num_processes
-    vae = load_vae(config.vae).to(device)
-    latents = precompute(config, images, vae)
-    powers = signal_powers(paper_scheduler())
-    batches = PriorBatches(latents, config, config.data.crop // stride(vae), len(powers))
-
-    set_seed(config.run.seed)
-    unet = build(config.unet, vae.config.latent_channels, init).to(device)
-    output.mkdir(parents=True, exist_ok=True)
-    run = Run(unet, Optimiser(unet, config.optimiser), config, output)
-    start, last = run.restore(), config.run.iterations
-    weights = step_weights(powers, config.min_snr_gamma).to(device)
-    error = accelerator.prepare(NoiseError(UnconditionalDenoiser(unet), powers.to(device)))
-    log = Log(output, start, as_yaml(config)) if main else None
-    losses: list[Tensor] = []
-    unet.train()
-    with Progress(disable=not main) as progress:
-        task = progress.add_task("training", total=last, completed=start)
-        read = prefetch(lambda step: batches.batch_at(step, *share), start, last - start)
-        for step, batch in enumerate(read, start):
-            rate = learning_rate_at(step, last, config.optimiser)
-            clean, noise, t = (tensor.to(device) for tensor in batch)
-            loss = (weights[t] * error(clean, noise, t)).mean()
-            accelerator.backward(loss)
-            if config.optimiser.clip is not None:
-                accelerator.clip_grad_norm_(unet.parameters(), config.optimiser.clip)
-            run.optimiser.step(rate)
-            run.averaged.update(unet, step)
-
-            done = step + 1
-            progress.update(task, completed=done)
-            if log is None:
-                continue
-            losses.append(loss.detach())
-            if done % config.run.log_every == 0:
-                mean = torch.stack(losses).mean().item()
-                log.numbers(done, {"loss": mean, "learning rate": rate})
-                losses.clear()
-            if done == last or done % config.run.checkpoint_every == 0:
-                run.save(done)
-            if done == last or done % config.run.validate_every == 0:
-                with swap_weights(unet, run.averaged.state):
-                    validate(unet, vae, config, log, done)
-    if log is not None:
-        log.close()
-        with swap_weights(unet, run.averaged.state):
-            save_prior(unet, vae, output / "weights")
-    leave(accelerator)
-    return output / "weights"
-
-
-def save_prior(unet: UNet2DConditionModel, vae: VAE, folder: Path) -> None:
-    """Write what `load_prior` reads."""
-    folder.mkdir(exist_ok=True)
-    for network in (Network("unet", unet), Network("vae", vae)):
-        save_network(network, folder, torch.float32)
-    paper_scheduler().save_config(folder / "scheduler")
+    accelerator = start(config)
+    return fit(PriorStage(config, accelerator, init), accelerator, output)

@@ -1,14 +1,14 @@
-"""What decoder training reads: crops of photographs, and what a receiver's prior paints of them.
+"""Latents that decoder training reads, sampled by a receiver's prior, and the crops behind them.
 
-One crop of every image is sent once, at a rate and an SNR drawn at random, and painted from
-about where the receiver would begin. What is drawn depends on (seed, image) alone, so that any
-number of processes, interrupted or not, writes the same files.
+One crop of every image is sent once, at a random rate and SNR, and sampling begins at about the
+receiver's own start level. Random numbers are functions of (seed, image), so any number of
+processes, interrupted or not, writes the same files.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.data.crops import random_crop
+from diffjscc.data.crops import EpochOrder, random_crop
 from diffjscc.data.sources import ImageSource, Subset
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -25,11 +25,11 @@ from diffjscc.refiners.sampling import begin_index, gaussian
 from diffjscc.scheme import Received, Scheme
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash
-from diffjscc.training.jscc import rate_shares
-from diffjscc.training.latents import EpochOrder, ImageLatents, LatentFolder
-from diffjscc.training.precompute import fill
+from diffjscc.training.latent_writing import fill
+from diffjscc.training.latents import ImageLatents, LatentFolder
+from diffjscc.training.transmission import rate_probabilities
 
-# Links for which the receiver paints nothing, or next to nothing, are painted for from here.
+# Lowest start level: over good links the receiver samples little or nothing.
 LOWEST_LEVEL = 0.1
 
 
@@ -37,7 +37,7 @@ class LatentSampler:
     """Codec, channel and receiver, all frozen, as one function of an image.
 
     Args:
-        config: what to send, and how.
+        config: settings.
         codec: the codec.
         refiner: the receiver.
     """
@@ -46,24 +46,24 @@ class LatentSampler:
         self, config: DecoderConfig, codec: JointCodec, refiner: ControlledDiffusion
     ) -> None:
         self.config, self.codec, self.refiner = config, codec, refiner
-        self.shares = rate_shares(config, len(codec.rates))
+        self.probabilities = rate_probabilities(config.rate_shares, codec.rates)
 
     @torch.no_grad()
     def __call__(self, source: NDArray[np.uint8], number: int, text: str | None) -> ImageLatents:
-        """Send and paint a crop of uint8 [H, W, 3], number `number` of its source."""
+        """Send a crop of image `number`, uint8 [H, W, 3], and sample a latent for it."""
         del text  # the receiver reads none
         config, refiner = self.config, self.refiner
         rng = np.random.default_rng([config.run.seed, 4, number])
         crop = random_crop(source, config.data.crop, rng)
         snr_db, jitter = rng.uniform(*config.channel.snr_db), rng.uniform(-1, 1)
-        index = int(rng.choice(len(self.shares), p=self.shares))
+        index = int(rng.choice(len(self.probabilities), p=self.probabilities))
         seeds = rng.integers(2**62, size=2).tolist()
-        fading, drawing = (torch.Generator().manual_seed(seed) for seed in seeds)
+        noise, start = (torch.Generator().manual_seed(seed) for seed in seeds)
 
         pixels = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]
         image = pixels.to(refiner.placement.device).float() / 255
         scheme = Scheme(self.codec, self.codec.rates[index])
-        received = scheme.send(image, config.channel.at(snr_db), fading)
+        received = scheme.send(image, config.channel.at(snr_db), noise)
         initial = self.codec.decode(received)
         original, posterior = refiner.posterior(image), refiner.posterior(initial)
         own = refiner.condition_encoder is None
@@ -74,9 +74,9 @@ class LatentSampler:
             posterior,
         )
         sampler, level = refiner.config.sampler, self.level(received, jitter)
-        painted = refiner.sample_latents(
+        latent = refiner.sample_latents(
             conditions,
-            gaussian(tuple(posterior.mean.shape), drawing, image.device),
+            gaussian(tuple(posterior.mean.shape), start, image.device),
             decode_noise=refiner.decode_noise(received),
             begin=begin_index(sampler, refiner.scheduler, level),
         )
@@ -86,12 +86,12 @@ class LatentSampler:
             snr_db=received.snr_db.cpu(),
             rates=torch.tensor([index]),
             captions=[""],
-            painted=painted.half().cpu(),
+            sampled=latent.half().cpu(),
             image=pixels,
         )
 
     def level(self, received: Received, jitter: float) -> float:
-        """Where sampling begins for one transmission; `jitter` is in [-1, 1].
+        """Level at which sampling begins for one transmission; `jitter` is in [-1, 1].
 
         It is the receiver's own level, ± `level_jitter`, but at least `LOWEST_LEVEL`. A receiver
         that begins at pure noise has no other.
@@ -99,18 +99,18 @@ class LatentSampler:
         (level,) = self.refiner.start_levels(received)
         if self.refiner.config.sampler.start == "noise":
             return level
-        shifted = level + jitter * self.config.painted.level_jitter
+        shifted = level + jitter * self.config.sampled.level_jitter
         return float(np.clip(shifted, LOWEST_LEVEL, 1))
 
 
-def settings(
+def sampled_settings(
     config: DecoderConfig,
     images: ImageSource,
     codec: JointCodec,
     refiner: ControlledDiffusion,
 ) -> dict[str, Any]:
-    """What painted latents depend on, for their index."""
-    vae, condition, painting = refiner.vae, refiner.condition_encoder, refiner.config
+    """All settings that sampled latents depend on, for their index."""
+    vae, condition, options = refiner.vae, refiner.condition_encoder, refiner.config
     kept = {
         "images": len(images),
         "images_fingerprint": images.fingerprint,
@@ -120,75 +120,81 @@ def settings(
         "condition": encoder_hash(vae if condition is None else condition),
         "prior": tensors_hash(refiner.denoiser.unet),
         "control": tensors_hash(refiner.denoiser.control),
-        **asdict(painting.sampler),
-        "latent_guidance": asdict(painting.latent_guidance),
-        "control_scale": painting.control_scale,
-        "control_guidance_scale": painting.control_guidance_scale,
-        "decode_noise": painting.decode_noise,
+        **asdict(options.sampler),
+        "latent_guidance": asdict(options.latent_guidance),
+        "control_scale": options.control_scale,
+        "control_guidance_scale": options.control_guidance_scale,
+        "decode_noise": options.decode_noise,
         "channel": config.channel.model_dump(mode="json"),
-        "rate_shares": rate_shares(config, len(codec.rates)),
+        "rate_shares": rate_probabilities(config.rate_shares, codec.rates),
         "crop": config.data.crop,
-        "level_jitter": config.painted.level_jitter,
+        "level_jitter": config.sampled.level_jitter,
         "seed": config.run.seed,
     }
     read_back: dict[str, Any] = json.loads(json.dumps(kept))  # as the index is compared
     return read_back
 
 
-def paint(
+def sample_folder(
     config: DecoderConfig,
     images: ImageSource,
     codec: JointCodec,
     refiner: ControlledDiffusion,
 ) -> LatentFolder:
-    """What `config.painted.folder` holds; what it lacks is painted first.
+    """Open the latents in `config.sampled.folder`; those that it lacks are sampled first.
 
     Raises:
-        ValueError: it holds what was painted with other settings.
+        ValueError: it holds latents that were sampled with other settings.
         OSError: it cannot be written.
     """
-    count = min(config.painted.images, len(images))
+    count = min(config.sampled.images, len(images))
     rng = np.random.default_rng([config.run.seed, 5])
     chosen = sorted(rng.permutation(len(images))[:count].tolist())
     subset = Subset(images, chosen)
-    expected = settings(config, subset, codec, refiner)
-    fill(config.painted.folder, expected, subset, LatentSampler(config, codec, refiner))
-    return LatentFolder(config.painted.folder, expected)
+    expected = sampled_settings(config, subset, codec, refiner)
+    fill(config.sampled.folder, expected, subset, LatentSampler(config, codec, refiner))
+    return LatentFolder(config.sampled.folder, expected)
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """Images [b, 3, n, n] in [0, 1] and latents [b, C, h, h], float32."""
+
+    images: Tensor
+    latents: Tensor
 
 
 class SampledBatches:
-    """Images and latents of every iteration, by number, as `TrainingCrops` has crops.
+    """Images and latents of every iteration, by number.
 
     Args:
-        painted: what was painted.
-        config: seed, batch, and which latents are shown.
-        cell: pixels per latent cell and side.
+        latents: the sampled latents.
+        config: seed, batch, and shares of the kinds of latents.
+        stride: pixels per latent position and side.
     """
 
-    def __init__(self, painted: LatentFolder, config: DecoderConfig, cell: int) -> None:
-        self.painted, self.config, self.cell = painted, config, cell
-        self.order = EpochOrder(config.run.seed, len(painted), config.run.batch)
+    def __init__(self, latents: LatentFolder, config: DecoderConfig, stride: int) -> None:
+        self.latents, self.config, self.stride = latents, config, stride
+        self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
 
-    def batch_at(
-        self, step: int, process_index: int = 0, process_count: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """One process's images [b, 3, n, n] in [0, 1] and latents [b, C, h, h], float32."""
+    def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> SampledBatch:
+        """One process's part of the batch of iteration `step`."""
         share = self.config.run.batch // process_count
         rows = []
         for place in range(process_index * share, (process_index + 1) * share):
             rng = np.random.default_rng([self.config.run.seed, step, 1 + place])
             rows.append(self._row(self.order(step, place), rng))
         images, latents = zip(*rows, strict=True)
-        return torch.stack(images), torch.stack(latents)
+        return SampledBatch(torch.stack(images), torch.stack(latents))
 
     def _row(self, number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        shares, size = self.config.shares, self.config.shown // self.cell
+        shares, size = self.config.shares, self.config.window // self.stride
         corner = (rng.random(), rng.random())
-        kind = rng.choice(3, p=(shares.painted, shares.original, shares.initial))
+        kind = rng.choice(3, p=(shares.sampled, shares.original, shares.initial))
         if kind == 0:
-            latent = self.painted.painted(number, 0, size, corner)
+            latent = self.latents.sampled(number, 0, size, corner)
         elif kind == 1:
-            latent = self.painted.original(number, size, corner)[0]
+            latent = self.latents.original(number, size, corner)[0]
         else:
-            latent = self.painted.initial(number, 0, size, corner)
-        return self.painted.image(number, size, corner, self.cell), latent
+            latent = self.latents.initial(number, 0, size, corner)
+        return self.latents.image(number, size, corner, self.stride), latent

@@ -1,29 +1,133 @@
-"""The images of a run: opened, split, and decoded once if asked for."""
+"""Metrics of held-out images during training, of a codec and of a whole receiver."""
 
 from __future__ import annotations
 
-from accelerate import PartialState
+from collections.abc import Sequence
+from fractions import Fraction
 
-from diffjscc.data.manifest import read_manifest
-from diffjscc.data.sources import ImageSource, open_source, pack
-from diffjscc.training.config import DataConfig
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffjscc.data.sources import ImageSource
+from diffjscc.metrics.fidelity import psnr
+from diffjscc.metrics.lpips import LPIPS
+from diffjscc.metrics.weights import MetricUnavailable
+from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.scheme import Codec, Scheme
+from diffjscc.training.config import DataConfig, TrainingChannelConfig
+from diffjscc.training.log import Log
 
 
-def open_images(config: DataConfig) -> tuple[ImageSource, ImageSource | None]:
-    """The images to train on, and those to validate on, if any.
+def read_image(source: ImageSource, number: int, device: torch.device) -> Tensor:
+    """Image `number` of a source, float32 [1, 3, H, W] in [0, 1]."""
+    pixels = torch.from_numpy(source[number].copy()).permute(2, 0, 1)[None]
+    return pixels.to(device).float() / 255
 
-    Raises:
-        ValueError: no images there, or a manifest of other images.
+
+def load_lpips(device: torch.device) -> LPIPS | None:
+    """Load LPIPS with SqueezeNet, or None where its weights cannot be had."""
+    try:
+        return LPIPS.load("squeeze").to(device)
+    except MetricUnavailable:
+        return None
+
+
+class CodecValidation:
+    """Metrics of a codec's images, at the ends and in the middle of the SNR range.
+
+    Args:
+        source: held-out images.
+        data: at most how many of them are used.
+        channel: channel and SNR range.
+        rates: rates at which they are sent.
+        codec: the codec in training.
+        device: of the codec.
+        lpips: measures LPIPS besides PSNR, if given.
     """
-    everything = open_source(config.train)
-    if config.packed is not None:
-        with PartialState().main_process_first():
-            everything = pack(everything, config.packed)
-    if config.split is None:
-        training, held_out = everything, None
-    else:
-        manifest = read_manifest(config.split)
-        training = manifest.select(everything, "train")
-        held_out = manifest.select(everything, "validation")
-    validation = held_out if config.validation is None else open_source(config.validation)
-    return training, validation
+
+    def __init__(
+        self,
+        source: ImageSource,
+        data: DataConfig,
+        channel: TrainingChannelConfig,
+        rates: Sequence[Fraction],
+        codec: Codec,
+        device: torch.device,
+        lpips: LPIPS | None = None,
+    ) -> None:
+        self.source, self.channel, self.rates = source, channel, rates
+        self.codec, self.device, self.lpips = codec, device, lpips
+        self.count = min(data.validation_images, len(source))
+
+    @torch.no_grad()
+    def __call__(self, log: Log, step: int) -> None:
+        """Log mean metrics at every rate and SNR, and the first image at the lowest SNR."""
+        low, high = self.channel.snr_db
+        for rate in self.rates:
+            for snr_db in (low, (low + high) / 2, high):
+                place = f"rate {rate} at {snr_db:g} dB"
+                values: dict[str, list[float]] = {}
+                for number in range(self.count):
+                    original = read_image(self.source, number, self.device)
+                    generator = torch.Generator().manual_seed(number)
+                    scheme = Scheme(self.codec, rate)
+                    image = scheme(original, self.channel.at(snr_db), generator).image
+                    values.setdefault(f"psnr/{place}", []).append(psnr(image, original).item())
+                    if self.lpips is not None:
+                        distance = self.lpips(image, original).item()
+                        values.setdefault(f"lpips/{place}", []).append(distance)
+                    if number == 0 and snr_db == low:
+                        log.images(step, place, torch.cat((original, image)))
+                log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})
+
+
+class ReceiverValidation:
+    """Metrics of a diffusion receiver's initial and final images.
+
+    Image n is sent at the n-th of evenly spread SNRs, at rates in turn.
+
+    Args:
+        source: held-out images.
+        data: at most how many of them are used.
+        channel: channel and SNR range.
+        rates: rates at which they are sent.
+        codec: frozen.
+        refiner: the receiver, one of whose networks is in training.
+        lpips: measures LPIPS besides PSNR, if given.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        data: DataConfig,
+        channel: TrainingChannelConfig,
+        rates: Sequence[Fraction],
+        codec: Codec,
+        refiner: ControlledDiffusion,
+        lpips: LPIPS | None,
+    ) -> None:
+        self.source, self.channel, self.rates = source, channel, rates
+        self.codec, self.refiner, self.lpips = codec, refiner, lpips
+        self.count = min(data.validation_images, len(source))
+
+    @torch.no_grad()
+    def __call__(self, log: Log, step: int) -> None:
+        """Log mean metrics, and all images."""
+        low, high = self.channel.snr_db
+        values: dict[str, list[float]] = {}
+        for number in range(self.count):
+            original = read_image(self.source, number, self.refiner.placement.device)
+            snr_db = low + (number + 0.5) / self.count * (high - low)
+            rate = self.rates[number % len(self.rates)]
+            scheme = Scheme(self.codec, rate, self.refiner)
+            generator = torch.Generator().manual_seed(number)
+            result = scheme(original, self.channel.at(snr_db), generator)
+            for name, image in (("initial", result.initial), ("final", result.image)):
+                values.setdefault(f"psnr/{name}", []).append(psnr(image, original).item())
+                if self.lpips is not None:
+                    distance = self.lpips(image, original).item()
+                    values.setdefault(f"lpips/{name}", []).append(distance)
+            images = torch.cat((result.initial, result.image, original))
+            log.images(step, f"{number}: initial, final, original; {rate}, {snr_db:.1f} dB", images)
+        log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})

@@ -1,7 +1,7 @@
 // What the other files share. They are put together, in one scope, in the order of their names
 // in report.py.
 const data = JSON.parse(document.getElementById("data").textContent);
-const rows = data.rows.map((values) =>
+const records = data.records.map((values) =>
   Object.fromEntries(data.columns.map((name, i) => [name, values[i]])));
 document.documentElement.classList.add("scripted");
 
@@ -17,9 +17,14 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// A metric of the final image, or of the transmission as a whole; null where there is none.
+const valueOf = (record, key) => (key in record ? record[key] : record.metrics[key]) ?? null;
+const initialOf = (record, key) => record.initial_metrics?.[key] ?? null;
+
 const fixed = (value, digits) => (value ?? null) === null ? "–" : value.toFixed(digits);
 
-const pointOf = (row) => `R = ${row.nominal_rate}, ${row.nominal_snr_db} dB, ${row.channel}`;
+const pointOf = (record) =>
+  `R = ${record.nominal_rate}, ${record.nominal_snr_db} dB, ${record.channel}`;
 
 // Fills a <select>; what was chosen before stays chosen if it is still there.
 function offer(select, labels, fallback = 0) {

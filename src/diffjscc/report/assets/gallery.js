@@ -45,30 +45,31 @@ function startGallery() {
 
   function compare() {
     const views = [viewOf("left"), viewOf("right")];
-    const figure = (view, name) => {
-      if (view.kind === "final") return rows[view.row][name];
-      return view.kind === "initial" ? rows[view.row][`${name}_initial`] : null;
+    const metric = (view, key) => {
+      if (view.kind === "final") return valueOf(records[view.record], key);
+      return view.kind === "initial" ? initialOf(records[view.record], key) : null;
     };
     const line = (label, texts) => element("tr", {},
       element("th", { scope: "row" }, label), ...texts.map((text) => element("td", {}, text)));
-    const ofRow = (text) => views.map((view) => (view.row === null ? "–" : text(rows[view.row])));
+    const ofRecord = (text) =>
+      views.map((view) => (view.record === null ? "–" : text(records[view.record])));
     const lines = [
-      line("channel uses", ofRow((row) => row.channel_uses.toLocaleString("en"))),
-      line("true SNR / dB", ofRow((row) => fixed(row.snr_db, 2))),
+      line("channel uses", ofRecord((record) => record.channel_uses.toLocaleString("en"))),
+      line("true SNR / dB", ofRecord((record) => fixed(record.snr_db, 2))),
     ];
-    if (views.some((view) => view.row !== null && rows[view.row].outage)) {
-      const told = new Map([[true, "no: an outage"], [false, "yes"]]);
-      lines.push(line("decoded", ofRow((row) => told.get(row.outage) ?? "–")));
+    if (views.some((view) => view.record !== null && records[view.record].outage)) {
+      const decoded = new Map([[true, "no: an outage"], [false, "yes"]]);
+      lines.push(line("decoded", ofRecord((record) => decoded.get(record.outage) ?? "–")));
     }
-    for (const merit of data.merits) {
-      const values = views.map((view) => figure(view, merit.name));
-      if (values.some((value) => (value ?? null) !== null)) {
-        lines.push(line(`${merit.label} ${merit.higher ? "↑" : "↓"}`,
-          values.map((value) => fixed(value, merit.digits))));
+    for (const { key, heading, higher_is_better, digits } of data.metrics) {
+      const values = views.map((view) => metric(view, key));
+      if (values.some((value) => value !== null)) {
+        lines.push(line(`${heading} ${higher_is_better ? "↑" : "↓"}`,
+          values.map((value) => fixed(value, digits))));
       }
     }
-    if (views.some((view) => view.row !== null && rows[view.row].caption !== null)) {
-      lines.push(line("caption", ofRow((row) => row.caption ?? "–")));
+    if (views.some((view) => view.record !== null && records[view.record].caption !== null)) {
+      lines.push(line("caption", ofRecord((record) => record.caption ?? "–")));
     }
     find("compared").tBodies[0].replaceChildren(...lines);
   }
@@ -87,9 +88,9 @@ function startGallery() {
     const maps = scene.views.filter((view) => view.kind === "uncertainty");
     find("uncertainty").replaceChildren(...maps.map((view) => {
       const { source, width, height } = data.images[view.image];
-      const caption = `${view.label}: bright where samples that the generative receiver paints ` +
-        "from the same received signal disagree. What is seen there was invented, not received. " +
-        "Dark is not always right: what all samples got wrong alike does not show.";
+      const caption = `${view.label}: bright where samples of the generative receiver disagree; ` +
+        "such details are generated, not received. " +
+        "Dark is not always right: errors that all samples share do not show.";
       return element("figure", {},
         element("img", { src: source, width, height, alt: `${scene.image}: ${view.label}` }),
         element("figcaption", {}, caption));

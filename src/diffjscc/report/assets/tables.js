@@ -26,7 +26,7 @@ find("initial-shown")?.addEventListener("change", (event) => {
 });
 
 find("download").addEventListener("click", () => {
-  const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+  const text = records.map((record) => `${JSON.stringify(record)}\n`).join("");
   const address = URL.createObjectURL(new Blob([text], { type: "application/jsonl" }));
   element("a", { href: address, download: "rows.jsonl" }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);

@@ -1,0 +1,156 @@
+"""Evaluation of one scheme from Python: images in, records out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from torch import Tensor
+
+from diffjscc.arrays import ImageInput, as_images
+from diffjscc.data.datasets import Dataset, image_of
+from diffjscc.data.images import find_images, quantise, unique_stems
+from diffjscc.evaluation.images import SourceImage
+from diffjscc.evaluation.measures import load_evaluator
+from diffjscc.evaluation.records import Record
+from diffjscc.evaluation.transmission import Link
+from diffjscc.metrics.catalogue import DEFAULT_METRICS, Metric
+from diffjscc.scheme import Channel, Scheme
+
+Images = str | Path | ImageInput | Dataset | Iterable[str | Path | ImageInput]
+
+
+@dataclass(frozen=True)
+class Records(Sequence[Record]):
+    """Records of an evaluation, in order.
+
+    `pandas.DataFrame(records.as_dicts())` is a table of them.
+
+    Attributes:
+        records: one per transmission.
+    """
+
+    records: tuple[Record, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        if isinstance(index, slice):
+            return Records(self.records[index])
+        return self.records[index]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Plain values, a dict per transmission, see `Record.as_flat_dict`."""
+        return [record.as_flat_dict() for record in self.records]
+
+
+def evaluate(
+    scheme: Scheme,
+    images: Images,
+    channel: Channel | Callable[[float], Channel],
+    *,
+    snrs_db: float | Sequence[float] | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    metrics: Sequence[str | Metric] = DEFAULT_METRICS,
+    name: str = "",
+) -> Records:
+    """Transmit images and measure what arrives.
+
+    The noise of a transmission depends on the seed, the image and the repeat alone: it is the same
+    for every scheme, and the same as in `diffjscc evaluate`.
+
+    Args:
+        scheme: codec at one rate, with or without a refiner; computes on its own device.
+        images: files, folders or glob patterns; tensors, arrays or PIL images, see `as_images`; or
+            a list or dataset of these, of any sizes. Values are rounded to 8 bits.
+        channel: one at an SNR of its own, or a function of the SNR in dB, such as the class `AWGN`.
+        snrs_db: mean Es/N0 in dB, one or several; only, and always, with a function of it.
+        repeats: transmissions of each image, with other noise each.
+        seed: of the noise and fades.
+        metrics: names, see `metrics.catalogue.METRICS`; import strings; or functions, see
+            `metrics.catalogue.custom_metric`. Those without their weights are left out with a
+            warning.
+        name: of the scheme in records; the codec's class if empty.
+
+    Returns:
+        A record per transmission: by SNR, then image, then repeat.
+
+    Raises:
+        InfeasibleError: a digital link cannot send an image at this rate and SNR.
+        TypeError: an image is of a type that cannot be read.
+        ValueError: images or metrics that cannot be had, or SNRs that do not fit the channel.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}; give at least 1")
+    evaluator, unavailable = load_evaluator(metrics, scheme.device)
+    for reason in unavailable.values():
+        warnings.warn(str(reason), stacklevel=2)
+    sources = _sources(images)
+    if not sources:
+        raise ValueError("there are no images; give at least one")
+    records: list[Record] = []
+    for (snr_db, at_snr), source in product(_channels(channel, snrs_db), sources):
+        link = Link(
+            name=name or type(scheme.codec).__name__,
+            scheme=scheme,
+            channel=at_snr,
+            channel_label=type(at_snr).__name__.lower(),
+            snr_db=snr_db,
+            seed=seed,
+            evaluator=evaluator,
+            device=scheme.device,
+        )
+        records += [delivery.record for delivery in link.transmit([source], range(repeats))]
+    return Records(tuple(records))
+
+
+def _channels(
+    channel: Channel | Callable[[float], Channel], snrs_db: float | Sequence[float] | None
+) -> list[tuple[float | None, Channel]]:
+    """The channel at each SNR; None stands for a channel's own SNR."""
+    if isinstance(channel, type) or not hasattr(channel, "sample_state"):
+        if snrs_db is None:
+            raise ValueError("the channel is a function of the SNR; give snrs_db, in dB")
+        levels = [snrs_db] if isinstance(snrs_db, int | float) else snrs_db
+        return [(float(level), channel(float(level))) for level in levels]
+    if snrs_db is not None:
+        raise ValueError(
+            f"snrs_db is {snrs_db}, but the channel has an SNR of its own; leave snrs_db out, or "
+            "give a function of the SNR as the channel"
+        )
+    return [(None, channel)]  # type: ignore[list-item]
+
+
+def _sources(images: Images) -> list[SourceImage]:
+    """Read or convert images of any kind."""
+    if isinstance(images, str | Path):
+        paths = find_images([str(images)])
+        return [SourceImage.read(*pair) for pair in zip(paths, unique_stems(paths), strict=True)]
+    if isinstance(images, Tensor | np.ndarray):
+        return _converted(images, 0)
+    if isinstance(images, Dataset):
+        images = [image_of(images[index]) for index in range(len(images))]
+    if not isinstance(images, Iterable):
+        return _converted(images, 0)
+    sources: list[SourceImage] = []
+    for image in images:
+        own = isinstance(image, str | Path)
+        sources += _sources(image) if own else _converted(image, len(sources))
+    return sources
+
+
+def _converted(image: Any, first: int) -> list[SourceImage]:  # noqa: ANN401 - checked by as_images
+    """Convert one image, or one batch, numbered from `first`."""
+    batch = quantise(as_images(image, "cpu"))
+    return [SourceImage(f"image {first + number}", pixels) for number, pixels in enumerate(batch)]

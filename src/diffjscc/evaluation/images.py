@@ -1,0 +1,113 @@
+"""Images to transmit: their pixels, hash and random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffjscc.data.images import find_images, load_image, quantise, unique_stems
+from diffjscc.evaluation.results import ImageInfo
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """An image to transmit.
+
+    Attributes:
+        name: its file, or any other name.
+        pixels: float32 [3, H, W], multiples of 1/255 in [0, 1].
+    """
+
+    name: str
+    pixels: Tensor
+
+    @classmethod
+    def read(cls, path: Path, name: str | None = None) -> SourceImage:
+        """Read the image in a file; its name is `name`, or the file's."""
+        return cls(str(path) if name is None else name, load_image(path))
+
+    @cached_property
+    def digest(self) -> str:
+        """Start of the SHA-256 of its 8-bit pixels, 16 hexadecimal digits."""
+        return hashlib.sha256(_levels(self.pixels)).hexdigest()[:16]
+
+    @cached_property
+    def _checksum(self) -> int:
+        return zlib.crc32(_levels(self.pixels))
+
+    @property
+    def info(self) -> ImageInfo:
+        """Name, hash and size."""
+        height, width = self.pixels.shape[-2:]
+        return ImageInfo(self.name, self.digest, width, height)
+
+    def generator(self, seed: int, repeat: int) -> torch.Generator:
+        """Random numbers that depend on the seed, the pixels and the repeat, on nothing else."""
+        entropy = [seed, self._checksum, repeat]
+        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> 1))
+
+
+def _levels(image: Tensor) -> bytes:
+    """The 8-bit pixels of an image [3, H, W] in [0, 1]."""
+    return quantise(image).mul(255).to(torch.uint8).cpu().numpy().tobytes()
+
+
+class SweepImages:
+    """The images of a sweep, read when they are needed.
+
+    Args:
+        patterns: files, folders or glob patterns.
+        crop: side of the square in the middle that is taken of each image, in pixels; None takes
+            it whole.
+
+    Attributes:
+        paths: of the files.
+        names: short and distinct, of the files.
+
+    Raises:
+        ValueError: no image is found.
+    """
+
+    def __init__(self, patterns: Sequence[str], crop: int | None) -> None:
+        self.paths = find_images(patterns)
+        self.names = unique_stems(self.paths)
+        self.crop = crop
+        self._read = lru_cache(maxsize=16)(self._load)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> SourceImage:
+        """Read an image, or its middle.
+
+        Raises:
+            ValueError: it is no image, or smaller than the crop.
+        """
+        return self._read(index)
+
+    def infos(self) -> list[ImageInfo]:
+        """Names, hashes and sizes; reads all files."""
+        return [self[index].info for index in range(len(self))]
+
+    def _load(self, index: int) -> SourceImage:
+        image = SourceImage.read(self.paths[index], self.names[index])
+        side = self.crop
+        if side is None:
+            return image
+        height, width = image.pixels.shape[-2:]
+        if min(height, width) < side:
+            raise ValueError(
+                f"{self.paths[index]} is {width}x{height}; no square of {side} pixels can be "
+                "taken from it (leave it out, or crop less)"
+            )
+        top, left = (height - side) // 2, (width - side) // 2
+        return SourceImage(image.name, image.pixels[:, top : top + side, left : left + side])

@@ -1,0 +1,79 @@
+"""Configs of `diffjscc train jscc` and `diffjscc train adversarial`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from diffjscc.configuration import Positive, Section
+from diffjscc.training.config import (
+    DataConfig,
+    ExtraLossConfigs,
+    OptimiserConfig,
+    RateShares,
+    StageConfig,
+    TrainingChannelConfig,
+)
+
+
+class LossConfig(Section):
+    """Distortion, and losses of the user's own.
+
+    Attributes:
+        name: "mse", or "log-mse", mean log(MSE + floor) over images: a dB counts the same at
+            every rate and SNR, so the high rates get their share.
+        floor: MSE below which "log-mse" turns into plain MSE.
+        extra: losses added to it.
+    """
+
+    name: Literal["mse", "log-mse"] = "mse"
+    floor: Annotated[float, Field(gt=0)] = 1e-3
+    extra: ExtraLossConfigs = ()
+
+
+class JSCCConfig(StageConfig):
+    """Config of `diffjscc train jscc`.
+
+    Attributes:
+        codec: class and architecture, see `build_codec`; or a codec of the user's own,
+            {kind: custom, factory: "my_module:make_codec", args: {…}}, see `build_training_codec`.
+        rate_shares: probability of each of the codec's rates, ascending; equal without it.
+    """
+
+    stage: ClassVar[str] = "jscc"
+    codec: dict[str, Any]
+    rate_shares: RateShares | None = None
+    data: DataConfig
+    channel: TrainingChannelConfig = TrainingChannelConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class AdversaryConfig(Section):
+    """The discriminator that a codec is trained against.
+
+    Attributes:
+        weight: α of MSE + α·adversarial, with the MSE of images in [0, 1].
+        start: iteration from which the adversarial loss counts; the discriminator learns from the
+            first one on.
+        width: channels of its first layer.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1e-3
+    start: Annotated[int, Field(ge=0)] = 0
+    width: Positive = 48
+
+
+class AdversarialConfig(JSCCConfig):
+    """Config of `diffjscc train adversarial`: as `train jscc`, with a discriminator.
+
+    Attributes:
+        adversary: the discriminator.
+        freeze_encoder: train the decoder alone: symbols do not change, so one transmitter serves
+            both kinds of receiver. The paper's DeepJSCC-adv trains both ends.
+    """
+
+    stage: ClassVar[str] = "adversarial"
+    adversary: AdversaryConfig = AdversaryConfig()
+    freeze_encoder: bool = False

@@ -1,0 +1,78 @@
+"""Distortion of transmitted images, and losses of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffjscc.plugins import import_object
+from diffjscc.training.codec_config import LossConfig
+from diffjscc.training.config import ExtraLossConfig
+
+
+def distortion(mse: Tensor, config: LossConfig) -> Tensor:
+    """Distortion of a batch, a scalar, from its images' MSE [B]."""
+    return mse.mean() if config.name == "mse" else torch.log(mse + config.floor).mean()
+
+
+class ExtraLosses(nn.Module):
+    """Losses of the user's own, imported by name; their own weights are frozen.
+
+    Args:
+        configs: the losses.
+
+    Raises:
+        ValueError: an import string that leads to nothing, or to no loss.
+    """
+
+    def __init__(self, configs: Sequence[ExtraLossConfig]) -> None:
+        super().__init__()
+        self.configs = tuple(configs)
+        self.functions = [_load(config) for config in configs]
+        networks = [loss for loss in self.functions if isinstance(loss, nn.Module)]
+        self.networks = nn.ModuleList(networks).requires_grad_(False)
+
+    def forward(self, reconstruction: Tensor, original: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum of the losses, a scalar, and each loss by its import string.
+
+        Args:
+            reconstruction: float32 [B, 3, H, W], in about [0, 1].
+            original: float32 [B, 3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: a loss that is no finite scalar.
+        """
+        total, losses = reconstruction.new_zeros(()), {}
+        for config, function in zip(self.configs, self.functions, strict=True):
+            loss = function(reconstruction, original)
+            losses[config.factory] = _checked(loss, config.factory)
+            total = total + config.weight * loss
+        return total, losses
+
+
+def _load(config: ExtraLossConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    loss = import_object(config.factory)
+    if isinstance(loss, type):
+        loss = config.make()
+        if not callable(loss):
+            raise ValueError(  # noqa: TRY004 - a broken config, not a wrong call
+                f"objects of {config.factory} cannot be called; give the class a "
+                "__call__(reconstruction, original), or a forward to an nn.Module"
+            )
+    elif config.args:
+        raise ValueError(
+            f"{config.factory} is a function, called with two images; remove args, or give a class"
+        )
+    return loss
+
+
+def _checked(loss: object, name: str) -> Tensor:
+    """The loss, if it is a finite scalar."""
+    if not isinstance(loss, Tensor) or loss.ndim != 0:
+        what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"loss {name} returned {what}; return a scalar tensor, such as a mean")
+    if not bool(torch.isfinite(loss)):
+        raise ValueError(f"loss {name} returned {loss.item()}; it must be finite")
+    return loss

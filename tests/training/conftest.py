@@ -1,0 +1,36 @@
+"""What the tests of every stage share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from diffjscc.training.ema import EMA
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> None:
+    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """A context that ends a training within an iteration, as a kill would."""
+    update = EMA.update
+
+    @contextmanager
+    def at(iteration: int) -> Iterator[None]:
+        def killed(self: EMA, model: nn.Module, step: int) -> None:
+            if step == iteration:
+                raise KeyboardInterrupt
+            update(self, model, step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(EMA, "update", killed)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return at
