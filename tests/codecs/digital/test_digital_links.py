@@ -114,7 +114,9 @@ def test_the_rate_follows_from_a_fixed_quality(crop: Tensor) -> None:
         assert not any(outages(scheme, AWGN(3.0)(symbols, generator())))
         spent.append(symbols.rate)
     assert spent[0] < spent[1] / 1.5 < spent[2] / 2.5
-    with pytest.raises(InfeasibleError, match=r"quality 80 takes .* rate allows 96.*lower the quality"):
+    with pytest.raises(
+        InfeasibleError, match=r"quality 80 takes .* rate allows 96.*lower the quality"
+    ):
         link("bpsk 2/3", Fraction(1, 128), quality=80).encode(crop, 3.0)
     both = torch.cat((crop, crop.flip(2).roll(40, 3) ** 2))
     with pytest.raises(ValueError, match="channel uses; send them one at a time"):
