@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from rich.markup import escape
 
-from diffjscc.choices import ChannelName, FigureChoice, FigureName, SchemeKind
-from diffjscc.cli.terminal import report_errors, stderr, stdout
+from diffjscc.choices import FigureChoice, FigureName
+from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, stderr, stdout
 
 if TYPE_CHECKING:
     from diffjscc.evaluation.results import Results
     from diffjscc.evaluation.sweep import SweepRun
 
-
-SCHEMES = ", ".join(kind for kind in get_args(SchemeKind) if kind != "custom")
-CHANNELS = ", ".join(name for name in get_args(ChannelName) if name != "custom")
 
 ResultsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")]
 

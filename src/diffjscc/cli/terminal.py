@@ -5,16 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, get_args
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from diffjscc.choices import ChannelName, SchemeKind
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from diffjscc.scheme import SamplingRefiner
+
+# Words for help texts; anything else is an import string.
+SCHEMES = ", ".join(kind for kind in get_args(SchemeKind) if kind != "custom")
+CHANNELS = ", ".join(name for name in get_args(ChannelName) if name != "custom")
 
 stdout = Console()
 stderr = Console(stderr=True)

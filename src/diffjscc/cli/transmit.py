@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,15 +12,13 @@ from typer.models import OptionInfo
 
 from diffjscc.choices import (
     CaptionerName,
-    ChannelName,
     ColourFix,
     DTypeName,
     RefinerName,
     SamplerName,
-    SchemeKind,
     Start,
 )
-from diffjscc.cli.terminal import report_errors, show_steps, stderr, stdout
+from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, show_steps, stderr, stdout
 
 if TYPE_CHECKING:
     from diffjscc.cli.jobs import Sending
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 8
 METRICS = ("psnr", "ms_ssim", "lpips")
-CHANNELS = [name for name in get_args(ChannelName) if name != "custom"]
-SCHEMES = [kind for kind in get_args(SchemeKind) if kind != "custom"]
 
 
 def _receiver(description: str) -> OptionInfo:
@@ -55,9 +51,7 @@ def transmit(
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
     weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
-    channel: Annotated[
-        str, typer.Option(help=f"{', '.join(CHANNELS)}, or my_module:MyChannel.")
-    ] = "awgn",
+    channel: Annotated[str, typer.Option(help=f"{CHANNELS}, or my_module:MyChannel.")] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 1,
@@ -75,8 +69,7 @@ def transmit(
     scheme: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Any of {', '.join(SCHEMES)}, or my_module:make; several: side by side, over "
-            "the same noise."
+            help=f"Any of {SCHEMES}, or my_module:make; several: side by side, over the same noise."
         ),
     ] = None,
     adversarial: Annotated[

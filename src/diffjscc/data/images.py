@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from diffjscc.arrays import to_pil
 from diffjscc.data.files import atomic_write
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -221,8 +222,7 @@ def to_pillow(image: Tensor) -> Image.Image:
         )
     if not bool(torch.isfinite(image).all()):
         raise ValueError("the image contains NaN or infinite values; give finite values in [0, 1]")
-    levels = quantise(image.detach()).mul(255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+    return to_pil(image[None])[0]
 
 
 def save_image(image: Tensor, path: str | Path) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from pydantic import ConfigDict
 
 from diffjscc.metrics.evaluator import Metrics
-
-LIBRARIES = ("diffjscc", "torch", "diffusers", "numpy", "pillow", "av")
 
 
 class OperatingPoint(NamedTuple):
@@ -190,15 +185,3 @@ class KeptImages(AtPoint):
     final: str
     initial: str | None = None
     uncertainty: str | None = None
-
-
-@cache
-def library_versions() -> str:
-    """Versions of what computes, as "python 3.11.7, diffjscc 0.1.0, …"."""
-    found = [f"python {platform.python_version()}"]
-    for name in LIBRARIES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            continue
-    return ", ".join(found)

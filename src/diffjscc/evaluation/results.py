@@ -57,6 +57,8 @@ class Setup:
         device: that they compute on, "cpu" or "cuda".
         left_out: what was asked for but could not be had, and why: one sentence each.
         figure: of the paper that this is the experiment for, such as "fig3"; None otherwise.
+        commit: of the source tree that began the run, see `source_commit`; a run may go on with
+            another one.
     """
 
     sweep: dict[str, Any]
@@ -67,6 +69,7 @@ class Setup:
     device: str
     left_out: tuple[str, ...] = ()
     figure: str | None = None
+    commit: str | None = None
 
 
 _SETUP = TypeAdapter(Setup)
@@ -189,7 +192,7 @@ def differences(before: Setup, now: Setup) -> list[str]:
     found = [
         f"{field.name} is {getattr(now, field.name)!r}, it was {getattr(before, field.name)!r}"
         for field in fields(Setup)
-        if field.name not in ("sweep", "weights", "images", "metrics")
+        if field.name not in ("sweep", "weights", "images", "metrics", "commit")
         and getattr(before, field.name) != getattr(now, field.name)
     ]
     metrics = [[info.name for info in setup.metrics] for setup in (before, now)]

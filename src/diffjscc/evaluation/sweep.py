@@ -14,6 +14,7 @@ from pathlib import Path
 
 from diffjscc.data.images import save_image
 from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.environment import library_versions, source_commit
 from diffjscc.evaluation.finish import finish
 from diffjscc.evaluation.images import SweepImages
 from diffjscc.evaluation.journal import Journal, Key
@@ -22,7 +23,7 @@ from diffjscc.evaluation.lines import ResultsError, write_lines
 from diffjscc.evaluation.measures import Measures
 from diffjscc.evaluation.plan import PlannedPoint, Unit, make_points, make_units
 from diffjscc.evaluation.processes import Processes
-from diffjscc.evaluation.records import Absent, library_versions
+from diffjscc.evaluation.records import Absent
 from diffjscc.evaluation.results import (
     Results,
     Setup,
@@ -83,6 +84,7 @@ class Sweep:
             device=processes.device.type,
             left_out=(*self.left_out, *measures.left_out),
             figure=self.figure,
+            commit=source_commit(),
         )
         layout = Layout(self.folder)
         with processes.leader_first():

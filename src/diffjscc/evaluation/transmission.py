@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from diffjscc.data.images import quantise
+from diffjscc.evaluation.environment import library_versions
 from diffjscc.evaluation.images import SourceImage
-from diffjscc.evaluation.records import OperatingPoint, Record, library_versions
+from diffjscc.evaluation.records import OperatingPoint, Record
 from diffjscc.metrics.evaluator import MetricEvaluator, Metrics
 from diffjscc.scheme import Channel, Received, SamplingRefiner, Scheme
 

@@ -99,15 +99,15 @@ def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Poster
         images: on the encoder's device.
         tile: side of a tile in latent positions; see `blend_tiles`.
     """
-    cell = stride(encoder)
+    side = stride(encoder)
     pixels = (2 * images - 1).to(encoder.dtype)
 
     def network(rows: slice, columns: slice) -> Tensor:
-        features = encoder.encoder(pixels[..., scaled(rows, cell), scaled(columns, cell)])
+        features = encoder.encoder(pixels[..., scaled(rows, side), scaled(columns, side)])
         moments: Tensor = features if encoder.quant_conv is None else encoder.quant_conv(features)
         return moments
 
-    size = (images.shape[-2] // cell, images.shape[-1] // cell)
+    size = (images.shape[-2] // side, images.shape[-1] // side)
     mean, log_variance = blend_tiles(network, size, tile).float().chunk(2, dim=1)
     deviation = torch.exp(log_variance.clamp(-30, 20) / 2)
     scale = encoder.config.scaling_factor

@@ -171,7 +171,7 @@ def test_another_size_or_setting_is_refused(crop: Tensor) -> None:
     for make in (HEVCIntra, JPEG, JPEG2000, WebP, AVIF):
         source: SourceCodec = make()
         data = source.encode(crop, source.qualities[10])
-        with pytest.raises(SourceError, match=f"no {source.name} image of 256x96"):
+        with pytest.raises(SourceError, match=f"not a {source.name} image of 256x96"):
             source.decode(data, (96, 256))
     with pytest.raises(SourceError, match="not a bpg image"):
         HEVCIntra().decode(HEVCIntra("4:2:0").encode(crop, 20), size_of(crop))
