@@ -232,7 +232,7 @@ def test_schemes_are_checked() -> None:
         ),
         ({"kind": "deepjscc", "digital": {"mcs": "bpsk 1/2"}}, "digital is for digital links"),
         ({"kind": "bpg-ldpc", "digital": {"msc": "bpsk 1/2"}}, "did you mean 'mcs'"),
-        ({"kind": "bpg-ldpc", "digital": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is no modulation"),
+        ({"kind": "bpg-ldpc", "digital": {"mcs": "8-psk 1/2"}}, "'8-psk 1/2' is not a modulation"),
     ]:
         with pytest.raises(ValueError, match=told):
             check(SchemeConfig, values, "test")

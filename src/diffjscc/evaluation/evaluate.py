@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -140,13 +140,16 @@ def _sources(images: Images) -> list[SourceImage]:
     if isinstance(images, Tensor | np.ndarray):
         return _converted(images, 0)
     if isinstance(images, Dataset):
-        images = [image_of(images[index]) for index in range(len(images))]
+        images = [images[index] for index in range(len(images))]
     if not isinstance(images, Iterable):
         return _converted(images, 0)
     sources: list[SourceImage] = []
     for image in images:
-        own = isinstance(image, str | Path)
-        sources += _sources(image) if own else _converted(image, len(sources))
+        if isinstance(image, str | Path):
+            sources += _sources(image)
+        else:  # an item of a dataset may hold its image among other things
+            held = image_of(image) if isinstance(image, Mapping | tuple) else image
+            sources += _converted(held, len(sources))
     return sources
 
 
