@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from diffjscc.arrays import ImageInput, as_images, check_range, to_pil
+from diffjscc.arrays import ImageInput, as_images, to_pil
+from diffjscc.checks import check_decoded, check_received, check_symbols
 from diffjscc.rate import Rate, parse_rate
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 # One generator for the whole batch, one per image, or torch's global one.
 Generators = torch.Generator | Sequence[torch.Generator] | None
-
-# Of the mean power of an image's symbols from 1.
-POWER_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -378,7 +376,9 @@ class Scheme:
             first = slice(None, None, repeats)  # an image's transmissions share their encoding
             symbols = self._encode(batch, state.select(first).at_transmitter).repeat(repeats)
         received = channel(symbols, generator, state)
-        _check_received(received, symbols, channel)
+        state = received.state
+        name = type(channel).__name__
+        check_received(received.values, state.gain, state.mean_snr_db, symbols.values, name)
         return received
 
     def decode(self, received: Received, generator: Generators = None) -> Reconstruction:
@@ -392,11 +392,12 @@ class Scheme:
             initial, outage = self.codec.attempt(received)
         else:
             initial = self.codec.decode(received)
-        _check_decoded(initial, received, self.codec)
+        size = len(received.values), 3, *received.image_size
+        check_decoded(initial, size, type(self.codec).__name__)
         if self.refiner is None:
             return Reconstruction(image=initial, initial=initial, outage=outage)
         refined = self.refiner.refine(initial, received, generator)
-        _check_decoded(refined.image, received, self.refiner)
+        check_decoded(refined.image, size, type(self.refiner).__name__)
         return replace(refined, outage=outage)
 
     def __call__(
@@ -407,61 +408,6 @@ class Scheme:
 
     def _encode(self, images: Tensor, csi: ChannelState) -> Symbols:
         symbols = self.codec.encode(images, csi, self.rate)
-        _check_symbols(symbols, images, self.rate, self.codec)
+        name = type(self.codec).__name__
+        check_symbols(symbols.values, symbols.uses_by_kind, images, self.rate, name)
         return symbols
-
-
-def _check_symbols(symbols: Symbols, images: Tensor, rate: Fraction, codec: Codec) -> None:
-    """Raise ValueError unless a codec's symbols are what every SNR and rate here rests on."""
-    name, values = type(codec).__name__, symbols.values
-    if values.dtype != torch.complex64 or values.ndim != 2 or len(values) != len(images):
-        raise ValueError(
-            f"{name} gave symbols of {values.dtype} {tuple(values.shape)}; they must be complex64 "
-            f"[{len(images)}, K]"
-        )
-    power = values.detach().abs().square().mean(dim=1)
-    if not bool(((power - 1).abs() <= POWER_TOLERANCE).all()):  # false for NaN too
-        worst = float(power[(power - 1).abs().nan_to_num(torch.inf).argmax()])
-        raise ValueError(
-            f"{name} gave symbols of mean power {worst:g}; it must be 1 ± {POWER_TOLERANCE:g} for "
-            "each image: see diffjscc.normalise_power"
-        )
-    size = images.shape[-2], images.shape[-1]
-    uses, kinds = symbols.channel_uses, symbols.uses_by_kind
-    if kinds and sum(kinds.values()) != uses:
-        raise ValueError(f"{name}: uses_by_kind {dict(kinds)} do not add up to K = {uses}")
-    most = -(-rate * size[0] * size[1] // 1)  # ⌈R·H·W⌉
-    if uses - kinds.get("padding", 0) > most:
-        raise ValueError(
-            f"{name} takes {uses} channel uses for {size[1]}x{size[0]} pixels at rate {rate}, "
-            f"which allows {most}; count what goes beyond as uses_by_kind['padding']"
-        )
-
-
-def _check_received(received: Received, symbols: Symbols, channel: Channel) -> None:
-    """Raise ValueError unless a channel's output has the shape of its input and is finite."""
-    name, values, state = type(channel).__name__, received.values, received.state
-    shape = tuple(symbols.values.shape)
-    if values.dtype != torch.complex64 or tuple(values.shape) != shape:
-        raise ValueError(
-            f"{name} gave {values.dtype} {tuple(values.shape)}; it must be complex64 {shape}, as "
-            "what was sent"
-        )
-    if state.gain.shape not in ((shape[0], 1), shape) or state.mean_snr_db.shape != shape[:1]:
-        raise ValueError(
-            f"{name} gave a state with gain {tuple(state.gain.shape)} and mean_snr_db "
-            f"{tuple(state.mean_snr_db.shape)}; they must be [B, 1] or [B, K], and [B]"
-        )
-    if not bool(torch.isfinite(torch.view_as_real(values)).all()):
-        raise ValueError(f"{name} gave NaN or infinite symbols")
-
-
-def _check_decoded(images: Tensor, received: Received, part: Codec | Refiner) -> None:
-    """Raise ValueError unless decoded images have the size that was sent and lie in [0, 1]."""
-    name, expected = type(part).__name__, (len(received.values), 3, *received.image_size)
-    if tuple(images.shape) != expected or not images.is_floating_point():
-        raise ValueError(
-            f"{name} gave images of {images.dtype} {tuple(images.shape)}; they must be floating "
-            f"point {expected}"
-        )
-    check_range(images, f"images that {name} gave")

@@ -1,0 +1,106 @@
+"""Checks of what a codec, channel or refiner gives, at the place where it enters.
+
+A part of the user's own that breaks one of these rules would spoil every SNR, rate or metric
+without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from diffjscc.arrays import check_range
+
+# Largest deviation of the mean power of an image's symbols from 1.
+POWER_TOLERANCE = 1e-3
+
+
+def check_symbols(
+    values: Tensor, uses_by_kind: Mapping[str, int], images: Tensor, rate: Fraction, name: str
+) -> None:
+    """Check symbols that a codec gave.
+
+    Args:
+        values: complex64 [B, K], of mean power 1 ± `POWER_TOLERANCE` per image.
+        uses_by_kind: adds up to K, unless empty; K without its "padding" is at most ⌈R·H·W⌉.
+        images: [B, 3, H, W], that were encoded.
+        rate: R, nominal, in channel uses per pixel.
+        name: of the codec, for errors.
+
+    Raises:
+        ValueError: one of these rules is broken.
+    """
+    if values.dtype != torch.complex64 or values.ndim != 2 or len(values) != len(images):
+        raise ValueError(
+            f"{name} gave symbols of {values.dtype} {tuple(values.shape)}; they must be complex64 "
+            f"[{len(images)}, K]"
+        )
+    power = values.detach().abs().square().mean(dim=1)
+    if not bool(((power - 1).abs() <= POWER_TOLERANCE).all()):  # false for NaN too
+        worst = float(power[(power - 1).abs().nan_to_num(torch.inf).argmax()])
+        raise ValueError(
+            f"{name} gave symbols of mean power {worst:g}; it must be 1 ± {POWER_TOLERANCE:g} for "
+            "each image: see diffjscc.normalise_power"
+        )
+    uses = values.shape[1]
+    if uses_by_kind and sum(uses_by_kind.values()) != uses:
+        raise ValueError(f"{name}: uses_by_kind {dict(uses_by_kind)} do not add up to K = {uses}")
+    height, width = images.shape[-2:]
+    most = -(-rate * height * width // 1)  # ⌈R·H·W⌉
+    if uses - uses_by_kind.get("padding", 0) > most:
+        raise ValueError(
+            f"{name} takes {uses} channel uses for {width}x{height} pixels at rate {rate}, "
+            f"which allows {most}; count what goes beyond as uses_by_kind['padding']"
+        )
+
+
+def check_received(
+    values: Tensor, gain: Tensor, mean_snr_db: Tensor, sent: Tensor, name: str
+) -> None:
+    """Check received symbols and channel state that a channel gave.
+
+    Args:
+        values: complex64 [B, K], finite.
+        gain: [B, 1] or [B, K].
+        mean_snr_db: [B].
+        sent: complex64 [B, K].
+        name: of the channel, for errors.
+
+    Raises:
+        ValueError: one of these rules is broken.
+    """
+    shape = tuple(sent.shape)
+    if values.dtype != torch.complex64 or tuple(values.shape) != shape:
+        raise ValueError(
+            f"{name} gave {values.dtype} {tuple(values.shape)}; it must be complex64 {shape}, as "
+            "what was sent"
+        )
+    if gain.shape not in ((shape[0], 1), shape) or mean_snr_db.shape != shape[:1]:
+        raise ValueError(
+            f"{name} gave a state with gain {tuple(gain.shape)} and mean_snr_db "
+            f"{tuple(mean_snr_db.shape)}; they must be [B, 1] or [B, K], and [B]"
+        )
+    if not bool(torch.isfinite(torch.view_as_real(values)).all()):
+        raise ValueError(f"{name} gave NaN or infinite symbols")
+
+
+def check_decoded(images: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Check images that a codec or refiner gave.
+
+    Args:
+        images: floating point, of `shape`, finite and in [0, 1].
+        shape: [B, 3, H, W] of what was sent.
+        name: of the codec or refiner, for errors.
+
+    Raises:
+        ValueError: one of these rules is broken.
+    """
+    if tuple(images.shape) != shape or not images.is_floating_point():
+        raise ValueError(
+            f"{name} gave images of {images.dtype} {tuple(images.shape)}; they must be floating "
+            f"point {shape}"
+        )
+    check_range(images, f"images that {name} gave")
