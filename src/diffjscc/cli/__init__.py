@@ -35,7 +35,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Send images over noisy channels; see them come back."""
+    """Transmit images over noisy channels by deep joint source-channel coding."""
     del version
 
 

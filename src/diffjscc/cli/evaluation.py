@@ -28,7 +28,9 @@ def evaluate(
     scheme: Annotated[
         list[str] | None, typer.Option(help=f"Schemes to compare: {SCHEMES}, or my_module:make.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Bundled name, folder or hub id.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+    ] = None,
     rate: Annotated[list[str] | None, typer.Option(help="Channel uses per pixel.")] = None,
     snr: Annotated[list[float] | None, typer.Option(help="Es/N0 in dB.")] = None,
     channel: Annotated[
@@ -74,12 +76,14 @@ def evaluate(
 
 
 def reproduce(
-    figure: Annotated[FigureChoice, typer.Argument(help="Of the paper, or all.")],
+    figure: Annotated[FigureChoice, typer.Argument(help="Figure of the paper, or all.")],
     output: ResultsFolder,
     images: Annotated[
         list[str] | None, typer.Option(help="Files, folders or patterns.  [default: data/kodak]")
     ] = None,
-    weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
+    weights: Annotated[
+        str, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+    ] = "compact",
     spatial: Annotated[
         str | None, typer.Option(help="fig6: weights whose control module knows no SNR.")
     ] = None,

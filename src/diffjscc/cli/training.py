@@ -159,7 +159,7 @@ def train_decoder(
 def fetch_kodak(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("data/kodak"),
 ) -> None:
-    """The 24 Kodak images (15 MB), on which results are reported."""
+    """Download the 24 Kodak images (15 MB), on which results are reported."""
     with report_errors():
         from diffjscc.data import fetch  # noqa: PLC0415
 
@@ -172,7 +172,7 @@ def fetch_openimages(
     ),
     count: Annotated[int, typer.Option(min=1, help="Images.")] = 154_000,
 ) -> None:
-    """A subset of OpenImages as large as the paper's (about 45 GB), and its manifest."""
+    """Download a subset of OpenImages as large as the paper's (about 45 GB), and its manifest."""
     with report_errors():
         from diffjscc.data import fetch  # noqa: PLC0415
 

@@ -50,18 +50,20 @@ def transmit(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images.")],
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
-    weights: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "compact",
+    weights: Annotated[
+        str, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+    ] = "compact",
     channel: Annotated[str, typer.Option(help=f"{CHANNELS}, or my_module:MyChannel.")] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Decides noise and fades.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of noise and fades.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write a record of every transmission here.")
     ] = None,
     uncertainty: Annotated[
-        bool, typer.Option(help="Also map where samples of the diffusion receiver disagree.")
+        bool, typer.Option(help="Write a map of where samples of the diffusion receiver disagree.")
     ] = False,
     samples: Annotated[
         int | None, typer.Option(min=2, help="Samples for that map; 8 by default.")
@@ -101,18 +103,23 @@ def transmit(
         float | None, _receiver("Guidance scale of the control module; 1 disables it.")
     ] = None,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
-    offload: Annotated[bool, _receiver("Networks wait on the CPU until they are needed.")] = False,
+    offload: Annotated[bool, _receiver("Keep each network on the CPU until it computes.")] = False,
     mcs: Annotated[str | None, _link('Modulation and code rate, such as "bpsk 2/3".')] = None,
-    quality: Annotated[int | None, _link("Of the source codec; the rate follows.")] = None,
-    downsample: Annotated[bool, _link("Send fewer pixels where that is closer.")] = False,
+    quality: Annotated[
+        int | None, _link("Quality of the source codec; the rate follows from it.")
+    ] = None,
+    downsample: Annotated[
+        bool, _link("Also try fewer pixels, and send what comes closest.")
+    ] = False,
 ) -> None:
-    """Send images over a noisy channel and write what comes back.
+    """Transmit images over a noisy channel and write the reconstructions.
 
-    Per image: NAME.png, what came back (NAME-2.png, … with --repeats); NAME-initial.png, what
-    the diffusion receiver was given, where there is one; NAME-uncertainty.png, where --uncertainty
-    asks for it; and NAME-side-by-side.png. Figures are measured on the images as written.
+    Writes per image: NAME.png, the final image (NAME-2.png, … with --repeats); with a diffusion
+    receiver also NAME-initial.png, the codec's own reconstruction; with --uncertainty also
+    NAME-uncertainty.png; and NAME-side-by-side.png. Metrics are computed on the images as written.
 
-    With --scheme, once or more often, NAME-SCHEME.png of each, and all in NAME-side-by-side.png.
+    With --scheme, given once or several times: NAME-SCHEME.png of each scheme, and all of them in
+    NAME-side-by-side.png.
     """
     with report_errors():
         from diffjscc.cli.jobs import Job  # noqa: PLC0415

@@ -16,7 +16,7 @@ from diffjscc.cli.terminal import report_errors, stdout
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
 ) -> None:
-    """Versions, device, and the cards of the bundled weights."""
+    """Show versions, device, and the cards of the bundled weights."""
     from diffjscc.cli.information import information  # noqa: PLC0415
 
     with report_errors():
