@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from diffjscc.choices import SchemeKind
 from diffjscc.configuration import Section
-from diffjscc.plugins import check_import_string, is_import_string
+from diffjscc.plugins import Factory, check_import_string, is_import_string
 from diffjscc.schemes.digital import DigitalOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
@@ -27,6 +28,8 @@ class SchemeConfig(Section):
             must be given.
         refiner: settings of the receiver that differ from those that come with the weights, or
             for "ddnm" from the published ones.
+        custom_refiner: refiner of the user's own behind a codec alone; written as
+            `refiner: {kind: custom, factory: "my_module:MyRefiner", args: {…}}`.
         digital: settings of a digital link that differ from those of one that adapts to the SNR.
         factory: kind "custom": import string of a callable that returns a `Scheme`.
         args: its keyword arguments.
@@ -36,9 +39,20 @@ class SchemeConfig(Section):
     label: str = ""
     weights: str = "compact"
     refiner: RefinerOptions = RefinerOptions()
+    custom_refiner: Factory | None = None
     digital: DigitalOptions = DigitalOptions()
     factory: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _custom_refiner(cls, values: Any) -> Any:  # noqa: ANN401 - not yet checked
+        refiner = values.get("refiner") if isinstance(values, Mapping) else None
+        if not isinstance(refiner, Mapping) or refiner.get("kind") != "custom":
+            return values
+        factory = {key: value for key, value in refiner.items() if key != "kind"}
+        others = {key: value for key, value in values.items() if key != "refiner"}
+        return {**others, "custom_refiner": factory}
 
     @classmethod
     def named(cls, name: str) -> dict[str, str]:
@@ -51,7 +65,9 @@ class SchemeConfig(Section):
     def name(self) -> str:
         """The name in records, tables and figures."""
         kind = self.kind if self.factory is None else self.factory
-        return self.label or (f"{kind}, downsampled" if self.digital.downsample else kind)
+        kind += ", downsampled" if self.digital.downsample else ""
+        kind += f" + {self.custom_refiner.factory}" if self.custom_refiner is not None else ""
+        return self.label or kind
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> SchemeConfig:
@@ -60,6 +76,11 @@ class SchemeConfig(Section):
         if beside:
             known = ", ".join(sorted(kind.refiner_options)) or "none of them; it has no refiner"
             raise ValueError(f"{', '.join(beside)}: no effect on {self.kind}, which takes {known}")
+        if kind.refiner_options and self.custom_refiner is not None:
+            raise ValueError(
+                f"{self.kind} has a refiner of its own; put yours behind a codec alone, such as "
+                "kind: deepjscc"
+            )
         if not kind.digital_options and self.digital != DigitalOptions():
             raise ValueError(
                 f"digital is for digital links such as bpg-ldpc, not for {self.kind}; remove it"

@@ -45,7 +45,10 @@ class SchemeLoader:
                 asked for, a source codec that is not installed, or a factory that fails.
         """
         try:
-            return KINDS[config.kind].load(self, config, parse_rate(rate))
+            scheme = KINDS[config.kind].load(self, config, parse_rate(rate))
+            return (
+                scheme if config.custom_refiner is None else refined(scheme, config.custom_refiner)
+            )
         except ValueError as error:
             if type(error) is not ValueError or str(error).startswith(config.name):
                 raise
@@ -111,6 +114,22 @@ class SchemeLoader:
                 made = replace(made, provenance=f"{factory}({_arguments(args)})")
             self._schemes[key] = made
         return self._schemes[key]
+
+
+def refined(scheme: Scheme, factory: Factory) -> Scheme:
+    """Put a refiner of the user's own behind a codec alone.
+
+    Raises:
+        ValueError: the factory cannot be imported or called, or gives no refiner.
+    """
+    refiner = factory.make()
+    if not hasattr(refiner, "refine"):
+        raise ValueError(
+            f"{factory.factory} gave {type(refiner).__name__}, which has no refine; see "
+            "diffjscc.Refiner"
+        )
+    call = f"{factory.factory}({_arguments(factory.args)})"
+    return replace(scheme, refiner=refiner, provenance=f"{scheme.provenance} + {call}")
 
 
 def load_scheme(
