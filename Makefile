@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: demo test lint types pytest clean
 
 demo: $(VENV)/installed
-	$(BIN)/diffjscc transmit "$(PHOTO)" --snr 1 --rate 1/128 --json demo/figures.json -o demo
+	$(BIN)/diffjscc transmit "$(PHOTO)" --snr 1 --rate 1/128 --json demo/metrics.json -o demo
 	@echo "Look at demo/grace_hopper-side-by-side.png"
 
 test: lint types pytest demo
