@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from diffjscc import DiffJSCC
 from diffjscc.cli import app
 from diffjscc.cli.side_by_side import BLANK
-from diffjscc.codecs.digital.link import MEAN_COLOUR
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
+from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.data.images import load_image, quantise
 from diffjscc.report.panels import MARGIN, side_by_side
 

@@ -104,6 +104,7 @@ def record(folder: Path, name: str) -> Recording:
     state = {ours: weights[theirs] for theirs, ours in keys.items()}
     codec.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     codec.eval().requires_grad_(False)
+    codec.bounded = False  # as the released implementation
     return Recording(codec, weights, load_file(folder / f"{name}.io.safetensors"), keys)
 
 

@@ -10,8 +10,8 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from diffjscc.codecs.digital.link import MEAN_COLOUR
 from diffjscc.codecs.digital.mcs import thresholds_db
+from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
 from diffjscc.evaluation.config import SweepConfig

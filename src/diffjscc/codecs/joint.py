@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.channels.power import normalise_power
+from diffjscc.codecs.low_snr import bound_snr, shrink, signal_share
 from diffjscc.data.geometry import Padding, crop, pad_to_multiple, padded_length
 from diffjscc.scheme import ChannelState, Received, Symbols
 
@@ -63,6 +64,8 @@ class JointCodec(nn.Module, ABC):
 
     Attributes:
         stride: pixels per latent position and side.
+        bounded: whether reception below the SNR of the training is bounded, see `low_snr`; False
+            gives the released implementation's outputs.
         padding: padding of images whose sides are not multiples of `stride`.
         config: the architecture, a frozen dataclass.
         encoder: image to latent, or None at a receiver.
@@ -70,6 +73,7 @@ class JointCodec(nn.Module, ABC):
     """
 
     stride: int = 16
+    bounded: bool = True
     padding: Padding = "reflect"
     config: Any
     encoder: nn.Module | None
@@ -115,8 +119,12 @@ class JointCodec(nn.Module, ABC):
         return Symbols(values, (height, width), rate, uses_by_kind=kinds)
 
     def decode(self, received: Received) -> Tensor:
-        """See `Codec.decode`."""
-        return self.reconstruct(received).clamp(0, 1)
+        """See `Codec.decode`; for SNRs below the training's see `low_snr`, unless not `bounded`."""
+        images = self.reconstruct(received).clamp(0, 1)
+        if not self.bounded:
+            return images
+        _, csi = self.observed(received)
+        return shrink(images, signal_share(csi.snr_db, self.snr_range_db[0]))
 
     def reconstruct(self, received: Received) -> Tensor:
         """Decode without clamping to [0, 1], for training."""
@@ -133,6 +141,8 @@ class JointCodec(nn.Module, ABC):
             )
         if not bool(torch.isfinite(torch.view_as_real(values)).all()):
             raise ValueError("received symbols hold NaN or infinite values; nothing was decoded")
+        if self.bounded and not self.training:
+            values, csi = bound_snr(values, csi, self.snr_range_db[0])
         latent = symbols_to_latent(values, channels, (height, width))
         images = self.synthesise(latent, csi, index)
         return crop(images, received.image_size)

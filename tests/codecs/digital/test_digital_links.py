@@ -14,12 +14,12 @@ from diffjscc.channels.awgn import AWGN
 from diffjscc.channels.fading import Rayleigh
 from diffjscc.codecs.digital.capacity import capacity_bits
 from diffjscc.codecs.digital.frame import Frame
-from diffjscc.codecs.digital.link import MEAN_COLOUR
 from diffjscc.codecs.digital.mcs import ALL, MCS, thresholds_db
 from diffjscc.codecs.digital.separate import SeparateCodec
 from diffjscc.codecs.digital.source_codecs import hevc
 from diffjscc.codecs.digital.source_codecs.pillow import JPEG, JPEG2000
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
+from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
 from diffjscc.metrics.fidelity import psnr

@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec
+from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.scheme import InfeasibleError, Received
-
-# Mean of the ImageNet training images, the usual normalisation of inputs. A constant costs no
-# channel uses; the mean of an image would have to be sent.
-MEAN_COLOUR = (0.485, 0.456, 0.406)
 
 
 def channel_uses(rate: Fraction, size: tuple[int, int]) -> int:
