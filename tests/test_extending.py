@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """The user's module, imported."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     import my_parts  # noqa: PLC0415
 
-    return my_parts
+    yield my_parts
+    del sys.modules["my_parts"]
 
 
 def settled(command: str) -> list[str]:

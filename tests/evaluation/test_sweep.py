@@ -453,4 +453,4 @@ def test_the_documented_settings_are_settings() -> None:
     block = page.partition("```yaml\n")[2].partition("```")[0]
     config = check(SweepConfig, yaml.safe_load(block), "docs/evaluation.md")
     assert [scheme.name for scheme in config.schemes][2] == "diffjscc, 50 steps"
-    assert config.schemes[2].painting.sampler == "ddpm"
+    assert config.schemes[2].refiner.sampler == "ddpm"

@@ -1,6 +1,7 @@
 """From a name, a config or an import string to a scheme."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -50,13 +51,13 @@ class Wrong:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a user's module in the current folder."""
-    (tmp_path / "own_parts.py").write_text(PARTS, encoding="utf-8")
+    (tmp_path / "users_parts.py").write_text(PARTS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    sys.modules.pop("own_parts", None)
-    return "own_parts"
+    yield "users_parts"
+    sys.modules.pop("users_parts", None)
 
 
 def scheme_config(**values: object) -> SchemeConfig:
@@ -74,7 +75,7 @@ def test_a_scheme_of_the_users_own(module: str) -> None:
     assert str(scheme.rate) == "1/64"
     assert scheme.provenance.startswith("compact@")
     assert loader.at(config, "1/16").codec is scheme.codec  # loaded once
-    with pytest.raises(ValueError, match=r"own_parts:make: rate 1/3 is not one of 1/128"):
+    with pytest.raises(ValueError, match=r"users_parts:make: rate 1/3 is not one of 1/128"):
         loader.at(config, "1/3")
     with pytest.raises(ValueError, match=r"returned int; it must return a diffjscc\.Scheme"):
         loader.at(scheme_config(kind="custom", factory=f"{module}:not_a_scheme"), "1/64")
@@ -85,9 +86,9 @@ def test_a_scheme_of_the_users_own(module: str) -> None:
 def test_a_refiner_of_the_users_own_behind_a_codec_alone(module: str) -> None:
     custom = {"kind": "custom", "factory": f"{module}:Grey", "args": {"level": 0.25}}
     config = scheme_config(kind="deepjscc", refiner=custom)
-    assert config.name == "deepjscc + own_parts:Grey"
+    assert config.name == "deepjscc + users_parts:Grey"
     scheme = SchemeLoader("cpu").at(config, "1/128")
-    assert scheme.provenance.endswith(" + own_parts:Grey(level=0.25)")
+    assert scheme.provenance.endswith(" + users_parts:Grey(level=0.25)")
     result = scheme(torch.rand(1, 3, 32, 48), AWGN(3.0), torch.Generator().manual_seed(0))
     assert bool((result.image == 0.25).all())
     assert check(SchemeConfig, config.model_dump(), "again") == config
@@ -101,11 +102,11 @@ def test_a_refiner_of_the_users_own_behind_a_codec_alone(module: str) -> None:
 
 def test_a_channel_of_the_users_own(module: str) -> None:
     named = check(ChannelConfig, ChannelConfig.named(f"{module}:Louder"), "test")
-    assert named.label == "own_parts:Louder"
+    assert named.label == "users_parts:Louder"
     assert named.at(5.0).sample_state(2).snr_db.tolist() == [2.0, 2.0]
     config = {"name": "custom", "factory": f"{module}:Louder", "args": {"by": 1.0}}
     louder = check(ChannelConfig, config, "test")
-    assert louder.label == "own_parts:Louder, by = 1.0"
+    assert louder.label == "users_parts:Louder, by = 1.0"
     assert louder.at(5.0).sample_state(1).snr_db.tolist() == [4.0]
     wrong = check(ChannelConfig, ChannelConfig.named(f"{module}:Grey"), "test")
     with pytest.raises(ValueError, match="gave Grey, which has no transmitter_csi, sample_state"):
