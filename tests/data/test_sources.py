@@ -112,9 +112,9 @@ def test_shards(shards):
 
 
 def test_packed(folder, tmp_path):
-    packed = pack(FolderSource(folder), tmp_path / "train.pack", progress=False)
+    packed = pack(FolderSource(folder), tmp_path / "runs" / "train.pack", progress=False)
     check(packed)
-    check(open_source(tmp_path / "train.pack"))
+    check(open_source(tmp_path / "runs" / "train.pack"))
     with pytest.raises(ValueError, match="read-only"):
         packed[0][0, 0, 0] = 1
 

@@ -141,7 +141,7 @@ def pack(
 
     Args:
         source: source of the images.
-        path: path of the pack; its folder must exist.
+        path: path of the pack; its folder is made if need be.
         short_side: larger images are reduced to this short side, in pixels; None keeps them.
         threads: number of decoding threads; one per processor by default.
         progress: whether to show a progress bar on stderr.
@@ -164,6 +164,7 @@ def pack(
     entries: list[_Entry] = []
     unreadable: list[ImageError] = []
     bar = Progress(console=Console(stderr=True), disable=not progress, transient=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary, temporary.open("wb") as file, bar:
         remove_abandoned(path)
         file.write(_MAGIC)
