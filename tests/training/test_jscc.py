@@ -14,7 +14,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from diffjscc.cli import app
 from diffjscc.pretrained.pretrained import load_codec
 from diffjscc.training.codec_config import JSCCConfig, LossConfig
 from diffjscc.training.config import OptimiserConfig, load_config, shipped_configs
@@ -223,3 +225,16 @@ def test_log_mse_weighs_decibels_alike() -> None:
     distortion(mse, LossConfig(name="log-mse", floor=1e-9)).backward()
     assert mse.grad is not None
     torch.testing.assert_close(mse.grad * mse.detach(), torch.tensor([0.5, 0.5]))
+
+
+def test_without_images_the_error_names_the_ways_to_have_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", "jscc"])
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.split())
+    assert "data/train: does not exist" in told
+    assert "data.train=FOLDER" in told
+    assert "diffjscc fetch openimages" in told
+    assert not list(tmp_path.iterdir())

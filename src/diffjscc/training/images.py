@@ -8,6 +8,7 @@ from typing import Any
 from accelerate import PartialState
 
 from diffjscc.data.datasets import Dataset
+from diffjscc.data.images import ImageError
 from diffjscc.data.manifest import read_manifest
 from diffjscc.data.sources import DatasetSource, ImageSource, open_source, pack
 from diffjscc.plugins import Factory, is_import_string
@@ -49,4 +50,14 @@ def _open(place: str, args: dict[str, Any]) -> ImageSource:
         raise ValueError(
             f"data.args are for an import string such as my_module:make_dataset; {place} is a path"
         )
-    return open_source(place)
+    try:
+        return open_source(place)
+    except ImageError as error:
+        if Path(place).expanduser().exists():
+            raise
+        raise ImageError(
+            place,
+            error.problem,
+            "put photographs there, or name your own by data.train=FOLDER (or shards, or "
+            "my_module:make_dataset); `diffjscc fetch openimages` downloads a data set",
+        ) from error
