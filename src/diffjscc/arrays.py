@@ -14,8 +14,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-ONE_IMAGE: TypeAlias = Union[Tensor, NDArray[np.generic], "Image.Image"]
-ImageInput: TypeAlias = ONE_IMAGE | Sequence[ONE_IMAGE]
+OneImage: TypeAlias = Union[Tensor, NDArray[np.generic], "Image.Image"]
+ImageInput: TypeAlias = OneImage | Sequence[OneImage]
 
 # Resampling and half precision leave values this far outside [0, 1] without any mistake.
 _ROUNDING = 1e-3
@@ -98,7 +98,7 @@ def _stack(batches: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(batches))
 
 
-def _as_tensor(image: ONE_IMAGE) -> Tensor:
+def _as_tensor(image: OneImage) -> Tensor:
     """Convert one image, or one batch, to [..., 3, H, W], values as they are."""
     if isinstance(image, Tensor):
         return image

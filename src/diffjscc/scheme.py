@@ -264,6 +264,20 @@ class _Movable(Protocol):
         ...
 
 
+def device_of(codec: Codec) -> torch.device:
+    """Device of a codec: that of its first parameter, or its `device`, or the CPU."""
+    if isinstance(codec, nn.Module):
+        for parameter in codec.parameters():
+            return parameter.device
+    return torch.device(getattr(codec, "device", "cpu"))
+
+
+def move(part: Codec | Refiner | None, device: torch.device | str) -> None:
+    """Move the networks of a codec or refiner to a device, in place, if it has any."""
+    if isinstance(part, _Movable):
+        part.to(device)
+
+
 def as_batch(value: float | Tensor, batch: int, device: torch.device | str, name: str) -> Tensor:
     """Expand a number, or one number per image, to float32 [B]; errors name `name`."""
     tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
@@ -315,17 +329,13 @@ class Scheme:
 
     @property
     def device(self) -> torch.device:
-        """Device of the codec: that of its first parameter, or its `device`, or the CPU."""
-        if isinstance(self.codec, nn.Module):
-            for parameter in self.codec.parameters():
-                return parameter.device
-        return torch.device(getattr(self.codec, "device", "cpu"))
+        """Device of the codec, see `device_of`."""
+        return device_of(self.codec)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the networks of codec and refiner to a device, in place, as torch modules do."""
-        for part in (self.codec, self.refiner):
-            if isinstance(part, _Movable):
-                part.to(device)
+        move(self.codec, device)
+        move(self.refiner, device)
         return self
 
     def at_rate(self, rate: Rate) -> Self:

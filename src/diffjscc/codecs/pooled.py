@@ -12,7 +12,7 @@ from torch import Tensor
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
 from diffjscc.layers.block_means import pool, replicate
-from diffjscc.scheme import ChannelState, Codec, Received, Scheme, Symbols
+from diffjscc.scheme import ChannelState, Codec, Received, Symbols, device_of, move
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class PooledCodec:
     @property
     def device(self) -> torch.device:
         """Device of the codec."""
-        return Scheme(self.codec, self.codec.rates[0]).device
+        return device_of(self.codec)
 
     def to(self, device: torch.device | str) -> PooledCodec:
         """Move the codec to a device, in place."""
-        Scheme(self.codec, self.codec.rates[0]).to(device)
+        move(self.codec, device)
         return self
 
     def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
