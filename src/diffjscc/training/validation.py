@@ -33,6 +33,25 @@ def load_lpips(device: torch.device) -> LPIPS | None:
         return None
 
 
+class _MeanMetrics:
+    """Means over images of PSNR and, with its network, LPIPS."""
+
+    def __init__(self, lpips: LPIPS | None) -> None:
+        self.lpips = lpips
+        self._values: dict[str, list[float]] = {}
+
+    def add(self, place: str, image: Tensor, original: Tensor) -> None:
+        """Measure an image [1, 3, H, W]; `place` ends the metrics' names."""
+        self._values.setdefault(f"psnr/{place}", []).append(psnr(image, original).item())
+        if self.lpips is not None:
+            distance = self.lpips(image, original).item()
+            self._values.setdefault(f"lpips/{place}", []).append(distance)
+
+    def report(self) -> dict[str, float]:
+        """Return the means by name."""
+        return {name: float(np.mean(each)) for name, each in self._values.items()}
+
+
 class CodecValidation:
     """Metrics of a codec's images, at the ends and in the middle of the SNR range.
 
@@ -67,19 +86,16 @@ class CodecValidation:
         for rate in self.rates:
             for snr_db in (low, (low + high) / 2, high):
                 place = f"rate {rate} at {snr_db:g} dB"
-                values: dict[str, list[float]] = {}
+                metrics = _MeanMetrics(self.lpips)
                 for number in range(self.count):
                     original = read_image(self.source, number, self.device)
                     generator = torch.Generator().manual_seed(number)
                     scheme = Scheme(self.codec, rate)
                     image = scheme(original, self.channel.at(snr_db), generator).image
-                    values.setdefault(f"psnr/{place}", []).append(psnr(image, original).item())
-                    if self.lpips is not None:
-                        distance = self.lpips(image, original).item()
-                        values.setdefault(f"lpips/{place}", []).append(distance)
+                    metrics.add(place, image, original)
                     if number == 0 and snr_db == low:
                         log.images(step, place, torch.cat((original, image)))
-                log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})
+                log.numbers(step, metrics.report())
 
 
 class ReceiverValidation:
@@ -115,7 +131,7 @@ class ReceiverValidation:
     def __call__(self, log: Log, step: int) -> None:
         """Log mean metrics, and all images."""
         low, high = self.channel.snr_db
-        values: dict[str, list[float]] = {}
+        metrics = _MeanMetrics(self.lpips)
         for number in range(self.count):
             original = read_image(self.source, number, self.refiner.placement.device)
             snr_db = low + (number + 0.5) / self.count * (high - low)
@@ -124,10 +140,7 @@ class ReceiverValidation:
             generator = torch.Generator().manual_seed(number)
             result = scheme(original, self.channel.at(snr_db), generator)
             for name, image in (("initial", result.initial), ("final", result.image)):
-                values.setdefault(f"psnr/{name}", []).append(psnr(image, original).item())
-                if self.lpips is not None:
-                    distance = self.lpips(image, original).item()
-                    values.setdefault(f"lpips/{name}", []).append(distance)
+                metrics.add(name, image, original)
             images = torch.cat((result.initial, result.image, original))
             log.images(step, f"{number}: initial, final, original; {rate}, {snr_db:.1f} dB", images)
-        log.numbers(step, {name: float(np.mean(each)) for name, each in values.items()})
+        log.numbers(step, metrics.report())
