@@ -33,9 +33,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a miniature checkpoint in the released layout; not to be changed."""
-    return released_checkpoint(shared, tmp_path_factory.mktemp("released") / "mini")
+    return released_checkpoint(tmp_path_factory.mktemp("released") / "mini")
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +48,15 @@ def converted(checkpoint: Path) -> Path:
 
 
 @pytest.fixture
-def settings(shared: Path) -> dict[str, Any]:
+def settings() -> dict[str, Any]:
     """What the config.yaml of `checkpoint` says, to be changed."""
-    return copy.deepcopy(released_config(shared))
+    return copy.deepcopy(released_config())
 
 
 @pytest.fixture
-def state(shared: Path) -> dict[str, Tensor]:
+def state() -> dict[str, Tensor]:
     """The tensors of `checkpoint` by their names, to be exchanged."""
-    return released_state(shared)
+    return released_state()
 
 
 @pytest.fixture
@@ -83,6 +83,7 @@ def weight_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty user cache, no other place that holds weights, and a fresh process's memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(metric_weights.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(metric_weights, "PACKAGED", tmp_path / "none are packaged")
     monkeypatch.setattr(metric_weights, "_failures", {})
     return tmp_path / "diffjscc/metrics"
 

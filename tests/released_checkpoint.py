@@ -1,10 +1,10 @@
-"""A miniature checkpoint in the released layout, drawn from the recipe of the parity files."""
+"""A miniature checkpoint in the released layout, drawn from the recipe of its recording."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,23 @@ import torch
 import yaml
 from torch import Tensor
 
-_STATE: dict[Path, dict[str, Tensor]] = {}
+from recordings import recorded_numbers
 
 
-def released_config(shared: Path) -> dict[str, Any]:
+def released_config() -> dict[str, Any]:
     """What the miniature checkpoint's config.yaml says."""
-    return json.loads((shared / "parity/cldm_mini.config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = recorded_numbers("cldm_mini.config")
+    return config
 
 
-def released_state(shared: Path) -> dict[str, Tensor]:
+def released_state() -> dict[str, Tensor]:
     """The miniature checkpoint's tensors under their released names; drawn once a process."""
-    if shared not in _STATE:
-        path = shared / "parity/cldm_mini.recipe.json"
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-        _STATE[shared] = draw(recipe)
-    return dict(_STATE[shared])
+    return dict(_drawn())
+
+
+@cache
+def _drawn() -> dict[str, Tensor]:
+    return draw(recorded_numbers("cldm_mini.recipe"))
 
 
 def draw(recipe: dict[str, Any]) -> dict[str, Tensor]:
@@ -90,6 +92,6 @@ def write_checkpoint(
     return folder
 
 
-def released_checkpoint(shared: Path, folder: Path) -> Path:
+def released_checkpoint(folder: Path) -> Path:
     """The miniature checkpoint as a folder that `convert_released` takes."""
-    return write_checkpoint(folder, released_config(shared), released_state(shared))
+    return write_checkpoint(folder, released_config(), released_state())

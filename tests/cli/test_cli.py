@@ -21,9 +21,9 @@ KEYS |= {"metrics", "initial_metrics", "seconds"}
 
 @pytest.fixture(autouse=True)
 def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LPIPS weights are neither in the cache nor fetched: that must not stop a transmission."""
+    """Nothing is in the cache, and nothing is fetched."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", "")
+    monkeypatch.delenv("DIFFJSCC_METRIC_WEIGHTS", raising=False)
     monkeypatch.setattr("diffjscc.metrics.weights.download", _offline)
 
 
@@ -64,13 +64,26 @@ def test_a_transmission(tmp_path: Path) -> None:
     assert row["channel_uses"] == 8 * 7 * 4
     assert row["rate"] == pytest.approx(8 * 7 * 4 / 5000)
     assert row["snr_db"] == pytest.approx(4, abs=1e-4)
-    assert "lpips" not in row["metrics"]
+    assert row["metrics"]["lpips"] > 0
+    assert "weights" not in result.output
     assert row["metrics"]["ms_ssim"] is None  # undefined for so small an image
     written = np.asarray(Image.open(tmp_path / "out" / "a.png"), dtype=np.float64)
     error = np.mean((written - np.asarray(Image.open(source), dtype=np.float64)) ** 2) / 255**2
     assert row["metrics"]["psnr"] == pytest.approx(10 * math.log10(1 / error), abs=1e-3)
     assert Image.open(tmp_path / "out" / "a-side-by-side.png").width > 200
     assert "224" in result.output
+
+
+def test_a_metric_without_its_weights_does_not_stop_a_transmission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffjscc.metrics.weights.PACKAGED", tmp_path / "none")
+    figures = tmp_path / "figures.json"
+    result = transmit(tmp_path, image(tmp_path / "a.png"), "--json", figures)
+    assert result.exit_code == 0, result.output
+    assert "LPIPS weights missing" in " ".join(result.output.split())
+    (row,) = json.loads(figures.read_text())
+    assert "lpips" not in row["metrics"]
 
 
 def test_the_same_seed_gives_the_same_noise_whatever_else_is_sent(tmp_path: Path) -> None:

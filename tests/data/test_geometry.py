@@ -1,12 +1,9 @@
 """Padding and cropping of any size, and the released geometry against its reference numbers."""
 
-import json
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from diffjscc.data.geometry import (
@@ -17,6 +14,7 @@ from diffjscc.data.geometry import (
     released_restore,
     released_size,
 )
+from recordings import recorded_numbers, recorded_tensors
 
 sides = st.integers(1, 100)
 
@@ -79,8 +77,8 @@ def test_padding_can_be_differentiated():
 # The released geometry
 
 
-def test_released_sizes(shared):
-    reference = json.loads((shared / "parity" / "preprocess.json").read_text())
+def test_released_sizes():
+    reference = recorded_numbers("preprocess")
     for width, height, new_width, new_height, padded_width, padded_height in reference["rows"]:
         assert released_size((height, width)) == (new_height, new_width)
         padded = padded_length(new_height, 64), padded_length(new_width, 64)
@@ -88,15 +86,15 @@ def test_released_sizes(shared):
     assert len(reference["rows"]) > 20
 
 
-def test_no_short_side_gives_513(shared):
-    reference = json.loads((shared / "parity" / "preprocess.json").read_text())
+def test_no_short_side_gives_513():
+    reference = recorded_numbers("preprocess")
     assert reference["short_edges_whose_resize_gives_513"] == [
         side for side in range(1, 513) if released_size((side, side)) != (512, 512)
     ]
 
 
-def test_released_pixels(shared):
-    pixels = load_file(shared / "parity" / "preprocess_pixels.safetensors")
+def test_released_pixels():
+    pixels = recorded_tensors("preprocess_pixels")
     images = {name: values.permute(2, 0, 1).float() / 255 for name, values in pixels.items()}
     image = images["image_hwc_u8"]
     assert torch.equal(released_prepare(image, 24, 8), images["pad_8"])

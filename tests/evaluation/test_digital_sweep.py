@@ -206,18 +206,16 @@ def test_a_fixed_quality_is_sent_image_by_image(images: Path, tmp_path: Path) ->
     assert "rate allows 24,576" in results.absent[0].reason
 
 
-def test_patches_of_some_images_are_no_set(tmp_path: Path, shared: Path) -> None:
+def test_patches_of_some_images_are_no_set(tmp_path: Path) -> None:
     """A Fréchet distance of the images that fit would compare with nothing."""
     folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     Image.fromarray(rng.uniform(0, 255, (384, 256, 3)).astype(np.uint8)).save(folder / "wild.png")
     Image.new("RGB", (256, 384), (90, 120, 60)).save(folder / "plain.png")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(shared / "data" / "metric-weights"))
-        schemes = {"kind": "webp-capacity"}, {"kind": "deepjscc"}
-        values = settings(folder, *schemes, rates=["1/16"], features=["squeezenet"], repeats=1)
-        results = run(values, tmp_path / "results")
+    schemes = {"kind": "webp-capacity"}, {"kind": "deepjscc"}
+    values = settings(folder, *schemes, rates=["1/16"], features=["squeezenet"], repeats=1)
+    results = run(values, tmp_path / "results")
     assert [(absent.scheme, absent.image) for absent in results.absent] == [
         ("webp-capacity", "wild")
     ]

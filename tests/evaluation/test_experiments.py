@@ -141,9 +141,8 @@ def test_images_are_looked_for_where_fetch_puts_them(
 
 
 def test_a_quick_run_writes_rows_figures_and_a_report(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(shared / "data" / "metric-weights"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     command = ["reproduce", "fig3", "--quick", "-o", "out"]

@@ -38,16 +38,12 @@ EXACT = {
 
 
 @pytest.fixture(scope="module")
-def results(
-    shared: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Results, Results]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Results, Results]]:
     """The golden results and new ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(shared / "data" / "metric-weights"))
-        values = read_yaml(GOLDEN / "sweep.yaml") | {"images": [str(PHOTO)]}
-        folder = tmp_path_factory.mktemp("golden") / "sweep"
-        new = Sweep(check(SweepConfig, values, "sweep.yaml"), folder).prepare().run(lambda _: None)
-        yield read_results(GOLDEN / "sweep"), new
+    values = read_yaml(GOLDEN / "sweep.yaml") | {"images": [str(PHOTO)]}
+    folder = tmp_path_factory.mktemp("golden") / "sweep"
+    new = Sweep(check(SweepConfig, values, "sweep.yaml"), folder).prepare().run(lambda _: None)
+    yield read_results(GOLDEN / "sweep"), new
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

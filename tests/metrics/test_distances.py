@@ -195,15 +195,13 @@ def test_blocks_that_are_no_features_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def squeezenet(shared: Path) -> SqueezeNetFeatures:
-    return SqueezeNetFeatures.load(shared / "data/metric-weights")
+def squeezenet() -> SqueezeNetFeatures:
+    return SqueezeNetFeatures.load()
 
 
-def test_squeezenet_features_are_those_that_lpips_sees_last(
-    shared: Path, squeezenet: SqueezeNetFeatures
-) -> None:
+def test_squeezenet_features_are_those_that_lpips_sees_last(squeezenet: SqueezeNetFeatures) -> None:
     images = torch.rand(35, 3, 40, 48, generator=torch.Generator().manual_seed(0))
-    lpips = LPIPS.load("squeeze", shared / "data/metric-weights")
+    lpips = LPIPS.load("squeeze")
     last = lpips.features((2 * images - 1 - lpips.shift) / lpips.scale).mean(dim=(2, 3))
     found = squeezenet(images)
     assert (found.shape, found.dtype) == ((35, squeezenet.width), torch.float32)

@@ -1,7 +1,6 @@
 """PSNR, MS-SSIM and LPIPS against recorded and published numbers."""
 
 import hashlib
-import json
 import math
 import shutil
 from dataclasses import replace
@@ -11,13 +10,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from diffjscc.choices import LPIPSNet
+from diffjscc.data.files import sha256_of
 from diffjscc.metrics.fidelity import ms_ssim, psnr, tiled_mean
 from diffjscc.metrics.lpips import BACKBONES, LPIPS
-from diffjscc.metrics.weights import FOLDER_VARIABLE, MetricUnavailable
+from diffjscc.metrics.weights import (
+    FOLDER_VARIABLE,
+    PACKAGED,
+    MetricUnavailable,
+    read_state,
+)
+from locations import PARITY
+from recordings import recorded_numbers, recorded_tensors
 
 SQUEEZE_FILES = ("squeezenet1_1_features_torchvision.pth", "lpips_v0.1_squeeze.pth")
 
@@ -33,15 +39,15 @@ def coarse(images: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def recorded(shared: Path) -> tuple[Tensor, Tensor, dict[str, list[float]]]:
-    tensors = load_file(shared / "parity/metrics.safetensors")
-    numbers = json.loads((shared / "parity/metrics.json").read_text())
+def recorded() -> tuple[Tensor, Tensor, dict[str, list[float]]]:
+    tensors = recorded_tensors("metrics")
+    numbers = recorded_numbers("metrics")
     return tensors["a_u8"] / 255, tensors["b_u8"] / 255, numbers
 
 
 @pytest.fixture(scope="module")
-def squeeze(shared: Path) -> LPIPS:
-    return LPIPS.load("squeeze", shared / "data/metric-weights")
+def squeeze() -> LPIPS:
+    return LPIPS.load("squeeze")
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +141,8 @@ def test_tiled_lpips_is_close_to_the_whole(large: tuple[Tensor, Tensor], squeeze
     assert squeeze(bad, images, tile=512).item() == pytest.approx(whole, rel=2e-2)
 
 
-def test_lpips_gives_the_published_example(shared: Path, squeeze: LPIPS) -> None:
-    folder = shared / "data/metric-weights/lpips-example"
+def test_lpips_gives_the_published_example(squeeze: LPIPS) -> None:
+    folder = PARITY / "lpips-example"
     reference, p0, p1 = (image(folder / f"ex_{name}.png") for name in ("ref", "p0", "p1"))
     distances = squeeze(torch.cat((p0, p1, reference)), reference.expand(3, -1, -1, -1))
     assert distances.tolist() == pytest.approx([0.711, 0.148, 0], abs=1e-3)
@@ -191,22 +197,49 @@ def publish(monkeypatch: pytest.MonkeyPatch, net: LPIPSNet, url: str, sha256: st
 
 
 def test_weights_are_found_in_the_folder_that_the_environment_names(
-    shared: Path, weight_cache: Path, monkeypatch: pytest.MonkeyPatch
+    weight_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(shared / "data/metric-weights"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(PACKAGED))
     LPIPS.load("squeeze")
     assert not weight_cache.exists()
 
 
+def test_packaged_weights_need_no_network_and_a_users_own_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    published = LPIPS.load("squeeze")
+    assert not list(tmp_path.iterdir())
+    heads = PACKAGED / SQUEEZE_FILES[1]
+    own = tmp_path / "own"
+    own.mkdir()
+    state = {key: 2 * value for key, value in read_state(heads).items()}
+    torch.save(state, own / heads.name)
+    images, references = torch.rand(2, 1, 3, 40, 40)
+    twice = 2 * published(images, references)
+    torch.testing.assert_close(LPIPS.load("squeeze", own)(images, references), twice)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(own))
+    torch.testing.assert_close(LPIPS.load("squeeze")(images, references), twice)
+
+
+def test_the_packaged_files_are_those_of_their_notice() -> None:
+    notice = (PACKAGED / "NOTICE.md").read_text(encoding="utf-8")
+    files = [path for path in PACKAGED.iterdir() if path.suffix in (".pth", ".npz")]
+    assert len(files) == 3
+    for path in files:
+        assert f"| `{path.name}` |" in notice
+        assert sha256_of(path) in notice
+
+
 def test_weights_are_fetched_once_and_then_lie_in_the_cache(
-    shared: Path,
     weight_cache: Path,
     site: tuple[Path, str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     squeeze: LPIPS,
 ) -> None:
     folder, url, asked = site
-    weights, heads = (shared / "data/metric-weights" / name for name in SQUEEZE_FILES)
+    weights, heads = (PACKAGED / name for name in SQUEEZE_FILES)
     # Whole torchvision files have prefixed keys and a classifier.
     state = torch.load(weights, map_location="cpu", weights_only=True)
     whole = {f"features.{key}": value for key, value in state.items()}
@@ -253,12 +286,10 @@ def test_a_cache_that_cannot_be_written_makes_the_metric_unavailable(
         LPIPS.load("alex")
 
 
-def test_damaged_and_foreign_files_are_named(
-    shared: Path, weight_cache: Path, tmp_path: Path
-) -> None:
+def test_damaged_and_foreign_files_are_named(weight_cache: Path, tmp_path: Path) -> None:
     weights, heads = (tmp_path / name for name in SQUEEZE_FILES)
     weights.write_bytes(b"<html>log in first</html>")
-    shutil.copy(shared / "data/metric-weights" / heads.name, heads)
+    shutil.copy(PACKAGED / heads.name, heads)
     with pytest.raises(MetricUnavailable, match=rf"{weights.name} is damaged"):
         LPIPS.load("squeeze", tmp_path)
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, weights)

@@ -10,12 +10,12 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from diffjscc.metrics.niqe import WINDOW, Pristine, _fit, _halve, niqe
-from diffjscc.metrics.weights import MetricUnavailable
+from diffjscc.metrics.weights import PACKAGED, MetricUnavailable
 
 
 @pytest.fixture(scope="module")
-def pristine(shared: Path) -> Pristine:
-    return Pristine.load(shared / "data/metric-weights")
+def pristine() -> Pristine:
+    return Pristine.load()
 
 
 def as_tensor(image: Image.Image) -> Tensor:
@@ -93,8 +93,8 @@ def test_flat_blocks_do_not_count(shared: Path, pristine: Pristine) -> None:
     assert niqe(flat, pristine).item() == pytest.approx(niqe(images, pristine).item(), abs=0.1)
 
 
-def test_the_window_is_the_published_one(shared: Path) -> None:
-    arrays = np.load(shared / "data/metric-weights/niqe_pris_params.npz")
+def test_the_window_is_the_published_one() -> None:
+    arrays = np.load(PACKAGED / "niqe_pris_params.npz")
     np.testing.assert_allclose(np.outer(WINDOW, WINDOW), arrays["gaussian_window"], atol=1e-12)
 
 
@@ -120,10 +120,10 @@ def test_the_fit_finds_known_distributions() -> None:
 
 
 def test_statistics_that_are_not_the_published_ones_are_refused(
-    shared: Path, weight_cache: Path, tmp_path: Path
+    weight_cache: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "niqe_pris_params.npz"
-    path.write_bytes((shared / "data/metric-weights" / path.name).read_bytes()[:5000])
+    path.write_bytes((PACKAGED / path.name).read_bytes()[:5000])
     with pytest.raises(MetricUnavailable, match=r"niqe_pris_params\.npz has SHA-256"):
         Pristine.load(tmp_path)
 

@@ -6,14 +6,12 @@ there must give what was recorded.
 
 import gzip
 import importlib.util
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -34,6 +32,7 @@ from diffjscc.refiners.sampling import (
     time_steps,
 )
 from diffjscc.refiners.text import TextFeatures
+from recordings import recorded_numbers, recorded_tensors
 
 STEPS = [2, 5, 10, 20, 50, 100, 250]
 
@@ -56,8 +55,8 @@ def _without_gradients():
 
 
 @pytest.fixture(scope="module")
-def control(shared: Path) -> dict[str, Tensor]:
-    return load_file(shared / "parity/cldm_mini.control.io.safetensors")
+def control() -> dict[str, Tensor]:
+    return recorded_tensors("cldm_mini.control.io")
 
 
 @dataclass
@@ -73,8 +72,8 @@ class Pipeline:
 
 
 @pytest.fixture(scope="module")
-def pipeline(shared: Path, refiner: ControlledDiffusion) -> Pipeline:
-    tensors = load_file(shared / "parity/cldm_mini.pipeline.io.safetensors")
+def pipeline(refiner: ControlledDiffusion) -> Pipeline:
+    tensors = recorded_tensors("cldm_mini.pipeline.io")
     assert refiner.text is not None
     with torch.no_grad():
         conditions = Conditions(
@@ -102,8 +101,8 @@ def trajectory(refiner: ControlledDiffusion, pipeline: Pipeline) -> list[Tensor]
     return [*visited, z]
 
 
-def test_at_the_papers_scale_the_networks_have_the_released_parameters(shared: Path) -> None:
-    counts = json.loads((shared / "parity/param_counts.json").read_text(encoding="utf-8"))
+def test_at_the_papers_scale_the_networks_have_the_released_parameters() -> None:
+    counts = recorded_numbers("param_counts")
     with torch.device("meta"):
         control, encoder = ControlModule(), ConditionEncoder()
     for network, name in ((control, "control_model"), (encoder, "cond_encoder")):
@@ -134,8 +133,8 @@ def test_the_prior_predicts_the_recorded_noise(refiner, control, name, control_s
     close(predicted, control[name])
 
 
-def test_the_vae_gives_the_recorded_latents_and_images(shared: Path, refiner) -> None:
-    recorded = load_file(shared / "parity/cldm_mini.vae.io.safetensors")
+def test_the_vae_gives_the_recorded_latents_and_images(refiner) -> None:
+    recorded = recorded_tensors("cldm_mini.vae.io")
     images = recorded["image_u8"].float() / 255
     vae = refiner.vae
     close(vae.quant_conv(vae.encoder(2 * images - 1)), recorded["moments"])
@@ -149,12 +148,12 @@ def test_the_vae_gives_the_recorded_latents_and_images(shared: Path, refiner) ->
     close(2 * refiner.decode(recorded["z"]) - 1, recorded["decoded"])
 
 
-def test_the_text_encoder_gives_the_recorded_features(shared: Path, refiner) -> None:
-    recorded = load_file(shared / "parity/cldm_mini.text.io.safetensors")
+def test_the_text_encoder_gives_the_recorded_features(refiner) -> None:
+    recorded = recorded_tensors("cldm_mini.text.io")
     close(refiner.text.features(recorded["token_ids"]), recorded["penultimate_ln_final"])
 
 
-def test_token_ids_are_the_recorded_ones(shared: Path, refiner) -> None:
+def test_token_ids_are_the_recorded_ones(refiner) -> None:
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         pytest.skip("CLIP's vocabulary is not at hand (it comes with open_clip_torch)")
@@ -169,13 +168,13 @@ def test_token_ids_are_the_recorded_ones(shared: Path, refiner) -> None:
         vocab={word: index for index, word in enumerate(words)},
         merges=[tuple(m.split()) for m in merges],
     )
-    recorded = json.loads((shared / "parity/tokens.json").read_text(encoding="utf-8"))
+    recorded = recorded_numbers("tokens")
     tokens = TextFeatures(refiner.text.encoder, tokenizer).tokens(recorded["texts"])
     assert tokens.tolist() == recorded["token_ids"]
 
 
-def test_embeddings_of_step_and_snr_are_the_recorded_ones(shared: Path) -> None:
-    recorded = load_file(shared / "parity/embeddings.safetensors")
+def test_embeddings_of_step_and_snr_are_the_recorded_ones() -> None:
+    recorded = recorded_tensors("embeddings")
     for width in (32, 320):
         for scale in (1, 100):
             for offset in (0, -5):
@@ -200,8 +199,8 @@ def test_embeddings_of_step_and_snr_are_the_recorded_ones(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("count", STEPS)
-def test_spaced_ddpm_has_the_recorded_steps_and_coefficients(shared: Path, count: int) -> None:
-    recorded = load_file(shared / "parity/schedule.safetensors")
+def test_spaced_ddpm_has_the_recorded_steps_and_coefficients(count: int) -> None:
+    recorded = recorded_tensors("schedule")
     scheduler = paper_scheduler()
     steps = time_steps(SamplerConfig("ddpm", count), scheduler)[::-1]
     assert steps == recorded[f"steps{count}.timesteps"].tolist()
@@ -228,8 +227,8 @@ def test_spaced_ddpm_has_the_recorded_steps_and_coefficients(shared: Path, count
         )
 
 
-def test_the_noise_of_all_steps_is_the_recorded_one(shared: Path) -> None:
-    recorded = load_file(shared / "parity/schedule.safetensors")
+def test_the_noise_of_all_steps_is_the_recorded_one() -> None:
+    recorded = recorded_tensors("schedule")
     scheduler = paper_scheduler()
     np.testing.assert_allclose(scheduler.betas, recorded["steps1000.betas"], rtol=1e-6)
     powers = signal_powers(scheduler)
@@ -290,8 +289,8 @@ def test_the_captioner_sees_the_recorded_pixels(pipeline: Pipeline) -> None:
     torch.testing.assert_close(seen, pipeline.tensors["img_init_u8_to_blip"], rtol=0, atol=0)
 
 
-def test_colour_fixes_are_the_recorded_ones(shared: Path) -> None:
-    recorded = load_file(shared / "parity/colorfix.safetensors")
+def test_colour_fixes_are_the_recorded_ones() -> None:
+    recorded = recorded_tensors("colorfix")
     content, style = recorded["content"], recorded["style"]
     close(colour.blur(content, 1), recorded["content_blur_r1"])
     close(colour.blur(content, 16), recorded["content_blur_r16"])

@@ -470,7 +470,7 @@ def test_init_takes_an_earlier_control_module(world: Path, tmp_path: Path) -> No
 
 
 def test_a_control_module_without_the_snr_serves_fig6(
-    world: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = toy(world, tmp_path)
     weights = {}
@@ -494,7 +494,6 @@ def test_a_control_module_without_the_snr_serves_fig6(
     with pytest.raises(ValueError, match=r"control module(?s:.)*class_embedding"):
         train(lesser, tmp_path / "other", init=str(weights[True]))
 
-    monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", str(shared / "data" / "metric-weights"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     words = ["reproduce", "fig6", "--quick", "--weights", str(weights[True])]

@@ -1,4 +1,4 @@
-"""Files of published weights that metrics need: found on this machine, or fetched and kept."""
+"""Files of published weights that metrics need: in this package, on this machine, or fetched."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from diffjscc.data.download import DownloadError, download
 from diffjscc.data.files import sha256_of
 
 FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
+# Weights that are part of this package; NOTICE.md there states their terms.
+PACKAGED = Path(__file__).parent / "published"
 CONNECT_SECONDS = 10.0
 
 # Reasons why addresses failed: without a network a process waits for each only once.
@@ -45,8 +47,9 @@ def find_weights(
     """Find weight files on this machine; fetch those that are missing.
 
     Looks in `folder`, in the folder that the environment variable DIFFJSCC_METRIC_WEIGHTS names,
-    and in the user's cache ($XDG_CACHE_HOME or ~/.cache, /diffjscc/metrics). What is in none of
-    them is downloaded to the cache; an address that fails is not tried again by this process.
+    among the packaged weights, and in the user's cache ($XDG_CACHE_HOME or ~/.cache,
+    /diffjscc/metrics). What is in none of them is downloaded to the cache; an address that fails
+    is not tried again by this process.
 
     Args:
         metric: that needs the files, for the error's text.
@@ -61,7 +64,8 @@ def find_weights(
     """
     named = os.environ.get(FOLDER_VARIABLE)
     cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffjscc/metrics"
-    folders = [*([folder] if folder else []), *([Path(named)] if named else []), cached]
+    own = [place for place in (folder, Path(named) if named else None) if place is not None]
+    folders = [*own, PACKAGED, cached]
     found = {file: _find(file, folders) for file in files}
     for file, path in found.items():
         if path is not None:
@@ -72,9 +76,9 @@ def find_weights(
             missing = [other for other in files if _find(other, folders) is None]
             raise MetricUnavailable(
                 f"{metric} weights missing: {' and '.join(other.names[0] for other in missing)}; "
-                f"looked in {', '.join(map(str, folders))}; downloading failed: {failure}. Fetch "
-                f"{' and '.join(other.url for other in missing)} on a machine that is online and "
-                f"set {FOLDER_VARIABLE} to the folder they lie in"
+                f"looked in {', '.join(map(str, [*own, cached]))}; downloading failed: {failure}. "
+                f"Fetch {' and '.join(other.url for other in missing)} on a machine that is online "
+                f"and set {FOLDER_VARIABLE} to the folder they lie in"
             )
     return [path for path in found.values() if path is not None]
 

@@ -1,7 +1,6 @@
 """Released checkpoints: what they become, that they come back the same, and what is refused."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,6 @@ import pytest
 import torch
 import yaml
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
@@ -25,11 +22,8 @@ from diffjscc.pretrained.pretrained import load_codec
 from diffjscc.pretrained.storage import WeightsError, read_json, read_shards, write_shards
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.latents import ConditionEncoder
+from recordings import recorded_numbers, recorded_tensors
 from released_checkpoint import write_checkpoint
-
-
-def recorded(shared: Path, name: str) -> dict[str, Tensor]:
-    return load_file(shared / f"parity/cldm_mini.{name}.io.safetensors")
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -75,8 +69,10 @@ def full_size(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def test_converted_networks_give_the_recorded_numbers(shared: Path, converted: Path) -> None:
-    control_io, vae_io, text_io = (recorded(shared, name) for name in ("control", "vae", "text"))
+def test_converted_networks_give_the_recorded_numbers(converted: Path) -> None:
+    control_io, vae_io, text_io = (
+        recorded_tensors(f"cldm_mini.{name}.io") for name in ("control", "vae", "text")
+    )
     unet = UNet2DConditionModel.from_pretrained(converted / "unet")
     control = ControlModule.from_pretrained(converted / "control")
     inputs = [control_io[name] for name in ("zt", "t", "hint", "snr_db", "context")]
@@ -135,9 +131,8 @@ def test_settings_reach_the_control_module_and_the_codec(settings: dict[str, Any
     assert plan.codec.config.snr_range_db == (2, 11)
 
 
-def test_tables_cover_a_full_size_checkpoint(shared: Path, settings: dict[str, Any]) -> None:
-    path = shared / "parity/keys_cldm_cnn_full.json"
-    full = json.loads(path.read_text(encoding="utf-8"))
+def test_tables_cover_a_full_size_checkpoint(settings: dict[str, Any]) -> None:
+    full = recorded_numbers("keys_cldm_cnn_full")
     plan = Plan(check_config(full_size(settings), Path("config.yaml")))
 
     needed = {key: value["shape"] for key, value in full.items() if key not in SCHEDULE}
@@ -155,7 +150,7 @@ def test_tables_cover_a_full_size_checkpoint(shared: Path, settings: dict[str, A
             parts = move.to_ours(torch.empty(needed[move.released], device="meta"))
             for name, part in parts.items():
                 assert part.shape == ours[folder][name].shape, name
-    counts = json.loads((shared / "parity/param_counts.json").read_text(encoding="utf-8"))
+    counts = recorded_numbers("param_counts")
     unet = sum(value.numel() for value in ours["unet"].values())
     assert unet == counts["model.diffusion_model"]["params"]
 
@@ -198,9 +193,9 @@ def test_converting_back_gives_the_same_tensors(checkpoint: Path, converted: Pat
     assert settings[0] == settings[1]
 
 
-def test_schedule_is_the_recorded_one(shared: Path, settings: dict[str, Any]) -> None:
+def test_schedule_is_the_recorded_one(settings: dict[str, Any]) -> None:
     buffers = schedule_buffers(check_config(settings, Path("config.yaml")))
-    schedule = load_file(shared / "parity/schedule.safetensors")
+    schedule = recorded_tensors("schedule")
     assert list(buffers) == list(SCHEDULE)
     for name in ("betas", "alphas_cumprod"):
         assert buffers[name].equal(schedule[f"steps1000.{name}"].float())
@@ -239,18 +234,17 @@ def test_condition_encoder_is_shared_where_it_is_the_vaes(
 
 @pytest.mark.parametrize("channel", ["AWGN", "Rayleigh"])
 def test_swin_codec_converts_both_ways(
-    channel: str, shared: Path, settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
+    channel: str, settings: dict[str, Any], state: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    path = shared / "parity/jscc_swin_tiny_w2.weights.safetensors"
-    with safe_open(path, "pt") as file:
-        params = json.loads(file.metadata()["config"]) | {"SNR_low": 0, "SNR_high": 14}
-        params["channel"] = channel
+    params = recorded_numbers("jscc_configs")["jscc_swin_tiny_w2"]
+    params |= {"SNR_low": 0, "SNR_high": 14, "channel": channel}
     settings["params"]["preprocess_config"] = {
         "target": "model.deepjscc_swin.DeepJSCC_SWIN",
         "params": params,
     }
     state = {key: v for key, v in state.items() if not key.startswith("preprocess_model.")}
-    state |= {f"preprocess_model.{key}": value for key, value in load_file(path).items()}
+    weights = recorded_tensors("jscc_swin_tiny_w2.weights")
+    state |= {f"preprocess_model.{key}": value for key, value in weights.items()}
     source = write_checkpoint(tmp_path / "source", settings, state)
     ours = convert_released(source, tmp_path / "ours")
     codec = load_codec(ours)
