@@ -41,6 +41,8 @@ def as_images(images: ImageInput, device: torch.device | str | None = None) -> T
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return _stack([as_images(image, device) for image in images])
     batch = _as_tensor(images)
+    if batch.dtype == torch.float64:  # which not every device has
+        batch = batch.float()
     if device is not None:
         batch = batch.to(device)
     if batch.ndim == 3:

@@ -128,5 +128,5 @@ def test_bad_rates_are_named(text: str) -> None:
 
 
 def test_bad_devices_are_named() -> None:
-    with pytest.raises(ValueError, match="device 'toaster' cannot be used"):
+    with pytest.raises(ValueError, match="device 'toaster' is unknown"):
         choose_device("toaster")

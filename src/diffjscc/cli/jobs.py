@@ -17,6 +17,7 @@ from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.transmission import Link
 from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.memory import memory_error
 from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.metrics.evaluator import Metrics
 from diffjscc.report.panels import side_by_side
@@ -175,9 +176,11 @@ def transmit_files(
             yield path, job.send(path, stem, sent)
         except (ValueError, OSError) as error:
             yield path, error
-        except torch.OutOfMemoryError:
-            problem = f"does not fit into the memory of {job.links[0].device}"
-            yield path, MemoryError(f"{problem}; try --offload or --device cpu")
+        except (MemoryError, RuntimeError) as error:
+            full = memory_error(error)
+            if full is None:
+                raise
+            yield path, full
 
 
 def write_records(records: Sequence[Record], path: Path) -> None:

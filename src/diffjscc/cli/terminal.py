@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from diffjscc.choices import ChannelName, SchemeKind
+from diffjscc.memory import memory_error
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -47,10 +48,23 @@ def report_errors() -> Iterator[None]:
             warnings.simplefilter("once", UserWarning)
             warnings.showwarning = _say_warning
             yield
-    except (ValueError, OSError, MemoryError) as error:
-        text = str(error) or type(error).__name__
-        stderr.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        reason = memory_error(error) or error
+        if isinstance(reason, RuntimeError) and not is_device_error(reason):
+            raise  # a fault of this package, or of a part of the user's own
+        stderr.print(f"[bold red]error:[/] {escape(in_one_line(reason))}", soft_wrap=True)
         raise typer.Exit(2) from None
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's text without line breaks, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_device_error(error: RuntimeError) -> bool:
+    """Return whether a GPU or its driver failed, which torch says in its first line."""
+    known = ("CUDA error", "CUDA driver", "cuDNN error", "HIP error", "NCCL error", "No CUDA GPUs")
+    return str(error).startswith(known) or "NVIDIA driver" in str(error)
 
 
 def show_steps(sampler: SamplingRefiner | None, progress: Progress) -> None:

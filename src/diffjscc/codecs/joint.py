@@ -106,7 +106,7 @@ class JointCodec(nn.Module, ABC):
     def encode(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Symbols:
         """See `Codec.encode`. Images are padded to a multiple of `stride` first."""
         if self.encoder is None:
-            raise RuntimeError("this codec was loaded for the receiver only; it cannot encode")
+            raise ValueError("this codec was loaded for the receiver only; it cannot encode")
         check_images(images)
         if not self.training:
             warn_outside(csi.snr_db, self.snr_range_db)
@@ -129,7 +129,7 @@ class JointCodec(nn.Module, ABC):
     def reconstruct(self, received: Received) -> Tensor:
         """Decode without clamping to [0, 1], for training."""
         if self.decoder is None:
-            raise RuntimeError("this codec was loaded for the transmitter only; it cannot decode")
+            raise ValueError("this codec was loaded for the transmitter only; it cannot decode")
         index = self.rate_index(received.nominal_rate)
         height, width = (padded_length(n, self.stride) // self.stride for n in received.image_size)
         (values, csi), channels = self.observed(received), self.channels[index]

@@ -21,7 +21,7 @@ CHUNK_BYTES = 1 << 18
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class DownloadError(RuntimeError):
+class DownloadError(OSError):
     """A file could not be downloaded.
 
     Attributes:

@@ -192,11 +192,11 @@ def custom_metric(function: Metric, name: str = "") -> LoadedMetric:
         name: its key in records; the function's own name if empty.
 
     Raises:
-        TypeError: it is not callable, or an attribute is of the wrong type.
-        ValueError: its name is taken or no identifier.
+        ValueError: it is not callable, an attribute is of the wrong type, or its name is taken or
+            no identifier.
     """
     if not callable(function):
-        raise TypeError(
+        raise ValueError(  # noqa: TRY004 - it may come from the command line
             f"metric {function!r} is not callable; give a function of (images, references)"
         )
     key = name or str(getattr(function, "__name__", type(function).__name__))
@@ -220,7 +220,7 @@ def _attribute(function: Metric, field: str, default: Value) -> Value:
     """An attribute of a user's metric, of the default's type."""
     value = getattr(function, field, default)
     if not isinstance(value, type(default)):
-        raise TypeError(
+        raise ValueError(  # noqa: TRY004 - it may come from the command line
             f"{field} of metric {function!r} is {value!r}; it must be {type(default).__name__}"
         )
     return value

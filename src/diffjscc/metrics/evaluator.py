@@ -90,8 +90,8 @@ class MetricEvaluator:
         Images that equal the one before them, as those of digital links do, are measured once.
 
         Raises:
-            TypeError: a metric returns no tensor.
-            ValueError: a metric returns anything but [B] numbers that are finite or NaN.
+            ValueError: a metric returns anything but a tensor [B] of numbers that are finite or
+                NaN.
         """
         fresh = [
             i == 0
@@ -117,7 +117,8 @@ def _checked(metric: LoadedMetric, images: Tensor, references: Tensor) -> list[f
     values = metric.compute(images, references)
     name = metric.info.name
     if not isinstance(values, Tensor):
-        raise TypeError(f"metric {name} returned a {type(values).__name__}; return a tensor [B]")
+        kind = type(values).__name__
+        raise ValueError(f"metric {name} returned a {kind}; return a tensor [B]")  # noqa: TRY004
     if values.shape != (len(images),):
         raise ValueError(
             f"metric {name} returned shape {tuple(values.shape)} for {len(images)} images; return "

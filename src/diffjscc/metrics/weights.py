@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 _failures: dict[str, str] = {}
 
 
-class MetricUnavailable(RuntimeError):  # noqa: N818 - a state that callers handle
+class MetricUnavailable(OSError):  # noqa: N818 - a state that callers handle
     """A metric's weights are neither on this machine nor to be fetched; names the way out."""
 
 

@@ -15,6 +15,7 @@ from diffjscc.pretrained.custom import is_custom, load_custom, save_custom
 from diffjscc.pretrained.pretrained import Weights, open_weights
 from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
 from diffjscc.rate import Rate
+from diffjscc.refiners.devices import usable_device
 from diffjscc.scheme import Codec, Refiner, Scheme
 
 CUSTOM_REFINER = "custom_refiner"  # folder of a custom refiner
@@ -24,17 +25,11 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: no such device on this machine.
+        ValueError: no such device on this machine, or one that this build of torch cannot use.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used: {reason}; try cpu or auto") from error
-    return device
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return usable_device(name)
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from huggingface_hub.errors import HTTPError
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ BLIP2_REVISION = "59a1ef6c1e5117b3f65523d1c6066825bcf315e3"
 NEW_TOKENS = 20
 
 
-class CaptionerError(RuntimeError):
+class CaptionerError(ValueError):
     """A captioner could not be loaded."""
 
 
@@ -103,11 +104,11 @@ class Blip2Captioner:
             model = Blip2ForConditionalGeneration.from_pretrained(
                 source, revision=revision, dtype=dtype
             )
-        except (OSError, ValueError) as error:
+        except (HTTPError, OSError, ValueError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
             raise CaptionerError(
-                f"the captioner {str(source)!r} could not be loaded ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}); check the name and the network connection, "
-                "give a folder that holds it, or disable captions"
+                f"the captioner {str(source)!r} could not be loaded ({reason}); check the name "
+                "and the network connection, give a folder that holds it, or disable captions"
             ) from error
         return cls(model, processor)
 

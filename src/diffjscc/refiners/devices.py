@@ -9,6 +9,75 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+# Compute capability of the first NVIDIA GPUs with bfloat16 (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def usable_device(name: str) -> torch.device:
+    """Return the device of a name such as "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        ValueError: no such device on this machine, or one that this build of torch cannot use.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in _DEVICES:
+        raise ValueError(f"device {name!r} is unknown; give one of {', '.join(_DEVICES)} or auto")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    backend = getattr(torch, device.type)
+    if not backend.is_available():
+        raise ValueError(
+            f"device {name!r} cannot be used: this machine, or this build of torch, has no "
+            f"{device.type} device; use --device cpu or auto"
+        )
+    count = backend.device_count()
+    if device.index is not None and device.index >= count:
+        raise ValueError(
+            f"device {name!r} does not exist; this machine has {count}, "
+            f"{device.type}:0 to {device.type}:{count - 1}"
+        )
+    check_build(device)
+    return device
+
+
+def check_build(device: torch.device) -> None:
+    """Raise ValueError if the installed torch was not built for a CUDA GPU of this generation."""
+    built = torch.cuda.get_arch_list() if device.type == "cuda" else []
+    if not any(name.startswith("sm_") for name in built):  # not NVIDIA's
+        return
+    own = torch.cuda.get_device_capability(device)
+    for name in built:
+        kind, _, digits = name.partition("_")
+        number = digits.rstrip("af")  # of variants such as sm_90a
+        capability = int(number[:-1]), int(number[-1])
+        # Machine code runs on its own generation, intermediate code on later ones too.
+        if capability <= own and (kind == "compute" or capability[0] == own[0]):
+            return
+    raise ValueError(
+        f"{describe_gpu(device)} is not supported by this build of torch, which is for "
+        f"{', '.join(built)}; use --device cpu, or install a torch that was built for this GPU"
+    )
+
+
+def describe_gpu(device: torch.device) -> str:
+    """Return a CUDA GPU's name and compute capability."""
+    major, minor = torch.cuda.get_device_capability(device)
+    name = torch.cuda.get_device_name(device)
+    return f"{device} ({name}, compute capability {major}.{minor})"
+
+
+def check_overflow(values: Tensor, dtype: torch.dtype, name: str) -> None:
+    """Raise ValueError, which names `name`, if networks of float16 gave NaN or infinite values."""
+    if dtype == torch.float16 and not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"{name} overflowed in float16, whose largest number is 65504; use --dtype float32, "
+            "or bfloat16 on a GPU that has it"
+        )
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -28,10 +97,24 @@ class Placement:
         return torch.device("cpu") if self.offload else self.device
 
     def precision(self, dtype: torch.dtype | None) -> torch.dtype:
-        """Return the dtype of the weights; None selects bfloat16 on CUDA and float32 elsewhere."""
-        if dtype is not None:
-            return dtype
-        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        """Return the dtype of the weights.
+
+        None selects bfloat16 on a CUDA GPU that computes with it, and float32 elsewhere: float16
+        overflows in some networks.
+
+        Raises:
+            ValueError: bfloat16 for a GPU that does not compute with it.
+        """
+        if self.device.type != "cuda" or dtype not in (None, torch.bfloat16):
+            return torch.float32 if dtype is None else dtype
+        if torch.cuda.get_device_capability(self.device) >= BFLOAT16_CAPABILITY:
+            return torch.bfloat16
+        if dtype is None:
+            return torch.float32
+        raise ValueError(
+            f"{describe_gpu(self.device)} does not compute with bfloat16; use --dtype float16 or "
+            "float32"
+        )
 
     def settle(self, modules: Iterable[nn.Module], dtype: torch.dtype | None) -> None:
         """Move networks to `home`, in channels-last layout, which is faster for convolutions.

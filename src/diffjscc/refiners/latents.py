@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.tiling import blend_tiles, scaled
+from diffjscc.refiners.devices import check_overflow
 from diffjscc.refiners.vae import VAE, CompactVAE
 
 
@@ -108,7 +109,9 @@ def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Poster
         return moments
 
     size = (images.shape[-2] // side, images.shape[-1] // side)
-    mean, log_variance = blend_tiles(network, size, tile).float().chunk(2, dim=1)
+    moments = blend_tiles(network, size, tile)
+    check_overflow(moments, encoder.dtype, "the VAE's encoder")
+    mean, log_variance = moments.float().chunk(2, dim=1)
     deviation = torch.exp(log_variance.clamp(-30, 20) / 2)
     scale = encoder.config.scaling_factor
     return Posterior(scale * mean, scale * deviation)
@@ -122,6 +125,7 @@ def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
         latent: scaled latents, on the VAE's device.
         tile: side of a tile in latent positions; see `blend_tiles`.
     """
+    check_overflow(latent, vae.dtype, "the prior")
     unscaled = (latent / vae.config.scaling_factor).to(vae.dtype)
 
     def network(rows: slice, columns: slice) -> Tensor:
@@ -130,4 +134,5 @@ def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
         return tile_pixels
 
     pixels = blend_tiles(network, (latent.shape[-2], latent.shape[-1]), tile, stride(vae))
+    check_overflow(pixels, vae.dtype, "the VAE's decoder")
     return (pixels.float() + 1) / 2

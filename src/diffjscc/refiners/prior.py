@@ -58,7 +58,7 @@ def text_context(
 
 def bits_per_pixel(received: Received) -> list[float]:
     """Compute the channel capacity per pixel, R·log2(1 + SNR), of each image in bits."""
-    snrs = 10 ** (received.snr_db.double() / 10)
+    snrs = 10 ** (received.snr_db.cpu().double() / 10)  # not every device has float64
     bits: list[float] = (received.rate * torch.log2(1 + snrs)).tolist()
     return bits
 

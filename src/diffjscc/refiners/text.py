@@ -31,15 +31,17 @@ def load_tokenizer(
     Raises:
         ValueError: the vocabulary is missing or damaged, or the hub is out of reach.
     """
+    from huggingface_hub.errors import HTTPError  # noqa: PLC0415
     from transformers import CLIPTokenizer  # noqa: PLC0415
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"CLIP's vocabulary could not be loaded from {str(source)!r}: "
-            f"{str(error).splitlines()[0]}; check the name and the network connection, give "
-            "a folder with vocab.json and merges.txt, or disable captions"
+            f"CLIP's vocabulary could not be loaded from {str(source)!r}: {reason}; "
+            "check the name and the network connection, give a folder with vocab.json and "
+            "merges.txt, or disable captions"
         ) from error
     if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (START, END):
         raise ValueError(

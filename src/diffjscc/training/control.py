@@ -123,7 +123,7 @@ class ControlStage(Stage[ControlBatch]):
         )
         powers = signal_powers(self.refiner.scheduler)
         self.weights = step_weights(powers, config.min_snr_gamma).to(self.device)
-        self.module = NoiseError(self.refiner.denoiser, powers.to(self.device))
+        self.module = NoiseError(self.refiner.denoiser, powers).to(self.device)
         control = self.refiner.denoiser.control
         self.trained = control.train()
         self.groups = (ParameterGroup(control, config.optimiser, control),)

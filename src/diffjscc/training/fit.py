@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import prefetch
+from diffjscc.refiners.devices import check_build
 from diffjscc.training.checkpoint import Checkpoint
 from diffjscc.training.config import StageConfig
 from diffjscc.training.ema import EMA, swap_weights
@@ -83,9 +84,10 @@ def start(config: StageConfig, accumulate: int = 1) -> Accelerator:
         accumulate: parts that each process computes its share of a batch in.
 
     Raises:
-        ValueError: the batch cannot be shared out equally.
+        ValueError: the batch cannot be shared out equally, or torch was not built for the GPU.
     """
     accelerator = Accelerator(mixed_precision=config.run.precision)
+    check_build(accelerator.device)
     processes = accelerator.num_processes
     if config.run.batch % (processes * accumulate):
         parts = "" if accumulate == 1 else f" with memory.accumulate={accumulate}"

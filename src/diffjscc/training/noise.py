@@ -6,12 +6,6 @@ import torch
 from torch import Tensor, nn
 
 
-def add_noise(clean: Tensor, noise: Tensor, power: Tensor) -> Tensor:
-    """Compute z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise of [B, C, h, w], with ᾱ float64 [B]."""
-    power = power[:, None, None, None]
-    return power.sqrt().float() * clean + (1 - power).sqrt().float() * noise
-
-
 def mean_square(errors: Tensor) -> Tensor:
     """Mean square of each [C, h, w], float32 [B]."""
     return errors.float().square().mean(dim=(1, 2, 3))
@@ -25,18 +19,24 @@ class NoiseError(nn.Module):
         powers: ᾱ of every time step, float64 [T].
     """
 
-    powers: Tensor
+    amplitudes: Tensor
 
     def __init__(self, denoiser: nn.Module, powers: Tensor) -> None:
         super().__init__()
         self.denoiser = denoiser
-        self.register_buffer("powers", powers, persistent=False)
+        # sqrt(ᾱ) and sqrt(1 - ᾱ), float32 [T, 2]: not every device has float64.
+        amplitudes = torch.stack((powers, 1 - powers), dim=1).sqrt().float()
+        self.register_buffer("amplitudes", amplitudes, persistent=False)
 
     def forward(
         self, clean: Tensor, noise: Tensor, t: Tensor, *conditions: Tensor | None
     ) -> Tensor:
-        """MSE of the predicted noise, float32 [B], of latents and noise [B, C, h, w] at t [B]."""
-        z_t = add_noise(clean, noise, self.powers[t])
+        """MSE of the predicted noise, float32 [B], of latents and noise [B, C, h, w] at t [B].
+
+        The noisy latent is z_t = sqrt(ᾱ)·z_0 + sqrt(1 - ᾱ)·noise.
+        """
+        of_clean, of_noise = self.amplitudes[t, :, None, None, None].unbind(1)
+        z_t = of_clean * clean + of_noise * noise
         return mean_square(self.denoiser(z_t, t, *conditions) - noise)
 
 

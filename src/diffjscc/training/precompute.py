@@ -18,7 +18,8 @@ from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.pretrained.pretrained import load_codec
-from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError
+from diffjscc.refiners.captions import Blip2Captioner, Captioner
+from diffjscc.refiners.devices import check_build
 from diffjscc.refiners.latents import encode, stride
 from diffjscc.refiners.vae import VAE
 from diffjscc.scheme import Scheme
@@ -114,13 +115,10 @@ def make_captioner(config: ControlConfig, device: torch.device) -> Captioner | N
     if kept.captions != "blip2":
         return None
     dtype = torch.float32 if device.type == "cpu" else torch.float16
-    try:
-        if kept.blip2 is None:
-            captioner = Blip2Captioner.from_pretrained(dtype=dtype)
-        else:
-            captioner = Blip2Captioner.from_pretrained(kept.blip2, None, dtype)
-    except CaptionerError as error:
-        raise ValueError(str(error)) from error
+    if kept.blip2 is None:
+        captioner = Blip2Captioner.from_pretrained(dtype=dtype)
+    else:
+        captioner = Blip2Captioner.from_pretrained(kept.blip2, None, dtype)
     captioner.module.to(device)
     return captioner
 
@@ -138,6 +136,7 @@ def precompute(config: ControlConfig) -> Path:
         OSError: the folder cannot be written.
     """
     device = PartialState().device
+    check_build(device)
     load_scheduler(config.prior)  # refuses before any work a prior that training would refuse
     images, _ = open_images(config.data)
     codec, vae = load_codec(config.codec, device=device), load_vae(config.prior)

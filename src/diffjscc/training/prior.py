@@ -171,7 +171,7 @@ class PriorStage(Stage[NoisyLatents]):
         unet = build(config.unet, self.vae.config.latent_channels, init).to(self.device)
         self.unet = self.trained = unet.train()
         self.weights = step_weights(powers, config.min_snr_gamma).to(self.device)
-        self.module = NoiseError(UnconditionalDenoiser(unet), powers.to(self.device))
+        self.module = NoiseError(UnconditionalDenoiser(unet), powers).to(self.device)
         self.groups = (ParameterGroup(unet, config.optimiser, unet),)
 
     def batches_at(self, step: int, process: int, processes: int) -> tuple[NoisyLatents]:
