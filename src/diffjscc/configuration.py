@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from diffjscc.paths import expanded
 
 Positive = Annotated[int, Field(gt=0)]
+# Settings that name files: `~` and environment variables are expanded.
+FilePath = Annotated[Path, AfterValidator(lambda path: Path(expanded(path)))]
+Place = Annotated[str, AfterValidator(expanded)]  # a path, a name, a hub id or an import string
 
 
 class Section(BaseModel):

@@ -191,7 +191,7 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
         (schemes("deepjscc", "adv"), "--scheme adv needs a codec of its own; make one with"),
         ([*schemes("adv"), "--weights", "x"], "give the folder of its weights by --adversarial"),
         ([*schemes("adv"), "--adversarial", "a/b/c"], "weights 'a/b/c' are neither bundled"),
-        ([*schemes("adv"), "--adversarial", ""], "config.json is missing"),
+        ([*schemes("adv"), "--adversarial", ""], "the path is empty"),
         (
             [*schemes("deepjscc", "ddnm"), "--adversarial", "compact"],
             "--adversarial: no effect on deepjscc, ddnm; remove it, or add a scheme",

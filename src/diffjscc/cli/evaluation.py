@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from diffjscc.choices import FigureChoice, FigureName
+from diffjscc.cli import paths
 from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, stderr, stdout
 
 if TYPE_CHECKING:
@@ -16,20 +17,23 @@ if TYPE_CHECKING:
     from diffjscc.evaluation.sweep import SweepRun
 
 
-ResultsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")]
+ResultsFolder = Annotated[
+    Path, paths.option(paths.output_folder, "--output", "-o", help="Folder of the results.")
+]
 
 
 def evaluate(
     output: ResultsFolder,
     images: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders or glob patterns.")
+        list[str] | None, paths.argument(paths.place, "Files, folders or glob patterns.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    config: Annotated[Path | None, paths.option(paths.path, help="YAML file of settings.")] = None,
     scheme: Annotated[
         list[str] | None, typer.Option(help=f"Schemes to compare: {SCHEMES}, or my_module:make.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+        str | None,
+        paths.option(paths.place, help="Bundled name, folder or hub id (owner/name@revision)."),
     ] = None,
     rate: Annotated[list[str] | None, typer.Option(help="Channel uses per pixel.")] = None,
     snr: Annotated[list[float] | None, typer.Option(help="Es/N0 in dB.")] = None,
@@ -79,17 +83,19 @@ def reproduce(
     figure: Annotated[FigureChoice, typer.Argument(help="Figure of the paper, or all.")],
     output: ResultsFolder,
     images: Annotated[
-        list[str] | None, typer.Option(help="Files, folders or patterns.  [default: data/kodak]")
+        list[str] | None,
+        paths.option(paths.place, help="Files, folders or patterns.  [default: data/kodak]"),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+        str, paths.option(paths.place, help="Bundled name, folder or hub id (owner/name@revision).")
     ] = "compact",
     spatial: Annotated[
-        str | None, typer.Option(help="fig6: weights whose control module knows no SNR.")
+        str | None,
+        paths.option(paths.place, help="fig6: weights whose control module knows no SNR."),
     ] = None,
     adversarial: Annotated[
         list[str] | None,
-        typer.Option(help="fig4: weights that `train adversarial` made; once per α."),
+        paths.option(paths.place, help="fig4: weights that `train adversarial` made; once per α."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 5,
     shown: Annotated[int, typer.Option(min=0, help="Images to keep for the report.")] = 3,

@@ -5,19 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 
+from diffjscc.cli import paths
 from diffjscc.cli.terminal import report_errors, stdout
 
 
 def report(
     results: Annotated[
-        list[Path], typer.Argument(help="Folders that `evaluate` or `reproduce` made.")
+        list[Path], paths.argument(paths.path, "Folders that `evaluate` or `reproduce` made.")
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="HTML file; default: report.html in the first folder."),
+        paths.option(
+            paths.output_file,
+            "--output",
+            "-o",
+            help="HTML file; default: report.html in the first folder.",
+        ),
     ] = None,
 ) -> None:
     """Show results as one page for a browser: plots, images, every transmission.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from diffjscc.cli import paths
 from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 if TYPE_CHECKING:
@@ -22,10 +23,15 @@ COLOURS = {"better": "green", "worse": "bold red", "same": "dim"}
 
 
 def plot(
-    results: Annotated[list[Path], typer.Argument(help="Folders that an evaluation wrote.")],
+    results: Annotated[list[Path], paths.argument(paths.path, "Folders that an evaluation wrote.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder; default: figures in the first results."),
+        paths.option(
+            paths.output_folder,
+            "--output",
+            "-o",
+            help="Folder; default: figures in the first results.",
+        ),
     ] = None,
 ) -> None:
     """Plot results: over rate, SNR or steps, whichever varies."""
@@ -39,8 +45,8 @@ def plot(
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="Results to compare with.")],
-    after: Annotated[Path, typer.Argument(help="Results to check against them.")],
+    before: Annotated[Path, paths.argument(paths.path, "Results to compare with.")],
+    after: Annotated[Path, paths.argument(paths.path, "Results to check against them.")],
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,7 +54,7 @@ def compare(
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every difference here.")
+        Path | None, paths.option(paths.output_file, "--json", help="Write every difference here.")
     ] = None,
 ) -> None:
     """Compare two folders of results in pairs: the same images and noise.

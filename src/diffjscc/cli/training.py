@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from diffjscc.cli import paths
 from diffjscc.cli.terminal import report_errors, stderr, stdout
 
-ConfigName = Annotated[str, typer.Option(help="Shipped config or YAML file.")]
-RunFolder = Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")]
+ConfigName = Annotated[str, paths.option(paths.place, help="Shipped config or YAML file.")]
+RunFolder = Annotated[
+    Path, paths.option(paths.output_folder, "--output", "-o", help="The run's folder.")
+]
+FetchFolder = Annotated[Path, paths.option(paths.output_folder, "--output", "-o", help="Folder.")]
 
 
 def train_jscc(
@@ -20,7 +24,7 @@ def train_jscc(
     ] = None,
     config: ConfigName = "compact-jscc",
     output: RunFolder = Path("runs/jscc"),
-    init: Annotated[str | None, typer.Option(help="Weights to start from.")] = None,
+    init: Annotated[str | None, paths.option(paths.place, help="Weights to start from.")] = None,
 ) -> None:
     """Train a codec; run again to resume after an interruption.
 
@@ -41,7 +45,9 @@ def train_adversarial(
     ] = None,
     config: ConfigName = "compact-adversarial",
     output: RunFolder = Path("runs/adversarial"),
-    init: Annotated[str | None, typer.Option(help="Weights whose codec to start from.")] = None,
+    init: Annotated[
+        str | None, paths.option(paths.place, help="Weights whose codec to start from.")
+    ] = None,
 ) -> None:
     """Train a codec against a discriminator; run again to resume after an interruption.
 
@@ -62,7 +68,9 @@ def train_vae(
     ] = None,
     config: ConfigName = "compact-vae",
     output: RunFolder = Path("runs/vae"),
-    init: Annotated[str | None, typer.Option(help="Weights whose VAE to start from.")] = None,
+    init: Annotated[
+        str | None, paths.option(paths.place, help="Weights whose VAE to start from.")
+    ] = None,
 ) -> None:
     """Train a VAE, the first half of a prior; run again to resume after an interruption."""
     with report_errors():
@@ -80,7 +88,9 @@ def train_prior(
     ] = None,
     config: ConfigName = "compact-prior",
     output: RunFolder = Path("runs/prior"),
-    init: Annotated[str | None, typer.Option(help="Weights whose prior to start from.")] = None,
+    init: Annotated[
+        str | None, paths.option(paths.place, help="Weights whose prior to start from.")
+    ] = None,
 ) -> None:
     """Train a latent diffusion prior on a VAE; run again to resume after an interruption."""
     with report_errors():
@@ -118,7 +128,7 @@ def train_control(
     config: ConfigName = "compact-control",
     output: RunFolder = Path("runs/control"),
     init: Annotated[
-        str | None, typer.Option(help="Weights whose control module to start from.")
+        str | None, paths.option(paths.place, help="Weights whose control module to start from.")
     ] = None,
 ) -> None:
     """Train a prior's control module; run again to resume after an interruption.
@@ -157,7 +167,7 @@ def train_decoder(
 
 
 def fetch_kodak(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path("data/kodak"),
+    output: FetchFolder = Path("data/kodak"),
 ) -> None:
     """Download the 24 Kodak images (15 MB), on which results are reported."""
     with report_errors():
@@ -167,9 +177,7 @@ def fetch_kodak(
 
 
 def fetch_openimages(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")] = Path(
-        "data/openimages"
-    ),
+    output: FetchFolder = Path("data/openimages"),
     count: Annotated[int, typer.Option(min=1, help="Images.")] = 154_000,
 ) -> None:
     """Download a subset of OpenImages as large as the paper's (about 45 GB), and its manifest."""

@@ -18,6 +18,7 @@ from diffjscc.choices import (
     SamplerName,
     Start,
 )
+from diffjscc.cli import paths as files
 from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, show_steps, stderr, stdout
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def _link(description: str) -> OptionInfo:
 
 
 def transmit(
-    images: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images.")],
+    images: Annotated[list[str], files.argument(files.place, "Files, folders or glob patterns.")],
+    output: Annotated[
+        Path, files.option(files.output_folder, "--output", "-o", help="Folder for the images.")
+    ],
     snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
     rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
     weights: Annotated[
-        str, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+        str, files.option(files.place, help="Bundled name, folder or hub id (owner/name@revision).")
     ] = "compact",
     channel: Annotated[str, typer.Option(help=f"{CHANNELS}, or my_module:MyChannel.")] = "awgn",
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
@@ -60,7 +63,10 @@ def transmit(
     seed: Annotated[int, typer.Option(min=0, help="Seed of noise and fades.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write a record of every transmission here.")
+        Path | None,
+        files.option(
+            files.output_file, "--json", help="Write a record of every transmission here."
+        ),
     ] = None,
     uncertainty: Annotated[
         bool, typer.Option(help="Write a map of where samples of the diffusion receiver disagree.")
@@ -75,7 +81,8 @@ def transmit(
         ),
     ] = None,
     adversarial: Annotated[
-        str | None, typer.Option(help="--scheme adv: weights that `train adversarial` made.")
+        str | None,
+        files.option(files.place, help="--scheme adv: weights that `train adversarial` made."),
     ] = None,
     refiner: Annotated[
         RefinerName | None,

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from diffjscc.choices import WeightsFormat
+from diffjscc.cli import paths
 from diffjscc.cli.terminal import report_errors, stdout
 
 
@@ -30,8 +31,12 @@ def info(
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="Folder, or hub id[@revision], of a checkpoint.")],
-    destination: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    source: Annotated[
+        str, paths.argument(paths.place, "Folder, or hub id[@revision], of a checkpoint.")
+    ],
+    destination: Annotated[
+        Path, paths.argument(paths.output_folder, "Folder to write; it must not exist.")
+    ],
     to: Annotated[WeightsFormat, typer.Option(help="The format to write.")] = "diffjscc",
 ) -> None:
     """Convert the paper's released checkpoints to this package's weights, or back."""

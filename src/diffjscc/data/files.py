@@ -21,6 +21,44 @@ _CAUSES = {
 }
 
 
+_LONGEST_NAME = 255  # bytes, on all file systems in use
+
+
+def check_output(path: Path, folder: bool) -> None:
+    """Raise an error now if writing a file or folder later cannot succeed; nothing is made.
+
+    Folders above it that do not exist count as possible.
+
+    Raises:
+        OSError: something of another kind has its name, a name is too long, a folder above it is
+            none, or there is no permission.
+    """
+    for name in path.parts:
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            text = f"cannot write: a name has more than {_LONGEST_NAME} bytes; choose a shorter one"
+            raise OSError(errno.ENAMETOOLONG, text, str(path))
+    target = path.resolve()
+    if target.exists():
+        if folder and not target.is_dir():
+            text = "cannot write: a file has this name; choose another folder"
+            raise NotADirectoryError(errno.ENOTDIR, text, str(path))
+        if not folder and not target.is_file():
+            text = "cannot write: a folder or device has this name; choose another name"
+            raise FileExistsError(errno.EEXIST, text, str(path))
+        if not os.access(target, os.W_OK):
+            text = "cannot write: it may only be read; change its permissions or write elsewhere"
+            raise PermissionError(errno.EACCES, text, str(path))
+    above = target if folder else target.parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        text = f"cannot write: {above} is a file, not a folder; correct the path"
+        raise NotADirectoryError(errno.ENOTDIR, text, str(path))
+    if not os.access(above, os.W_OK | os.X_OK):
+        text = f"cannot write: {_CAUSES[errno.EACCES]}"
+        raise PermissionError(errno.EACCES, text, str(path))
+
+
 def _temporary_prefix(path: Path) -> str:
     # Hidden, so that unfinished files are not listed as images; short, so that the name is valid
     # wherever the final one is.

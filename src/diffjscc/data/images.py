@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffjscc.arrays import to_pil
 from diffjscc.data.files import atomic_write
+from diffjscc.paths import expanded
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -293,7 +294,7 @@ def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
     found: dict[Path, Path] = {}
     for argument in arguments:
         try:
-            for path in _expand(Path(argument).expanduser()):
+            for path in _expand(Path(expanded(argument))):
                 found.setdefault(path.resolve(), path)
         except OSError as error:
             raise ImageError(

@@ -9,6 +9,7 @@ from diffjscc.data.folders import FolderSource, ImageSource, Subset
 from diffjscc.data.images import ImageError
 from diffjscc.data.packed import PackedSource, is_pack, pack
 from diffjscc.data.shards import ShardSource, find_shards
+from diffjscc.paths import expanded
 
 __all__ = [
     "DatasetSource",
@@ -32,7 +33,7 @@ def open_source(place: str | Path) -> ImageSource:
     Raises:
         ImageError: `place` is none of these, or contains no images.
     """
-    path = Path(place).expanduser()
+    path = Path(expanded(place))
     try:
         if path.is_dir():
             shards = find_shards(path)

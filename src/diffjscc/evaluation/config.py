@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from diffjscc.choices import FeatureName
-from diffjscc.configuration import Positive, Section, closest
+from diffjscc.configuration import Place, Positive, Section, closest
 from diffjscc.metrics.catalogue import DEFAULT_METRICS, METRICS
 from diffjscc.plugins import is_import_string
 from diffjscc.rate import parse_rate
@@ -39,7 +39,7 @@ class SweepConfig(Section):
         device: "auto", "cpu", "cuda", …
     """
 
-    images: tuple[str, ...] = Field(min_length=1)
+    images: tuple[Place, ...] = Field(min_length=1)
     schemes: tuple[SchemeConfig, ...] = Field(min_length=1)
     channels: tuple[ChannelConfig, ...] = Field(default=(ChannelConfig(),), min_length=1)
     rates: tuple[str, ...] = Field(default=("1/128",), min_length=1)

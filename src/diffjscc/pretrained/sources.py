@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from diffjscc.paths import expanded
 from diffjscc.pretrained.storage import WeightsError
 
 BUNDLED = resources.files("diffjscc.pretrained") / "weights"
@@ -71,7 +72,7 @@ def find_folder(source: str | Path) -> Path:
     Raises:
         WeightsError: there is no such folder, and no such hub id or no network.
     """
-    name = str(source)
+    name = expanded(source)
     if name in bundled_weights():
         return Path(str(BUNDLED / name))
     if Path(name).is_dir():

@@ -9,7 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from diffjscc.configuration import Positive, Section, check, overridden, read_yaml
+from diffjscc.configuration import (
+    FilePath,
+    Place,
+    Positive,
+    Section,
+    check,
+    overridden,
+    read_yaml,
+)
+from diffjscc.paths import expanded
 from diffjscc.plugins import Factory
 from diffjscc.schemes.channel import ChannelConfig
 
@@ -35,13 +44,13 @@ class DataConfig(Section):
             no decoding, but 3 bytes a pixel of disk.
     """
 
-    train: str
+    train: Place
     args: dict[str, Any] = Field(default_factory=dict)
     crop: Positive = 256
-    split: Path | None = None
-    validation: str | None = None
+    split: FilePath | None = None
+    validation: Place | None = None
     validation_images: Positive = 8
-    packed: Path | None = None
+    packed: FilePath | None = None
 
 
 class ExtraLossConfig(Factory):
@@ -155,7 +164,7 @@ def load_config(kind: type[Config], source: str, overrides: Sequence[str] = ()) 
             that breaks its rule.
     """
     shipped = SHIPPED / f"{source}.yaml"
-    path = Path(str(shipped)) if shipped.is_file() else Path(source)
+    path = Path(str(shipped)) if shipped.is_file() else Path(expanded(source))
     if not path.is_file():
         raise ValueError(
             f"config {source!r} is neither a file nor one of {', '.join(shipped_configs(kind))}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from diffjscc.choices import SamplerName
-from diffjscc.configuration import Positive, Section
+from diffjscc.configuration import FilePath, Place, Positive, Section
 from diffjscc.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -33,12 +32,12 @@ class PrecomputeConfig(Section):
         blip2: folder or hub id of BLIP-2; None takes the revision that the paper's results need.
     """
 
-    folder: Path
+    folder: FilePath
     bins: Positive = 4
     rates: tuple[str, ...] | None = None
     short_side: Positive | None = None
     captions: Literal["none", "blip2", "source"] = "none"
-    blip2: str | None = None
+    blip2: Place | None = None
 
 
 class MemoryConfig(Section):
@@ -78,8 +77,8 @@ class ControlConfig(StageConfig):
     """
 
     stage: ClassVar[str] = "control"
-    prior: str
-    codec: str
+    prior: Place
+    codec: Place
     data: DataConfig
     channel: TrainingChannelConfig = TrainingChannelConfig()
     precompute: PrecomputeConfig

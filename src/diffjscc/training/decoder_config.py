@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from diffjscc.configuration import Positive, Section
+from diffjscc.configuration import FilePath, Place, Positive, Section
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,
@@ -29,7 +28,7 @@ class SampledConfig(Section):
             the time steps, so that the decoder serves receivers that begin somewhat elsewhere.
     """
 
-    folder: Path
+    folder: FilePath
     images: Positive = 3072
     level_jitter: Annotated[float, Field(ge=0, le=1)] = 0.08
 
@@ -109,7 +108,7 @@ class DecoderConfig(StageConfig):
     """
 
     stage: ClassVar[str] = "decoder"
-    weights: str
+    weights: Place
     rate_shares: RateShares | None = None
     window: Annotated[int, Field(ge=32)] = 208
     shares: SharesConfig = SharesConfig()

@@ -11,6 +11,7 @@ from diffjscc.data.datasets import Dataset
 from diffjscc.data.images import ImageError
 from diffjscc.data.manifest import read_manifest
 from diffjscc.data.sources import DatasetSource, ImageSource, open_source, pack
+from diffjscc.paths import expanded
 from diffjscc.plugins import Factory, is_import_string
 from diffjscc.training.config import DataConfig
 
@@ -53,7 +54,7 @@ def _open(place: str, args: dict[str, Any]) -> ImageSource:
     try:
         return open_source(place)
     except ImageError as error:
-        if Path(place).expanduser().exists():
+        if Path(expanded(place)).exists():
             raise
         raise ImageError(
             place,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from diffjscc.configuration import Positive, Section
+from diffjscc.configuration import FilePath, Place, Positive, Section
 from diffjscc.training.config import DataConfig, ExtraLossConfigs, OptimiserConfig, StageConfig
 
 
@@ -96,10 +95,10 @@ class PriorConfig(StageConfig):
     """
 
     stage: ClassVar[str] = "prior"
-    vae: str
+    vae: Place
     unet: UNetArchitecture = UNetArchitecture()
     data: DataConfig
-    latents: Path
+    latents: FilePath
     short_side: Positive | None = None
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
     optimiser: OptimiserConfig = OptimiserConfig()

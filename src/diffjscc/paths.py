@@ -1,0 +1,55 @@
+"""Paths as people write them, and names as consoles and files of JSON take them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """Replace a leading `~` or `~user`, and `$NAME` or `${NAME}` of the environment.
+
+    A path that exists as it is written stays so. Import strings and hub ids, which contain neither,
+    pass unchanged.
+
+    Raises:
+        ValueError: the path is empty, the user or variable is unknown, or it contains NUL.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise ValueError(f"{printable(text)!r} contains a NUL character; no path may")
+    if not text:
+        raise ValueError("the path is empty; name a file or a folder (. is this one)")
+    if os.path.lexists(text):
+        return text
+    found = os.path.expanduser(text)  # noqa: PTH111 - pathlib's raises RuntimeError
+    if found == text and text.startswith("~"):
+        user = text[1:].split("/", maxsplit=1)[0]
+        problem = f"there is no user {user!r}" if user else "no home folder is known"
+        raise ValueError(f"{printable(text)}: {problem}; write the whole path")
+    for match in _VARIABLE.finditer(found):
+        name = match[1] or match[2]
+        component = found[: (found.find("/", match.end()) + 1 or len(found) + 1) - 1]
+        if name not in os.environ and not os.path.lexists(component):
+            raise ValueError(
+                f"{printable(text)}: the environment variable {name} is not set; set it, or write "
+                "the whole path"
+            )
+    found = os.path.expandvars(found)
+    if not found:
+        raise ValueError(f"{printable(text)} is empty; set it to a file or a folder")
+    return found
+
+
+def printable(text: str) -> str:
+    r"""Write bytes of a file name that are not UTF-8 as `\xe9`, so that all text is Unicode."""
+    return "".join(
+        _escaped(letter) if "\ud800" <= letter <= "\udfff" else letter for letter in text
+    )
+
+
+def _escaped(surrogate: str) -> str:
+    byte = ord(surrogate) - 0xDC00  # as in Python's file names, PEP 383
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else f"\\u{ord(surrogate):04x}"
