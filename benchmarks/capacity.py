@@ -20,14 +20,15 @@ from rich.progress import track
 from diffjscc.channels.awgn import AWGN
 from diffjscc.data.images import find_images, load_image, quantise
 from diffjscc.metrics.fidelity import psnr
-from diffjscc.scheme import InfeasibleError
-from diffjscc.schemes.digital import SOURCES, DigitalOptions, DigitalScheme, digital_scheme
+from diffjscc.scheme import InfeasibleError, Scheme
+from diffjscc.schemes.digital import SOURCES, digital_scheme
+from diffjscc.schemes.digital_options import DigitalOptions
 
 RATE = Fraction(1, 16)
 SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
 
 
-def measure(scheme: DigitalScheme, path: Path, snr_db: float) -> dict[str, str | float | None]:
+def measure(scheme: Scheme, path: Path, snr_db: float) -> dict[str, str | float | None]:
     """Bytes and PSNR in dB of an image, or None where it does not fit at any quality."""
     image = load_image(path)[None]
     row: dict[str, str | float | None] = {"image": path.name, "snr_db": snr_db}

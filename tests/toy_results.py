@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.data.images import quantise, save_image
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import write_lines
 from diffjscc.evaluation.records import KeptImages, PointDistances, Record
 from diffjscc.evaluation.results import ImageInfo, Setup, write_setup
-from diffjscc.metrics.catalogue import DEFAULT_METRICS, METRICS
+from diffjscc.metrics.catalogue import METRICS
 
 IMAGES = ("kodim01", "kodim02", "kodim03")
 RATES = ("1/128", "1/64")

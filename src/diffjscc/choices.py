@@ -19,6 +19,8 @@ DigitalKind = Literal[
     "avif-ldpc",
     "avif-capacity",
 ]
+ModulationName = Literal["bpsk", "qpsk", "16-qam", "64-qam", "256-qam"]
+CodeRateName = Literal["1/2", "2/3", "3/4", "5/6"]
 NeuralKind = Literal["deepjscc", "diffjscc", "adv", "ddnm"]
 SchemeKind = Literal[NeuralKind, DigitalKind, "custom"]
 RefinerName = Literal["diffusion", "none"]
@@ -30,6 +32,8 @@ Geometry = Literal["reflect", "released"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 WeightsFormat = Literal["diffjscc", "released"]
 LPIPSNet = Literal["squeeze", "alex", "vgg"]
+MetricName = Literal["psnr", "ms_ssim", "lpips", "lpips_alex", "lpips_vgg", "niqe"]
+DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr", "ms_ssim", "lpips", "niqe")
 FeatureName = Literal["squeezenet", "inception"]
 FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]
 FigureChoice = Literal[FigureName, "all"]

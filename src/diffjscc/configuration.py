@@ -8,46 +8,68 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from diffjscc.paths import expanded
+from diffjscc.yaml_reader import MOST_LEVELS, parse_yaml, read_yaml
 
-Positive = Annotated[int, Field(gt=0)]
+__all__ = [
+    "Count",
+    "Decibels",
+    "Factor",
+    "FilePath",
+    "Place",
+    "Positive",
+    "Section",
+    "Seed",
+    "Several",
+    "as_yaml",
+    "check",
+    "closest",
+    "overridden",
+    "read_yaml",
+]
+
+# Numbers of settings: every one has an upper bound, so that a slip does not fill the memory.
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+Decibels = Annotated[float, Field(ge=-200, le=200)]
+
 # Settings that name files: `~` and environment variables are expanded.
 FilePath = Annotated[Path, AfterValidator(lambda path: Path(expanded(path)))]
 Place = Annotated[str, AfterValidator(expanded)]  # a path, a name, a hub id or an import string
 
+SHOWN = 60  # characters of a value in an error
+MOST_PROBLEMS = 6  # in an error
+
 
 class Section(BaseModel):
-    """A group of settings; unknown keys are errors."""
+    """A group of settings; unknown keys are errors, and numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
 
 Settings = TypeVar("Settings", bound=Section)
+Member = TypeVar("Member")
+
+
+def _listed(value: object) -> object:
+    """A list of one for a single value, as on the command line."""
+    return value if value is None or isinstance(value, (list, tuple)) else [value]
+
+
+# A list of settings; a single one may stand without brackets.
+Several = Annotated[tuple[Member, ...], BeforeValidator(_listed)]
 
 
 def closest(word: str, known: Sequence[str]) -> str:
     """Suggest the known word closest to a misspelt one, or list the known words."""
     match = get_close_matches(word, known, n=1)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Raises:
-        ValueError: it is no YAML, or no mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(  # noqa: TRY004 - a broken file, not a wrong call
-            f"config {path} holds {type(values).__name__}; a mapping is needed"
-        )
-    return values
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -84,18 +106,21 @@ def as_yaml(settings: Section) -> str:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    shown = repr(override if len(override) <= SHOWN else f"{override[:SHOWN]}…")
     key, separator, text = override.partition("=")
-    if not separator:
-        raise ValueError(f"override {override!r} is not of the form key=value")
     *sections, last = key.split(".")
+    if not separator or not all((*sections, last)):
+        raise ValueError(f"override {shown} is not of the form key=value or section.key=value")
+    if len(sections) > MOST_LEVELS:
+        raise ValueError(f"override {shown}: no setting lies {len(sections)} sections deep")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ValueError(f"override {override!r}: {section} is not a section")  # noqa: TRY004
+            raise ValueError(f"override {shown}: {section} is not a section")  # noqa: TRY004
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"override {override!r}: the value is not valid YAML") from error
+        values[last] = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"override {shown}: the value is not valid YAML: {error}") from error
 
 
 def _explain(error: ValidationError, kind: type[Section]) -> str:
@@ -107,24 +132,79 @@ def _explain(error: ValidationError, kind: type[Section]) -> str:
         if item["type"] == "too_short" and len(within) > 1:
             continue  # its members are broken, and so do not count
         where = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            known = list(_section_at(kind, item["loc"][:-1]).model_fields)
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            known = _keys(_section_at(kind, item["loc"][:-1]))
             lines.append(f"unknown key {where!r}; {closest(str(item['loc'][-1]), known)}")
-        elif item["type"] == "missing":
+        elif item["type"] in ("missing", "missing_argument"):
             lines.append(f"{where} is missing")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where} = {item['input']!r}: {message}")
+            lines.append(f"{_named(where, item['input'])}{_rule(item)}")
+    if len(lines) > MOST_PROBLEMS:
+        lines[MOST_PROBLEMS:] = [f"and {len(lines) - MOST_PROBLEMS} more"]
     return "; ".join(lines)
 
 
-def _section_at(kind: type[Section], location: Sequence[int | str]) -> type[Section]:
+def _named(where: str, value: object) -> str:
+    """The key and, where it is short, the value; a whole section is not repeated."""
+    if isinstance(value, (Mapping, Section)):
+        return f"{where}: " if where else ""
+    text = repr(value)
+    text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return f"{where} = {text}: " if where else f"{text}: "
+
+
+# What a value must be, by the end of the name that pydantic gives the broken rule.
+_MUST = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of at most 64 bits",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text; put it in quotes",
+    "string_unicode": "text",
+    "literal_error": "one of {expected}",
+    "tuple_type": "a list, such as [a, b]",
+    "list_type": "a list, such as [a, b]",
+    "dict_type": "settings, written as key: value",
+    "model_type": "settings, written as key: value",
+    "dataclass_type": "settings, written as key: value",
+    "path_type": "a path",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def _rule(item: Any) -> str:  # noqa: ANN401 - as pydantic describes an error
+    """The broken rule in words."""
+    context = item.get("ctx", {})
+    if item["type"] in _MUST:
+        return f"it must be {_MUST[item['type']].format(**context)}"
+    message: str = item["msg"]
+    return message.removeprefix("Value error, ").replace("\n", " ")
+
+
+def _keys(section: Any) -> list[str]:  # noqa: ANN401 - a Section or a dataclass
+    fields = getattr(section, "model_fields", None) or section.__dataclass_fields__
+    return list(fields)
+
+
+def _section_at(kind: type[Section], location: Sequence[int | str]) -> type[Any]:
     """The section that a place in the data is for; numbers stand for members of a list."""
+    found: type[Any] = kind
     for name in location:
-        if isinstance(name, int):
+        fields = getattr(found, "model_fields", {})
+        if name not in fields:
             continue
-        annotation = kind.model_fields[name].annotation
+        annotation = fields[name].annotation
         for candidate in (annotation, *get_args(annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, Section):
-                kind = candidate
-    return kind
+            if hasattr(candidate, "model_fields") or hasattr(candidate, "__dataclass_fields__"):
+                found = candidate
+    return found

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from diffjscc.arrays import ImageInput, as_images, to_pil
 from diffjscc.checks import check_decoded, check_received, check_symbols
-from diffjscc.rate import Rate, parse_rate
+from diffjscc.rate import Rate, check_offered, parse_rate
 
 if TYPE_CHECKING:
     from typing import Self
@@ -313,10 +313,7 @@ class Scheme:
         self, codec: Codec, rate: Rate, refiner: Refiner | None = None, provenance: str = ""
     ) -> None:
         wanted = parse_rate(rate)
-        if wanted not in codec.rates:
-            offered = ", ".join(map(str, codec.rates))
-            where = f" ({provenance})" if provenance else ""
-            raise ValueError(f"rate {wanted} is not one of {offered}{where}")
+        check_offered(wanted, codec.rates, f"({provenance})" if provenance else "")
         fields = (("codec", codec), ("rate", wanted), ("refiner", refiner))
         for name, value in (*fields, ("provenance", provenance)):
             object.__setattr__(self, name, value)

@@ -10,13 +10,14 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner, Result
 
+from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.cli import app
 from diffjscc.evaluation.compare import Difference, compare, default_tolerances, remarks
 from diffjscc.evaluation.lines import write_lines
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import quantities
-from diffjscc.metrics.catalogue import DEFAULT_METRICS, METRICS
+from diffjscc.metrics.catalogue import METRICS
 from toy_results import toy_record, toy_records, toy_results, with_metrics
 
 PLANTED = ("diffjscc", "awgn", "1/64", 4.0)

@@ -22,7 +22,7 @@ from diffjscc.metrics.fidelity import psnr
 from diffjscc.report.figures import make_plots, write_figures
 from diffjscc.report.page import write_report
 from diffjscc.schemes.config import SchemeConfig
-from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.digital_options import DigitalOptions
 
 BPSK = {"mcs": "bpsk 2/3"}
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffjscc.metrics.catalogue import DEFAULT_METRICS, METRICS, custom_metric
+from diffjscc.choices import DEFAULT_METRICS
+from diffjscc.metrics.catalogue import METRICS, custom_metric
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 

@@ -20,7 +20,7 @@ from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.report.panels import side_by_side
 from diffjscc.scheme import InfeasibleError
 from diffjscc.schemes.config import SchemeConfig
-from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 

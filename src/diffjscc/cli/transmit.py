@@ -137,7 +137,7 @@ def transmit(
         from diffjscc.metrics.evaluator import MetricEvaluator  # noqa: PLC0415
         from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
-        from diffjscc.schemes.digital import DigitalOptions  # noqa: PLC0415
+        from diffjscc.schemes.digital_options import DigitalOptions  # noqa: PLC0415
         from diffjscc.schemes.loader import load_scheme  # noqa: PLC0415
         from diffjscc.schemes.options import RefinerOptions  # noqa: PLC0415
 

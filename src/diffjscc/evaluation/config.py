@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from diffjscc.choices import FeatureName
-from diffjscc.configuration import Place, Positive, Section, closest
-from diffjscc.metrics.catalogue import DEFAULT_METRICS, METRICS
+from diffjscc.choices import DEFAULT_METRICS, FeatureName, MetricName
+from diffjscc.configuration import Decibels, Place, Section, Seed, Several, closest
 from diffjscc.plugins import is_import_string
 from diffjscc.rate import parse_rate
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
+
+MOST_TRANSMISSIONS = 1_000_000  # of an image
+
+
+def _rate(rate: str) -> str:
+    return str(parse_rate(rate))
 
 
 class SweepConfig(Section):
@@ -39,35 +44,29 @@ class SweepConfig(Section):
         device: "auto", "cpu", "cuda", …
     """
 
-    images: tuple[Place, ...] = Field(min_length=1)
-    schemes: tuple[SchemeConfig, ...] = Field(min_length=1)
-    channels: tuple[ChannelConfig, ...] = Field(default=(ChannelConfig(),), min_length=1)
-    rates: tuple[str, ...] = Field(default=("1/128",), min_length=1)
-    snrs_db: tuple[Annotated[float, Field(ge=-200, le=200)], ...] = Field(
-        default=(1.0,), min_length=1
-    )
-    repeats: Positive = 1
-    seed: Annotated[int, Field(ge=0)] = 0
-    crop: Positive | None = None
-    megapixels: Annotated[float, Field(gt=0)] = 2.0
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    features: tuple[FeatureName, ...] = ("squeezenet",)
-    shown: Annotated[int, Field(ge=0)] = 3
-    samples: Annotated[int, Field(ge=0)] = 0
+    images: Several[Place] = Field(min_length=1)
+    schemes: Several[SchemeConfig] = Field(min_length=1)
+    channels: Several[ChannelConfig] = Field(default=(ChannelConfig(),), min_length=1)
+    rates: Several[Annotated[str, AfterValidator(_rate)]] = Field(default=("1/128",), min_length=1)
+    snrs_db: Several[Decibels] = Field(default=(1.0,), min_length=1)
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seed: Seed = 0
+    crop: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    megapixels: Annotated[float, Field(gt=0, le=10_000)] = 2.0
+    metrics: Several[str] = DEFAULT_METRICS
+    features: Several[FeatureName] = ("squeezenet",)
+    shown: Annotated[int, Field(ge=0, le=1_000_000)] = 3
+    samples: Annotated[int, Field(ge=0, le=256)] = 0
     device: str = "auto"
-
-    @field_validator("rates")
-    @classmethod
-    def _rates(cls, rates: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(parse_rate(rate)) for rate in rates)
 
     @field_validator("metrics")
     @classmethod
     def _metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         for name in metrics:
-            if name not in METRICS and not is_import_string(name):
+            known = get_args(MetricName)
+            if name not in known and not is_import_string(name):
                 way = "or give your own as my_module:my_metric"
-                raise ValueError(f"metric {name!r} is not known; {closest(name, [*METRICS])} {way}")
+                raise ValueError(f"metric {name!r} is not known; {closest(name, known)} {way}")
         return metrics
 
     @model_validator(mode="after")
@@ -84,6 +83,12 @@ class SweepConfig(Section):
             if twice:
                 way = "; give each a label of its own" if name == "schemes" else ""
                 raise ValueError(f"{name} holds {', '.join(twice)} more than once{way}")
+        points = len(self.schemes) * len(self.channels) * len(self.rates) * len(self.snrs_db)
+        if points * self.repeats > MOST_TRANSMISSIONS:
+            raise ValueError(
+                f"{points:,} operating points and {self.repeats:,} repeats are more than "
+                f"{MOST_TRANSMISSIONS:,} transmissions of each image; lower repeats, or split it"
+            )
         if self.samples == 1:
             raise ValueError("samples is 1; give at least 2, which can disagree, or 0")
         return self

@@ -13,13 +13,14 @@ import numpy as np
 from torch import Tensor
 
 from diffjscc.arrays import ImageInput, as_images
+from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.data.datasets import Dataset, image_of
 from diffjscc.data.images import find_images, quantise, unique_stems
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.measures import load_evaluator
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.transmission import Link
-from diffjscc.metrics.catalogue import DEFAULT_METRICS, Metric
+from diffjscc.metrics.catalogue import Metric
 from diffjscc.scheme import Channel, Scheme
 
 Images = str | Path | ImageInput | Dataset | Iterable[str | Path | ImageInput]

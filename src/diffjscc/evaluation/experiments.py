@@ -28,7 +28,7 @@ from diffjscc.evaluation.config import SweepConfig
 from diffjscc.pretrained.pretrained import load_codec, open_weights
 from diffjscc.refiners.captions import BLIP2, BLIP2_REVISION
 from diffjscc.schemes.config import SchemeConfig
-from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.options import RefinerOptions
 
 Value = TypeVar("Value")

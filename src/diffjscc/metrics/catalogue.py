@@ -154,7 +154,6 @@ _ENTRIES = (
     ),
 )
 METRICS = {entry.info.name: entry for entry in _ENTRIES}
-DEFAULT_METRICS = ("psnr", "ms_ssim", "lpips", "niqe")
 
 # Numbers of a transmission rather than of an image, averaged and shown as metrics are.
 SECONDS = MetricInfo(

@@ -10,8 +10,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.metrics.catalogue import (
-    DEFAULT_METRICS,
     METRICS,
     LoadedMetric,
     Metric,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
-from torch import Tensor
 
-from diffjscc.channels.awgn import AWGN
-from diffjscc.channels.fading import Rayleigh, Rician
 from diffjscc.choices import ChannelName
-from diffjscc.configuration import Section
+from diffjscc.configuration import Factor, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
-from diffjscc.scheme import Channel
+
+if TYPE_CHECKING:  # settings are checked before torch is imported
+    from torch import Tensor
+
+    from diffjscc.scheme import Channel
 
 
 class ChannelConfig(Section):
@@ -28,10 +29,15 @@ class ChannelConfig(Section):
     """
 
     name: ChannelName = "awgn"
-    k_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
+    k_factor: Factor = 4.0
     transmitter_csi: bool = False
     factory: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, values: Any) -> Any:  # noqa: ANN401 - not yet checked
+        return cls.named(values) if isinstance(values, str) else values
 
     @classmethod
     def named(cls, name: str) -> dict[str, str]:
@@ -75,6 +81,8 @@ class ChannelConfig(Section):
         """
         if self.factory is not None:
             return _custom(Factory(factory=self.factory, args=self.args), snr_db)
+        from diffjscc.channels import AWGN, Rayleigh, Rician  # noqa: PLC0415 - torch
+
         if self.name == "awgn":
             return AWGN(snr_db)
         if self.name == "rayleigh":

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from diffjscc.choices import SchemeKind
 from diffjscc.configuration import Place, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
-from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 
@@ -46,7 +46,9 @@ class SchemeConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _custom_refiner(cls, values: Any) -> Any:  # noqa: ANN401 - not yet checked
+    def _short_forms(cls, values: Any) -> Any:  # noqa: ANN401 - not yet checked
+        if isinstance(values, str):
+            return cls.named(values)
         refiner = values.get("refiner") if isinstance(values, Mapping) else None
         if not isinstance(refiner, Mapping) or refiner.get("kind") != "custom":
             return values

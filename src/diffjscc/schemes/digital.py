@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from pydantic import field_validator
-
 from diffjscc.choices import DigitalKind
 from diffjscc.codecs.digital.capacity import CapacityCodec
 from diffjscc.codecs.digital.mcs import MCS
@@ -16,8 +14,8 @@ from diffjscc.codecs.digital.source_codecs.downsampled import Downsampled, Downs
 from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
 from diffjscc.codecs.digital.source_codecs.pillow import AVIF, JPEG, JPEG2000, WebP
 from diffjscc.codecs.digital.source_codecs.source import FileCodec, SourceCodec, check_quality
-from diffjscc.configuration import Section
 from diffjscc.scheme import Scheme
+from diffjscc.schemes.digital_options import DigitalOptions
 
 # Source codecs by the part of a `DigitalKind` before "-ldpc" or "-capacity".
 SOURCES: dict[str, Callable[[], FileCodec]] = {
@@ -31,27 +29,6 @@ SOURCES: dict[str, Callable[[], FileCodec]] = {
 }
 # By which images are made smaller where that helps. By 8 all of Kodak fits at R = 1/128 and 1 dB.
 FACTORS = (8, 4, 2)
-
-
-class DigitalOptions(Section):
-    """Settings of a digital link that differ from one that adapts to the SNR, see `SeparateCodec`.
-
-    Attributes:
-        mcs: the modulation and code rate, such as "bpsk 2/3"; LDPC only.
-        quality: of the source codec, LDPC only: the rate follows, up to the nominal one. Of BPG it
-            is 51 - QP.
-        downsample: also try a half, a quarter and an eighth of the width and height, and send what
-            comes closest to the image. A byte says which.
-    """
-
-    mcs: str | None = None
-    quality: int | None = None
-    downsample: bool = False
-
-    @field_validator("mcs")
-    @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        return None if name is None else MCS.named(name).name
 
 
 def source_name(kind: DigitalKind) -> str:

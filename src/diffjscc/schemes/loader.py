@@ -9,7 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from diffjscc.choices import DigitalKind, RefinerName
+import torch
+
+from diffjscc.choices import DigitalKind, DTypeName, RefinerName
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.diffjscc import DiffJSCC
@@ -17,12 +19,20 @@ from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_w
 from diffjscc.rate import Rate, parse_rate
 from diffjscc.scheme import Scheme
 from diffjscc.schemes.config import SchemeConfig
-from diffjscc.schemes.digital import SOURCES, DigitalOptions, digital_scheme, source_name
+from diffjscc.schemes.digital import SOURCES, digital_scheme, source_name
+from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.kinds import KINDS
-from diffjscc.schemes.options import DTYPES, RefinerOptions
+from diffjscc.schemes.options import RefinerOptions
 
 if TYPE_CHECKING:  # a codec alone does not wait for diffusers
     from diffjscc.refiners.diffusion import ControlledDiffusion
+
+DTYPES: dict[DTypeName, torch.dtype | None] = {
+    "auto": None,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 
 
 class SchemeLoader:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
+from pydantic import ConfigDict
 
 from diffjscc.choices import CaptionerName, ColourFix, DTypeName, SamplerName, Start
-from diffjscc.refiners.captions import Blip2Captioner, Captioner, CaptionerError, FixedCaption
 
-if TYPE_CHECKING:  # a codec alone does not wait for diffusers
+if TYPE_CHECKING:  # options are checked before torch is imported
+    from diffjscc.refiners.captions import Captioner
     from diffjscc.refiners.config import DiffusionConfig
     from diffjscc.refiners.diffusion import ControlledDiffusion
 
-DTYPES: dict[DTypeName, torch.dtype | None] = {
-    "auto": None,
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
+MOST_STEPS = 1000  # those of the prior's noise schedule
+LARGEST_SCALE = 1e6
 
 
 def option_name(field: str) -> str:
@@ -43,8 +38,11 @@ class RefinerOptions:
         offload: keep each network on the CPU while others compute.
 
     Raises:
-        ValueError: a caption and a captioner, or a scale that is negative or not finite.
+        ValueError: a caption and a captioner, steps outside 1 to 1000, or a scale outside 0 to
+            1e6.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     sampler: SamplerName | None = None
     num_inference_steps: int | None = None
@@ -66,10 +64,15 @@ class RefinerOptions:
             )
         for name in ("latent_guidance_scale", "control_scale", "control_guidance_scale"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if value is not None and not 0 <= value <= LARGEST_SCALE:
                 raise ValueError(
-                    f"{option_name(name)} is {value}; it must be a finite number of at least 0"
+                    f"{option_name(name)} is {value}; it must be a number from 0 to "
+                    f"{LARGEST_SCALE:,.0f}"
                 )
+        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= MOST_STEPS:
+            raise ValueError(
+                f"--steps is {self.num_inference_steps}; it must be a number from 1 to {MOST_STEPS}"
+            )
 
     @property
     def given(self) -> list[str]:
@@ -135,6 +138,12 @@ class RefinerOptions:
 
     def _captioner(self, refiner: ControlledDiffusion) -> Captioner:
         """Make the captioner; the prior must be able to read its captions."""
+        from diffjscc.refiners.captions import (  # noqa: PLC0415 - torch
+            Blip2Captioner,
+            CaptionerError,
+            FixedCaption,
+        )
+
         option = "--captioner blip2" if self.caption is None else "--caption"
         if refiner.text is None:
             raise ValueError(

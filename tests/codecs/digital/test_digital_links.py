@@ -24,7 +24,8 @@ from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.scheme import DetectingCodec, InfeasibleError, Received, Scheme, Symbols
-from diffjscc.schemes.digital import DigitalOptions, digital_scheme
+from diffjscc.schemes.digital import digital_scheme
+from diffjscc.schemes.digital_options import DigitalOptions
 from locations import GOLDEN
 
 RATE = Fraction(1, 4)
