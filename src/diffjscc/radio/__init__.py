@@ -1,0 +1,1 @@
+"""The air: frames, waveforms, synchronisation, estimation, IQ files and streams."""
