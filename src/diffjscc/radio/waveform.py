@@ -25,7 +25,7 @@ Complex = NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Waveform(ABC):
-    """What all waveforms share.
+    """Rows of cells on the air: the common part of all waveforms.
 
     Attributes:
         name: as users choose it.
