@@ -368,7 +368,7 @@ def test_a_map_where_nothing_was_painted(source: Path, tmp_path: Path) -> None:
 def test_sampling_steps_are_shown(weights: Path) -> None:
     scheme = DiffJSCC.from_pretrained(weights, "1/128", device="cpu")
     with Progress(disable=True) as progress:
-        show_steps(scheme.refiner, progress)
+        show_steps([scheme.refiner], progress)
         scheme(torch.rand(1, 3, 32, 32), AWGN(1.0))
         (task,) = progress.tasks
     assert (task.completed, task.total) == (QUICK.num_inference_steps, QUICK.num_inference_steps)

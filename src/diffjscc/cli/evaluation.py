@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from diffjscc.choices import FigureChoice, FigureName
 from diffjscc.cli import paths
+from diffjscc.cli.results import CSVFile, LaTeXFile, show_means
 from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, stderr, stdout
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ def evaluate(
     channel: Annotated[
         list[str] | None, typer.Option(help=f"Channels: {CHANNELS}, or my_module:MyChannel.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Transmissions per image.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Transmissions per image.")
+    ] = None,
+    csv_file: CSVFile = None,
+    latex_file: LaTeXFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, such as seed=1 or shown=24."),
@@ -48,15 +53,16 @@ def evaluate(
 ) -> None:
     """Measure schemes over rates, SNRs and channels; run again to go on after an interruption.
 
-    Options take precedence over the YAML file. On several GPUs or machines that share the folder:
+    Ends with the table of means, which `diffjscc table` shows again. Options take precedence over
+    the YAML file. On several GPUs or machines that share the folder:
     accelerate launch -m diffjscc evaluate …
     """
     with report_errors():
         from diffjscc.configuration import check, overridden, read_yaml  # noqa: PLC0415
         from diffjscc.evaluation.config import SweepConfig  # noqa: PLC0415
-        from diffjscc.evaluation.sweep import Sweep  # noqa: PLC0415
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
         from diffjscc.schemes.config import SchemeConfig  # noqa: PLC0415
+        from diffjscc.schemes.rates import check_rates  # noqa: PLC0415
 
         values: dict[str, Any] = {} if config is None else read_yaml(config)
         options: dict[str, object] = {
@@ -67,15 +73,23 @@ def evaluate(
             "channels": channel and [ChannelConfig.named(name) for name in channel],
             "repeats": repeats,
         }
-        values |= {name: value for name, value in options.items() if value}
+        values |= {name: value for name, value in options.items() if value not in (None, [])}
         values.setdefault("schemes", [{"kind": "deepjscc"}, {"kind": "diffjscc"}])
         if weights is not None:
-            values["schemes"] = [{**choice, "weights": weights} for choice in values["schemes"]]
+            values["schemes"] = SchemeConfig.with_weights(values["schemes"], weights)
         where = "settings" if config is None else f"config {config}"
         checked = check(SweepConfig, overridden(values, settings or []), where)
+        for choice in checked.schemes:
+            check_rates(choice, checked.rates)
+
+        from diffjscc.evaluation.sweep import Sweep  # noqa: PLC0415 - torch
+
         prepared = Sweep(checked, output).prepare()
-        run(prepared, "transmitting")
+        results = run(prepared, "transmitting")
         if prepared.leads:
+            show_means([results], None, None)
+            if csv_file is not None or latex_file is not None:
+                show_means([results], csv_file, latex_file)
             stdout.print(f"results are in {escape(str(output))}", soft_wrap=True)
 
 
@@ -97,8 +111,10 @@ def reproduce(
         list[str] | None,
         paths.option(paths.place, help="fig4: weights that `train adversarial` made; once per α."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 5,
-    shown: Annotated[int, typer.Option(min=0, help="Images to keep for the report.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Transmissions per image.")] = 5,
+    shown: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Images to keep for the report.")
+    ] = 3,
     quick: Annotated[bool, typer.Option(help="A smoke test of under a minute.")] = False,
 ) -> None:
     """Run the paper's experiments and plot their figures; run again to go on.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
@@ -63,6 +63,7 @@ class Job:
         output: folder of the images.
         samples: images to sample from each transmission, at least 2, for a map of their
             disagreement; None goes without.
+        suffix: of the files' names, after the image's, see `choice.Point`.
 
     Raises:
         ValueError: samples are asked for, but the refiner does not sample.
@@ -72,6 +73,7 @@ class Job:
     repeats: int
     output: Path
     samples: int | None = None
+    suffix: str = ""
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.link.sampler is None:
@@ -88,6 +90,7 @@ class Job:
 
     def files(self, stem: str) -> list[Path]:
         """STEM.png (STEM-2.png, …), …-initial.png, …-uncertainty.png, STEM-side-by-side.png."""
+        stem += self.suffix
         kinds = [""]
         if self.link.scheme.refiner is not None:
             kinds.append("-initial")
@@ -99,6 +102,7 @@ class Job:
 
     def send(self, path: Path, stem: str, sent: Callable[[], None]) -> list[Record]:
         """Transmit one file; `sent` is called after every transmission."""
+        stem += self.suffix
         source = SourceImage.read(path)
         records = []
         # One by one: a batch's rounding may differ in the last bit, and then metrics would too.
@@ -129,6 +133,40 @@ class Job:
     @staticmethod
     def _name(stem: str, repeat: int) -> str:
         return stem if repeat == 0 else f"{stem}-{repeat + 1}"
+
+
+@dataclass(frozen=True)
+class Jobs(Generic[Line_co]):
+    """Files to send at several operating points, an image at all of them after the other.
+
+    Attributes:
+        jobs: one a point; their files have other names.
+    """
+
+    jobs: Sequence[Sending[Line_co]]
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """Links of all points."""
+        return [link for job in self.jobs for link in job.links]
+
+    @property
+    def repeats(self) -> int:
+        """Transmissions of each file over each link."""
+        return self.jobs[0].repeats
+
+    @property
+    def output(self) -> Path:
+        """Folder of the files that are written."""
+        return self.jobs[0].output
+
+    def files(self, stem: str) -> list[Path]:
+        """List the files of all points."""
+        return [path for job in self.jobs for path in job.files(stem)]
+
+    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> Sequence[Line_co]:
+        """Transmit one file at all points; `sent` is called after every transmission."""
+        return [line for job in self.jobs for line in job.send(path, stem, sent)]
 
 
 def labels(record: Record, metrics: Sequence[MetricInfo]) -> list[str]:

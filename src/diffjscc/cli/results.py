@@ -1,4 +1,4 @@
-"""`diffjscc plot` and `diffjscc compare`."""
+"""`diffjscc plot`, `diffjscc table` and `diffjscc compare`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from diffjscc.cli import paths
 from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from diffjscc.evaluation.compare import Difference
+    from diffjscc.evaluation.results import Results
 
 COLOURS = {"better": "green", "worse": "bold red", "same": "dim"}
 
@@ -42,6 +41,62 @@ def plot(
         folder = results[0] / "figures" if output is None else output
         for path in write_figures([read_results(place) for place in results], folder):
             stdout.print(escape(str(path)), soft_wrap=True)
+
+
+CSVFile = Annotated[
+    Path | None,
+    paths.option(paths.output_file, "--csv", help="Write the means as CSV; - prints them."),
+]
+LaTeXFile = Annotated[
+    Path | None,
+    paths.option(paths.output_file, "--latex", help="Write them as a LaTeX tabular; - prints it."),
+]
+
+
+def table(
+    results: Annotated[list[Path], paths.argument(paths.path, "Folders that an evaluation wrote.")],
+    csv_file: CSVFile = None,
+    latex_file: LaTeXFile = None,
+) -> None:
+    """Show the means of results: a row per scheme, channel, rate and SNR.
+
+    They are printed, or written as CSV or LaTeX.
+    """
+    with report_errors():
+        from diffjscc.evaluation.results import read_results  # noqa: PLC0415
+
+        found = [read_results(place) for place in results]
+        for option, file in (("--csv", csv_file), ("--latex", latex_file)):
+            paths.check_apart(file, option, results)
+        show_means(found, csv_file, latex_file)
+
+
+def show_means(results: Sequence[Results], csv_file: Path | None, latex_file: Path | None) -> None:
+    """Print the means of results, or write them where a file is given; "-" is the terminal.
+
+    Raises:
+        ValueError: see `summarise`.
+        OSError: a file cannot be written.
+    """
+    from diffjscc.cli.tables import print_means  # noqa: PLC0415
+    from diffjscc.data.files import atomic_write  # noqa: PLC0415
+    from diffjscc.evaluation.results import check_records  # noqa: PLC0415
+    from diffjscc.evaluation.statistics import summarise  # noqa: PLC0415
+    from diffjscc.report.means import as_csv, as_latex  # noqa: PLC0415
+
+    check_records(results)
+    summaries = summarise(results)
+    written = [(file, make) for file, make in ((csv_file, as_csv), (latex_file, as_latex)) if file]
+    for file, make in written:
+        text = make(summaries)
+        if str(file) == "-":
+            print(text, end="")
+            continue
+        with atomic_write(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        stdout.print(f"table is in {escape(str(file))}", soft_wrap=True)
+    if not written:
+        print_means(stdout, summaries)
 
 
 def compare(
@@ -80,7 +135,7 @@ def compare(
             stderr.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
         changed = [change for change in found if change.outcome != "same"]
         if changed:
-            stdout.print(_table(changed))
+            _print_changes(changed)
         counts = {name: sum(change.outcome == name for change in found) for name in COLOURS}
         stdout.print(", ".join(f"{count} {name}" for name, count in counts.items()))
     if counts["worse"]:
@@ -101,31 +156,30 @@ def _tolerances(settings: Sequence[str]) -> dict[str, float]:
     return limits
 
 
-def _table(differences: Sequence[Difference]) -> Table:
-    """Lay out a line per change, in 80 columns unless names are long."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def _print_changes(differences: Sequence[Difference]) -> None:
+    """Print a row per change."""
+    from diffjscc.cli.tables import Column, print_table  # noqa: PLC0415
 
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        caption="± half of the 95 % interval over images",
-        caption_justify="right",
-    )
-    for name in ("scheme", "sent at", "metric"):
-        table.add_column(name, overflow="fold")
-    for name in ("before", "after", "change", ""):
-        table.add_column(name, justify="right", no_wrap=True)
+    changes = []
     for one in differences:
-        digits, half = one.digits, one.change.half_width
-        spread = "" if half is None else f" ±{half:.{digits}f}"
-        table.add_row(
-            escape(one.scheme),
-            f"{escape(one.channel)}, {one.nominal_rate}, {one.nominal_snr_db:g} dB",
-            one.label,
-            f"{one.before:.{digits}f}",
-            f"{one.after:.{digits}f}",
-            f"{one.change.mean:+.{digits}f}{spread}",
-            f"[{COLOURS[one.outcome]}]{one.outcome}[/]",
-        )
-    return table
+        half = one.change.half_width
+        spread = "" if half is None else f" ±{half:.{one.digits}f}"
+        changes.append(f"{one.change.mean:+.{one.digits}f}{spread}")
+    names = [
+        Column("scheme", [escape(one.scheme) for one in differences]),
+        Column(
+            "sent at",
+            [
+                f"{escape(one.channel)}, {one.nominal_rate}, {one.nominal_snr_db:g} dB"
+                for one in differences
+            ],
+        ),
+        Column("metric", [one.label for one in differences]),
+    ]
+    values = [
+        Column("before", [f"{one.before:.{one.digits}f}" for one in differences]),
+        Column("after", [f"{one.after:.{one.digits}f}" for one in differences]),
+        Column("change", changes),
+        Column("", [f"[{COLOURS[one.outcome]}]{one.outcome}[/]" for one in differences]),
+    ]
+    print_table(stdout, names, values, "± half of the 95 % interval over images")

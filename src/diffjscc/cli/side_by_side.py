@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from diffjscc.cli.jobs import metrics_text
-from diffjscc.configuration import check, closest
 from diffjscc.data.images import save_image
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Absent, Record
@@ -19,10 +18,6 @@ from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.report.panels import side_by_side
 from diffjscc.scheme import InfeasibleError
-from diffjscc.schemes.config import SchemeConfig
-from diffjscc.schemes.digital_options import DigitalOptions
-from diffjscc.schemes.kinds import KINDS
-from diffjscc.schemes.options import RefinerOptions
 
 MOST_BESIDE = 4
 BLANK = 0.92  # a grey where there is no image
@@ -37,15 +32,18 @@ class Comparison:
         snr_db: nominal SNR of the links, mean Es/N0.
         repeats: transmissions per image and scheme.
         output: folder of the images.
+        suffix: of the files' names, after the image's, see `choice.Point`.
     """
 
     links: Sequence[Link]
     snr_db: float
     repeats: int
     output: Path
+    suffix: str = ""
 
     def files(self, stem: str) -> list[Path]:
         """STEM-SCHEME.png (STEM-SCHEME-2.png, …) of each scheme, and STEM-side-by-side.png."""
+        stem += self.suffix
         names = [
             self._name(stem, link, repeat) for link in self.links for repeat in range(self.repeats)
         ]
@@ -56,6 +54,7 @@ class Comparison:
 
         What a scheme cannot send is left blank in the image of all of them.
         """
+        stem += self.suffix
         image = SourceImage.read(path)
         height, width = image.pixels.shape[-2:]
         lines: list[Record | Absent] = []
@@ -96,55 +95,3 @@ def label(record: Record, metrics: Sequence[MetricInfo]) -> str:
     outage = "outage, " if record.outage else ""
     link = f"{record.channel_uses} symbols at {record.snr_db:.1f} dB"
     return f"{record.scheme}: {outage}{link}, {metrics_text(record.metrics, metrics)}"
-
-
-def choose(
-    names: Sequence[str],
-    weights: str,
-    adversarial: str | None,
-    refiner: RefinerOptions,
-    digital: DigitalOptions,
-) -> list[SchemeConfig]:
-    """Configure several schemes, each with those options that have an effect on it.
-
-    Args:
-        names: kinds, or import strings of the user's own schemes.
-        weights: of all that have any but those that need their own.
-        adversarial: weights of kinds that need their own.
-        refiner: settings of receivers.
-        digital: settings of digital links.
-
-    Raises:
-        ValueError: a kind is unknown or given twice, weights are missing, or an option has no
-            effect on any of them.
-    """
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"--scheme {twice[0]} is given more than once; give each scheme once")
-    configs = []
-    for name in names:
-        named = SchemeConfig.named(name)
-        if named["kind"] not in KINDS:
-            raise ValueError(f"--scheme {name} is not known; {closest(name, list(KINDS))}")
-        kind = KINDS[named["kind"]]
-        if kind.own_weights and adversarial is None:
-            raise ValueError(
-                f"--scheme {name} needs a codec of its own; make one with `diffjscc train "
-                "adversarial --init compact`, and give the folder of its weights by --adversarial"
-            )
-        fitting = digital.model_dump(include=set(kind.digital_options), exclude_unset=True)
-        own = {"weights": adversarial if kind.own_weights else weights} | named
-        options = {"refiner": refiner.only(kind.refiner_options), "digital": fitting}
-        configs.append(check(SchemeConfig, own | options, f"--scheme {name}"))
-    effective = {option for config in configs for option in config.refiner.given}
-    effective |= {f"--{name}" for config in configs for name in config.digital.model_fields_set}
-    asked = [*refiner.given, *(f"--{name}" for name in sorted(digital.model_fields_set))]
-    if adversarial is not None and not any(KINDS[config.kind].own_weights for config in configs):
-        asked.append("--adversarial")
-    useless = [option for option in asked if option not in effective]
-    if useless:
-        raise ValueError(
-            f"{', '.join(useless)}: no effect on {', '.join(names)}; remove it, or add a scheme "
-            "that it is for"
-        )
-    return configs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, get_args
 
@@ -67,8 +67,10 @@ def is_device_error(error: RuntimeError) -> bool:
     return str(error).startswith(known) or "NVIDIA driver" in str(error)
 
 
-def show_steps(sampler: SamplingRefiner | None, progress: Progress) -> None:
-    """Show a bar for the sampling steps of the current image, if a refiner samples."""
-    if sampler is not None:
+def show_steps(samplers: Iterable[SamplingRefiner | None], progress: Progress) -> None:
+    """Show a bar for the sampling steps of the current image, if any refiner samples."""
+    sampling = [sampler for sampler in samplers if sampler is not None]
+    if sampling:
         task = progress.add_task("sampling", total=None)
+    for sampler in sampling:
         sampler.progress = lambda done, total: progress.update(task, completed=done, total=total)

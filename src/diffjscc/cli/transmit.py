@@ -24,10 +24,9 @@ from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, show_steps, 
 if TYPE_CHECKING:
     from diffjscc.cli.jobs import Sending
     from diffjscc.evaluation.records import Absent, Record
-    from diffjscc.scheme import Scheme
 
 SAMPLES = 8
-METRICS = ("psnr", "ms_ssim", "lpips")
+LARGEST_SEED = (1 << 63) - 1
 
 
 def _receiver(description: str) -> OptionInfo:
@@ -51,16 +50,29 @@ def transmit(
     output: Annotated[
         Path, files.option(files.output_folder, "--output", "-o", help="Folder for the images.")
     ],
-    snr: Annotated[float, typer.Option(help="Es/N0 in dB.")] = 1.0,
-    rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
+    snr: Annotated[
+        list[float] | None,
+        typer.Option(help="Es/N0 in dB; once or several times.", show_default="1"),
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Channel uses per pixel; once or several times.", show_default="1/128"),
+    ] = None,
     weights: Annotated[
         str, files.option(files.place, help="Bundled name, folder or hub id (owner/name@revision).")
     ] = "compact",
-    channel: Annotated[str, typer.Option(help=f"{CHANNELS}, or my_module:MyChannel.")] = "awgn",
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{CHANNELS}, or my_module:MyChannel; once or several times.", show_default="awgn"
+        ),
+    ] = None,
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
     transmitter_csi: Annotated[bool, typer.Option(help="The transmitter knows the fade.")] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Transmissions per image.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of noise and fades.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Transmissions per image.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of noise and fades.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     json_file: Annotated[
         Path | None,
@@ -72,7 +84,7 @@ def transmit(
         bool, typer.Option(help="Write a map of where samples of the diffusion receiver disagree.")
     ] = False,
     samples: Annotated[
-        int | None, typer.Option(min=2, help="Samples for that map; 8 by default.")
+        int | None, typer.Option(min=2, max=256, help="Samples for that map; 8 by default.")
     ] = None,
     scheme: Annotated[
         list[str] | None,
@@ -89,7 +101,7 @@ def transmit(
         _receiver("diffusion: needs weights with a receiver; none: the codec alone."),
     ] = None,
     sampler: Annotated[SamplerName | None, _receiver("ddpm is the paper's.")] = None,
-    steps: Annotated[int | None, _receiver("Steps from pure noise.")] = None,
+    steps: Annotated[int | None, _receiver("Steps from pure noise, 1 to 1000.")] = None,
     start: Annotated[
         Start | None, _receiver("Where sampling begins; initial: the initial image, noised.")
     ] = None,
@@ -127,19 +139,19 @@ def transmit(
 
     With --scheme, given once or several times: NAME-SCHEME.png of each scheme, and all of them in
     NAME-side-by-side.png.
+
+    Several of --snr, --rate or --channel are combined, all with all; what there are several of is
+    then in the names: NAME-rate1-64-snr7dB.png, NAME-rayleigh-side-by-side.png, …
     """
     with report_errors():
-        from diffjscc.cli.jobs import Job  # noqa: PLC0415
-        from diffjscc.cli.side_by_side import Comparison, choose  # noqa: PLC0415
+        # Options are checked first, by modules without torch: a slip is said at once.
+        from diffjscc.cli.choice import OwnReceiver, choose, points  # noqa: PLC0415
         from diffjscc.configuration import check  # noqa: PLC0415
-        from diffjscc.data.images import find_images  # noqa: PLC0415
-        from diffjscc.evaluation.transmission import Link  # noqa: PLC0415
-        from diffjscc.metrics.evaluator import MetricEvaluator  # noqa: PLC0415
-        from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
+        from diffjscc.schemes.config import SchemeConfig  # noqa: PLC0415
         from diffjscc.schemes.digital_options import DigitalOptions  # noqa: PLC0415
-        from diffjscc.schemes.loader import load_scheme  # noqa: PLC0415
         from diffjscc.schemes.options import RefinerOptions  # noqa: PLC0415
+        from diffjscc.schemes.rates import check_rates  # noqa: PLC0415
 
         receiver = RefinerOptions(
             sampler=sampler,
@@ -162,46 +174,33 @@ def transmit(
         over = {"k_factor": k_factor, "transmitter_csi": transmitter_csi}
         said = {"mcs": mcs, "quality": quality, "downsample": downsample or None}
         digital = {name: value for name, value in said.items() if value is not None}
+        channels = [
+            check(ChannelConfig, ChannelConfig.named(name) | over, f"--channel {name}")
+            for name in channel or ["awgn"]
+        ]
+        own = OwnReceiver(weights, refiner, (samples or SAMPLES) if uncertainty else None)
+        places = points(channels, rate or ["1/128"], snr or [1.0])
+        options = check(DigitalOptions, digital, "--scheme")
+        choices = choose(scheme or [], own, adversarial, receiver, options)
+        for choice in choices or [SchemeConfig(kind="deepjscc", weights=weights)]:
+            check_rates(choice, [place.rate for place in places])
+
+        from diffjscc.cli.preparation import METRICS, Preparation  # noqa: PLC0415 - torch
+        from diffjscc.data.images import find_images  # noqa: PLC0415
+        from diffjscc.metrics.evaluator import MetricEvaluator  # noqa: PLC0415
+        from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
+
         paths = find_images(images)
         computing = choose_device(device)
-        chosen = check(ChannelConfig, ChannelConfig.named(channel) | over, "--channel")
-
         evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
         for metric, reason in unavailable.items():
             stderr.print(f"[yellow]no {metric}:[/] {escape(str(reason))}", soft_wrap=True)
-
-        def link(name: str, loaded: Scheme) -> Link:
-            return Link(name, loaded, chosen.at(snr), chosen.label, snr, seed, evaluator, computing)
-
+        preparation = Preparation(places, repeats, seed, output, evaluator, computing)
         job: Sending[Record | Absent]
-        if scheme:
-            from diffjscc.schemes.loader import SchemeLoader  # noqa: PLC0415 - it takes seconds
-
-            if refiner is not None or uncertainty:
-                raise ValueError(
-                    "--refiner and --uncertainty are for the weights' own receiver; leave them "
-                    "out, or --scheme"
-                )
-            options = check(DigitalOptions, digital, "--scheme")
-            schemes = SchemeLoader(str(computing))
-            choices = choose(scheme, weights, adversarial, receiver, options)
-            ready = [(choice.name, schemes.at(choice, rate)) for choice in choices]
-            links = [link(name, loaded) for name, loaded in ready]
-            job = Comparison(links, snr, repeats, output)
+        if choices:
+            job = preparation.comparison(choices)
         else:
-            if digital:
-                raise ValueError(
-                    f"--{', --'.join(digital)} is for digital links; name one, such as --scheme "
-                    "bpg-ldpc, or leave it out"
-                )
-            if adversarial is not None:
-                raise ValueError(
-                    f"--adversarial {adversarial} is for --scheme adv; add that, or give the "
-                    "folder as --weights"
-                )
-            own = load_scheme(weights, rate, refiner, receiver, device)
-            single = link("deepjscc" if own.refiner is None else "diffjscc", own)
-            job = Job(single, repeats, output, (samples or SAMPLES) if uncertainty else None)
+            job = preparation.transmission(own, receiver)
         sent, failed = _run(job, paths, json_file)
     for path, error in failed:
         stderr.print(
@@ -218,7 +217,7 @@ def _run(
     from rich.progress import Progress  # noqa: PLC0415
 
     from diffjscc.cli.jobs import transmit_files, write_records  # noqa: PLC0415
-    from diffjscc.cli.tables import metrics_table  # noqa: PLC0415
+    from diffjscc.cli.tables import print_metrics  # noqa: PLC0415
     from diffjscc.data.images import unique_stems  # noqa: PLC0415
     from diffjscc.evaluation.records import Absent, Record  # noqa: PLC0415
 
@@ -229,8 +228,7 @@ def _run(
     failed: list[tuple[Path, Exception]] = []
     with Progress(console=stderr, transient=True) as progress:
         task = progress.add_task("transmitting", total=len(paths) * each)
-        for link in job.links:
-            show_steps(link.sampler, progress)
+        show_steps([link.sampler for link in job.links], progress)
         outcomes = transmit_files(job, paths, unique_stems(paths), lambda: progress.advance(task))
         for path, outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -241,7 +239,8 @@ def _run(
                 absent += [line for line in outcome if isinstance(line, Absent)]
     if records:
         infos = job.links[0].evaluator.infos
-        stdout.print(metrics_table(records, infos, compared=len(job.links) > 1))
+        compared = len({link.name for link in job.links}) > 1
+        print_metrics(stdout, records, infos, compared)
         stdout.print(f"images are in {escape(str(job.output))}", soft_wrap=True)
     for missing in absent:
         text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "

@@ -27,7 +27,8 @@ def info(
     else:
         import yaml  # noqa: PLC0415
 
-        stdout.print(escape(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)), end="")
+        # Not by rich, which wraps at the width of the terminal.
+        print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=10_000), end="")
 
 
 def convert(

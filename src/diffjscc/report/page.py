@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,10 +18,11 @@ from markupsafe import Markup
 from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Results, check_records
-from diffjscc.evaluation.statistics import Quantity, Summary, metrics_of, quantities, summarise
-from diffjscc.metrics.catalogue import OUTAGE, SECONDS, frechet_info, kernel_info
+from diffjscc.evaluation.statistics import Summary, metrics_of, quantities, summarise
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS
 from diffjscc.report.figures import write_figures
 from diffjscc.report.gallery import QUALITY, Gallery
+from diffjscc.report.means import Column, columns_of
 
 PAGE = Path(__file__).parent / "assets"
 SCRIPTS = ("common.js", "tables.js", "gallery.js", "images.js")
@@ -45,7 +44,7 @@ def write_report(results: Sequence[Results], path: Path) -> None:
     """
     check_records(results)
     summaries = summarise(results)
-    columns = _columns(summaries)
+    columns = columns_of(summaries)
     records = _records(results)
     gallery = Gallery(records)
     for result in results:
@@ -103,71 +102,6 @@ def _charts(results: Sequence[Results]) -> list[Markup]:
             name = Markup('<svg role="img" aria-label="Figure {}; the summary has its numbers"')
             charts.append(name.format(path.stem) + Markup(svg))
     return charts
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the summary.
-
-    Attributes:
-        label: with its unit, if it has one.
-        higher_is_better: otherwise lower is.
-        digits: after the decimal point.
-        read: mean and the number after ±, or None where a point has no such value.
-        initial: of the initial images.
-    """
-
-    label: str
-    higher_is_better: bool
-    digits: int
-    read: Callable[[Summary], tuple[float, float | None] | None]
-    initial: bool = False
-
-
-def _columns(summaries: Sequence[Summary]) -> list[Column]:
-    """Columns that any point has a value for."""
-    columns = []
-    metrics = dict.fromkeys(info for summary in summaries for info in summary.metrics)
-    for info in (*metrics, SECONDS):
-        columns.append(_column(Quantity(info), info.heading))
-        columns.append(_column(Quantity(info, initial=True), f"{info.heading}, initial"))
-    lost = [one.estimates[OUTAGE.name] for one in summaries if OUTAGE.name in one.estimates]
-    if any(rate.mean for rate in lost):
-        columns.append(_column(Quantity(OUTAGE), OUTAGE.heading))
-    for features in dict.fromkeys(name for summary in summaries for name in summary.distances):
-        for info, value in (
-            (frechet_info(features), partial(_frechet, features)),
-            (kernel_info(features), partial(_kernel, features)),
-        ):
-            digits = _digits(found[0] for found in map(value, summaries) if found is not None)
-            columns.append(Column(info.heading, info.higher_is_better, digits, value))
-    return [column for column in columns if any(map(column.read, summaries))]
-
-
-def _column(quantity: Quantity, label: str) -> Column:
-    info, read = quantity.info, partial(_estimate, quantity.key)
-    return Column(label, info.higher_is_better, info.digits, read, quantity.initial)
-
-
-def _digits(values: Iterable[float]) -> int:
-    """Digits after the decimal point that give the largest value four significant ones."""
-    largest = max(map(abs, values))
-    return 4 if largest == 0 else max(0, 3 - math.floor(math.log10(largest)))
-
-
-def _estimate(name: str, summary: Summary) -> tuple[float, float | None] | None:
-    found = summary.estimates.get(name)
-    return None if found is None else (found.mean, found.half_width)
-
-
-def _frechet(features: str, summary: Summary) -> tuple[float, None] | None:
-    found = summary.distances.get(features)
-    return None if found is None else (found.frechet, None)
-
-
-def _kernel(features: str, summary: Summary) -> tuple[float, float] | None:
-    found = summary.distances.get(features)
-    return None if found is None else (found.kernel, found.kernel_deviation)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ class SchemeConfig(Section):
             return {"kind": "custom", "factory": name}
         return {"kind": name}
 
+    @classmethod
+    def with_weights(cls, schemes: object, weights: str) -> list[object]:
+        """Settings of schemes, not yet checked, with these weights in place of their own."""
+        listed = schemes if isinstance(schemes, (list, tuple)) else [schemes]
+        named = [cls.named(one) if isinstance(one, str) else one for one in listed]
+        return [{**one, "weights": weights} if isinstance(one, dict) else one for one in named]
+
     @property
     def name(self) -> str:
         """The name in records, tables and figures."""

@@ -28,6 +28,8 @@ class Kind:
         load: makes a scheme of its config, at a rate.
         refiner_options: options of `RefinerOptions` that it takes, as the command line spells them.
         digital_options: fields of `DigitalOptions` that it takes.
+        pooling: pixels whose mean its codec sends as one: its rates are those of the weights over
+            this number; None for schemes without weights, which have other rates.
         own_weights: whether it needs weights of its own, which the config must name.
         takes_factory: whether it is made by a factory of the user's own.
     """
@@ -35,6 +37,7 @@ class Kind:
     load: Callable[[SchemeLoader, SchemeConfig, Fraction], Scheme]
     refiner_options: frozenset[str] = frozenset()
     digital_options: frozenset[str] = frozenset()
+    pooling: int | None = None
     own_weights: bool = False
     takes_factory: bool = False
 
@@ -68,10 +71,10 @@ def _digital_kinds() -> dict[str, Kind]:
 
 
 KINDS: Mapping[SchemeKind | str, Kind] = {
-    "deepjscc": Kind(_codec_alone),
-    "diffjscc": Kind(_with_receiver, refiner_options=ALL_REFINER_OPTIONS),
-    "adv": Kind(_codec_alone, own_weights=True),
-    "ddnm": Kind(_ddnm, refiner_options=DDNM_OPTIONS),
+    "deepjscc": Kind(_codec_alone, pooling=1),
+    "diffjscc": Kind(_with_receiver, pooling=1, refiner_options=ALL_REFINER_OPTIONS),
+    "adv": Kind(_codec_alone, pooling=1, own_weights=True),
+    "ddnm": Kind(_ddnm, pooling=4, refiner_options=DDNM_OPTIONS),
     "custom": Kind(_custom, takes_factory=True),
     **_digital_kinds(),
 }

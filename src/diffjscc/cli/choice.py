@@ -1,0 +1,168 @@
+"""Options of `diffjscc transmit` as schemes and operating points; torch is not imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from diffjscc.choices import RefinerName
+from diffjscc.configuration import check, closest
+from diffjscc.rate import parse_rate
+from diffjscc.schemes.channel import ChannelConfig
+from diffjscc.schemes.config import SchemeConfig
+from diffjscc.schemes.digital_options import DigitalOptions
+from diffjscc.schemes.kinds import KINDS
+from diffjscc.schemes.options import RefinerOptions
+
+SNR_LIMIT = 200.0  # dB, either way
+
+
+class Point(NamedTuple):
+    """A channel, a rate and an SNR that images are sent at.
+
+    Attributes:
+        channel: at any SNR.
+        rate: nominal, in channel uses per pixel.
+        snr_db: mean Es/N0.
+        suffix: end of the names of files that distinguishes it from the other points.
+    """
+
+    channel: ChannelConfig
+    rate: str
+    snr_db: float
+    suffix: str
+
+
+class OwnReceiver(NamedTuple):
+    """Weights with the receiver that they have.
+
+    Attributes:
+        weights: bundled name, folder or hub id.
+        refiner: "diffusion" insists on a receiver, "none" leaves it out.
+        samples: for a map of their disagreement; None goes without.
+    """
+
+    weights: str
+    refiner: RefinerName | None
+    samples: int | None
+
+
+def points(
+    channels: Sequence[ChannelConfig], rates: Sequence[str], snrs_db: Sequence[float]
+) -> list[Point]:
+    """Combine channels, rates and SNRs, all with all.
+
+    The suffix names what there are several of, such as "-rate1-64-snr7dB".
+
+    Raises:
+        ValueError: a rate is no number, an SNR is beyond ±200 dB, or one is given twice.
+    """
+    parsed = [str(parse_rate(rate)) for rate in rates]
+    for value in snrs_db:
+        if not -SNR_LIMIT <= value <= SNR_LIMIT:
+            raise ValueError(
+                f"--snr is {value:g}; it must be a number from {-SNR_LIMIT:g} to {SNR_LIMIT:g} dB"
+            )
+    given: tuple[tuple[str, Sequence[object]], ...] = (
+        ("--channel", [channel.label for channel in channels]),
+        ("--rate", parsed),
+        ("--snr", snrs_db),
+    )
+    for option, values in given:
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{option} {twice} is given more than once; give each once")
+    return [
+        Point(
+            channel,
+            rate,
+            snr_db,
+            (f"-{_word(channel.label)}" if len(channels) > 1 else "")
+            + (f"-rate{_word(rate)}" if len(parsed) > 1 else "")
+            + (f"-snr{snr_db:g}dB" if len(snrs_db) > 1 else ""),
+        )
+        for channel in channels
+        for rate in parsed
+        for snr_db in snrs_db
+    ]
+
+
+def _word(text: str) -> str:
+    """A part of a file's name."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")
+
+
+def choose(
+    names: Sequence[str],
+    own: OwnReceiver,
+    adversarial: str | None,
+    refiner: RefinerOptions,
+    digital: DigitalOptions,
+) -> list[SchemeConfig]:
+    """Configure several schemes, each with those options that have an effect on it.
+
+    Args:
+        names: kinds, or import strings of the user's own schemes; none for the weights' own.
+        own: its weights are those of all schemes but those that need others.
+        adversarial: weights of kinds that need their own.
+        refiner: settings of receivers.
+        digital: settings of digital links.
+
+    Raises:
+        ValueError: a kind is unknown or given twice, weights are missing, or an option has no
+            effect on any of them.
+    """
+    if not names:
+        _check_without_schemes(adversarial, digital)
+        return []
+    if own.refiner is not None or own.samples is not None:
+        raise ValueError(
+            "--refiner and --uncertainty are for the weights' own receiver; leave them out, or "
+            "--scheme"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"--scheme {twice[0]} is given more than once; give each scheme once")
+    configs = []
+    for name in names:
+        named = SchemeConfig.named(name)
+        if named["kind"] not in KINDS:
+            raise ValueError(f"--scheme {name} is not known; {closest(name, list(KINDS))}")
+        kind = KINDS[named["kind"]]
+        if kind.own_weights and adversarial is None:
+            raise ValueError(
+                f"--scheme {name} needs a codec of its own; make one with `diffjscc train "
+                "adversarial --init compact`, and give the folder of its weights by --adversarial"
+            )
+        fitting = digital.model_dump(include=set(kind.digital_options), exclude_unset=True)
+        chosen = {"weights": adversarial if kind.own_weights else own.weights} | named
+        options = {"refiner": refiner.only(kind.refiner_options), "digital": fitting}
+        configs.append(check(SchemeConfig, chosen | options, f"--scheme {name}"))
+    effective = {option for config in configs for option in config.refiner.given}
+    effective |= {f"--{name}" for config in configs for name in config.digital.model_fields_set}
+    asked = [*refiner.given, *(f"--{name}" for name in sorted(digital.model_fields_set))]
+    if adversarial is not None and not any(KINDS[config.kind].own_weights for config in configs):
+        asked.append("--adversarial")
+    useless = [option for option in asked if option not in effective]
+    if useless:
+        raise ValueError(
+            f"{', '.join(useless)}: no effect on {', '.join(names)}; remove it, or add a scheme "
+            "that it is for"
+        )
+    return configs
+
+
+def _check_without_schemes(adversarial: str | None, digital: DigitalOptions) -> None:
+    """Raise ValueError for an option that is for schemes alone."""
+    given = sorted(digital.model_fields_set)
+    if given:
+        raise ValueError(
+            f"--{', --'.join(given)} is for digital links; name one, such as --scheme bpg-ldpc, or "
+            "leave it out"
+        )
+    if adversarial is not None:
+        raise ValueError(
+            f"--adversarial {adversarial} is for --scheme adv; add that, or give the folder as "
+            "--weights"
+        )

@@ -1,0 +1,22 @@
+"""Rates of schemes, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffjscc.pretrained.offered import offered_rates
+from diffjscc.rate import Rate, check_offered, parse_rate
+from diffjscc.schemes.config import SchemeConfig
+from diffjscc.schemes.kinds import KINDS
+
+
+def check_rates(config: SchemeConfig, rates: Sequence[Rate]) -> None:
+    """Raise ValueError for a rate that is no number, or known not to be one of the weights'."""
+    wanted = [parse_rate(rate) for rate in rates]
+    pooling = KINDS[config.kind].pooling
+    offered = None if pooling is None else offered_rates(config.weights)
+    if pooling is None or offered is None:
+        return
+    for rate in wanted:
+        own = [one / pooling for one in offered]
+        check_offered(rate, own, f'({config.kind} with weights "{config.weights}")')
