@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -32,10 +33,12 @@ class Column:
     Attributes:
         heading: its heading.
         cells: one a row, of one or several lines; in rich's markup.
+        number: whether it is flush right.
     """
 
     heading: str
     cells: Sequence[str]
+    number: bool = False
 
     @property
     def width(self) -> int:
@@ -79,7 +82,8 @@ def _table(
     while sum(widths) > room and max(widths, default=0) > NARROWEST:
         widths[widths.index(max(widths))] -= 1
     for name, wide in zip(names, widths, strict=True):
-        table.add_column(name.heading, overflow="fold", width=wide)
+        justify: Literal["left", "right"] = "right" if name.number else "left"
+        table.add_column(name.heading, overflow="fold", width=wide, justify=justify)
     for value in values:
         table.add_column(value.heading, justify="right", no_wrap=True, width=value.width)
     for row in zip(*(column.cells for column in (*names, *values)), strict=True):
@@ -115,10 +119,11 @@ def print_metrics(
     names[-1] = Column(names[-1].heading, list(map(operator.add, names[-1].cells, lost)))
     if channels:
         names.append(Column("channel", [escape(record.channel) for record in records]))
-    values = [Column("K", [f"{record.channel_uses:,}" for record in records])]
+    # Rate and SNR belong to the name of a row, so that every table has them.
     if rates:
-        values.append(Column("cpp", [f"{record.rate:.6f}" for record in records]))
-    values.append(Column("SNR/dB", [f"{record.snr_db:.2f}" for record in records]))
+        names.append(Column("cpp", [f"{record.rate:.6f}" for record in records], number=True))
+    names.append(Column("SNR/dB", [f"{record.snr_db:.2f}" for record in records], number=True))
+    values = [Column("K", [f"{record.channel_uses:,}" for record in records])]
     for info in metrics:
         heading = info.heading.replace(" / ", "/")
         values.append(Column(heading, [_value(record, info) for record in records]))
@@ -145,9 +150,9 @@ def print_means(console: Console, summaries: Sequence[Summary]) -> None:
     names = [Column("scheme", [escape(one.scheme) for one in summaries])]
     if len({one.channel for one in summaries}) > 1:
         names.append(Column("channel", [escape(one.channel) for one in summaries]))
-    # Rate and SNR belong to the name of a point, so that every table has them.
-    names.append(Column("rate", [one.nominal_rate for one in summaries]))
-    names.append(Column("SNR/dB", [f"{one.nominal_snr_db:g}" for one in summaries]))
+    names.append(Column("rate", [one.nominal_rate for one in summaries], number=True))
+    snrs = [f"{one.nominal_snr_db:g}" for one in summaries]
+    names.append(Column("SNR/dB", snrs, number=True))
     values = [
         Column(
             means.label.replace(" / ", "/").replace(", ", ",\n").replace(" (", "\n("),

@@ -33,9 +33,12 @@ def train_jscc(
     with report_errors():
         from diffjscc.training.codec_config import JSCCConfig  # noqa: PLC0415
         from diffjscc.training.config import load_config  # noqa: PLC0415
-        from diffjscc.training.jscc import train  # noqa: PLC0415
 
-        weights = train(load_config(JSCCConfig, config, overrides or []), output, init)
+        settings = load_config(JSCCConfig, config, overrides or [])
+
+        from diffjscc.training.jscc import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
@@ -54,11 +57,14 @@ def train_adversarial(
     On several GPUs: accelerate launch -m diffjscc train adversarial …
     """
     with report_errors():
-        from diffjscc.training.adversarial import train  # noqa: PLC0415
         from diffjscc.training.codec_config import AdversarialConfig  # noqa: PLC0415
         from diffjscc.training.config import load_config  # noqa: PLC0415
 
-        weights = train(load_config(AdversarialConfig, config, overrides or []), output, init)
+        settings = load_config(AdversarialConfig, config, overrides or [])
+
+        from diffjscc.training.adversarial import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
@@ -76,9 +82,12 @@ def train_vae(
     with report_errors():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.prior_config import VAEConfig  # noqa: PLC0415
-        from diffjscc.training.vae import train  # noqa: PLC0415
 
-        weights = train(load_config(VAEConfig, config, overrides or []), output, init)
+        settings = load_config(VAEConfig, config, overrides or [])
+
+        from diffjscc.training.vae import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
@@ -95,10 +104,13 @@ def train_prior(
     """Train a latent diffusion prior on a VAE; run again to resume after an interruption."""
     with report_errors():
         from diffjscc.training.config import load_config  # noqa: PLC0415
-        from diffjscc.training.prior import train  # noqa: PLC0415
         from diffjscc.training.prior_config import PriorConfig  # noqa: PLC0415
 
-        weights = train(load_config(PriorConfig, config, overrides or []), output, init)
+        settings = load_config(PriorConfig, config, overrides or [])
+
+        from diffjscc.training.prior import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
@@ -115,9 +127,12 @@ def precompute_latents(
     with report_errors():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.control_config import ControlConfig  # noqa: PLC0415
-        from diffjscc.training.precompute import precompute  # noqa: PLC0415
 
-        folder = precompute(load_config(ControlConfig, config, overrides or []))
+        settings = load_config(ControlConfig, config, overrides or [])
+
+        from diffjscc.training.precompute import precompute  # noqa: PLC0415 - torch
+
+        folder = precompute(settings)
         stdout.print(f"latents are in {escape(str(folder))}", soft_wrap=True)
 
 
@@ -138,10 +153,13 @@ def train_control(
     """
     with report_errors():
         from diffjscc.training.config import load_config  # noqa: PLC0415
-        from diffjscc.training.control import train  # noqa: PLC0415
         from diffjscc.training.control_config import ControlConfig  # noqa: PLC0415
 
-        weights = train(load_config(ControlConfig, config, overrides or []), output, init)
+        settings = load_config(ControlConfig, config, overrides or [])
+
+        from diffjscc.training.control import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 
@@ -159,10 +177,13 @@ def train_decoder(
     """
     with report_errors():
         from diffjscc.training.config import load_config  # noqa: PLC0415
-        from diffjscc.training.decoder import train  # noqa: PLC0415
         from diffjscc.training.decoder_config import DecoderConfig  # noqa: PLC0415
 
-        weights = train(load_config(DecoderConfig, config, overrides or []), output)
+        settings = load_config(DecoderConfig, config, overrides or [])
+
+        from diffjscc.training.decoder import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output)
         stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
 
 

@@ -27,6 +27,7 @@ from diffjscc.data.images import find_images
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.pretrained.pretrained import load_codec, open_weights
 from diffjscc.refiners.captions import BLIP2, BLIP2_REVISION
+from diffjscc.refiners.ddnm import STEPS as DDNM_STEPS
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.options import RefinerOptions
@@ -35,7 +36,6 @@ Value = TypeVar("Value")
 
 RATES = ("1/128", "1/64", "1/32", "1/16")
 SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
-DDNM_STEPS = 5  # 10, 20 and 50 give the same metrics on Kodak's middles
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 QUICK_CROP = 384  # pixels: four patches for the distances between distributions
 SHEETS = {"fig1": 3, "fig5": 8}  # number of images on a sheet

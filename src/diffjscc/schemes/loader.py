@@ -90,9 +90,10 @@ class SchemeLoader:
 
         key = ("ddnm", weights, options)
         if key not in self._schemes:
+            own = DiffusionConfig(sampler=DDNMConfig().sampler)
             self._schemes[key] = ddnm_from_pretrained(
                 weights,
-                config=DDNMConfig(sampler=options.config(DiffusionConfig()).sampler),
+                config=DDNMConfig(sampler=options.config(own).sampler),
                 device=self.device,
                 dtype=DTYPES[options.dtype],
                 offload=options.offload,

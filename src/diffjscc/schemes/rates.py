@@ -18,5 +18,7 @@ def check_rates(config: SchemeConfig, rates: Sequence[Rate]) -> None:
     if pooling is None or offered is None:
         return
     for rate in wanted:
-        own = [one / pooling for one in offered]
-        check_offered(rate, own, f'({config.kind} with weights "{config.weights}")')
+        try:
+            check_offered(rate, [one / pooling for one in offered], f'(weights "{config.weights}")')
+        except ValueError as error:
+            raise ValueError(f"{config.name}: {error}") from None
