@@ -23,7 +23,7 @@ from diffjscc.paths import printable
 from diffjscc.report.means import columns_of, counted
 
 NARROWEST = 12  # columns of the terminal that a name gets at least
-BETWEEN = 3  # columns of the terminal that each column of a table takes beside its text
+BETWEEN = 2  # columns of the terminal that each column of a table takes beside its text
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,13 @@ def _least(names: Sequence[Column], values: Sequence[Column]) -> int:
 def _table(
     names: Sequence[Column], values: Sequence[Column], width: int, caption: str | None
 ) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="right")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=caption,
+        caption_justify="right",
+    )
     room = width - _least([], values) - BETWEEN * len(names)
     widths = [name.width for name in names]
     while sum(widths) > room and max(widths, default=0) > NARROWEST:

@@ -9,7 +9,7 @@ the clean latent, replaces the range-space part of the image, and encodes it aga
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -52,7 +52,7 @@ class DDNMConfig:
             processed in tiles.
     """
 
-    sampler: SamplerConfig = SamplerConfig(num_inference_steps=STEPS)
+    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(num_inference_steps=STEPS))
     factor: int = 2
     first_t: int = 999
     last_t: int = 0
