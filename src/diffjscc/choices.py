@@ -37,3 +37,4 @@ DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr", "ms_ssim", "lpips", "niqe")
 FeatureName = Literal["squeezenet", "inception"]
 FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]
 FigureChoice = Literal[FigureName, "all"]
+Prediction = Literal["epsilon", "v_prediction"]  # of a prior, named as in diffusers

@@ -238,6 +238,17 @@ class _Transfer:
         self.continued = False
 
 
+def responds(url: str, timeout: float) -> bool:
+    """Return whether a server gives any response at all, refusals included, within `timeout` s."""
+    try:
+        _open(Request(url, headers={"User-Agent": "diffjscc"}, method="HEAD"), timeout).close()
+    except HTTPError as error:
+        error.close()
+    except (OSError, HTTPException):
+        return False
+    return True
+
+
 def _range_start(response: HTTPResponse) -> int | None:
     """Parse the first byte position of a 206 response; None if it is missing."""
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))

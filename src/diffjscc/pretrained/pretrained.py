@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 
+# Errors of a cache folder that cannot be there, or cannot be written.
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT)
+
+
 @dataclass(frozen=True)
 class Weights:
     """A folder of weights, looked up once.
@@ -139,7 +143,7 @@ def _converted(source: str | Path, folder: Path) -> Path:
 
                 convert_released(source, target)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in _NO_PLACE:
             raise
         raise WeightsError(
             f"the converted checkpoint cannot be kept: {error}; set HF_HOME to a folder that can "

@@ -39,6 +39,7 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.ddnm import DDNM, DDNMConfig
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.refiners.prior import check_prediction
 from diffjscc.refiners.text import TextFeatures, load_tokenizer
 
 __all__ = ["has_refiner", "load_ddnm", "load_refiner", "save_refiner"]
@@ -233,6 +234,10 @@ def _load_parts(
             "needs; fetch or convert it again"
         )
     scheduler = load_scheduler(weights / "scheduler")
+    try:
+        check_prediction(scheduler)  # before gigabytes are read
+    except ValueError as error:
+        raise WeightsError(f"{weights}: {error}") from error
 
     def place(tensor: Tensor) -> Tensor:
         return placement.copy(tensor, dtype)

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from diffjscc.data.hub import hub_or_cache
 from diffjscc.paths import expanded
 from diffjscc.pretrained.storage import WeightsError
 
@@ -122,11 +123,13 @@ def gone(name: str) -> str:
 def _explained(name: str, file: str, revision: str | None) -> Iterator[None]:
     """Turn the hub's errors into a WeightsError that says what is missing."""
     try:
-        yield
+        with hub_or_cache():
+            yield
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise WeightsError(
             f"{name} is not in the local cache and the hub cannot be reached; connect to the "
-            "network, or give a folder that holds the files"
+            "network, set HF_ENDPOINT to a mirror or https_proxy to a proxy, or give a folder that "
+            "holds the files"
         ) from error
     except GatedRepoError as error:
         raise WeightsError(

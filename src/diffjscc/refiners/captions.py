@@ -10,6 +10,8 @@ from huggingface_hub.errors import HTTPError
 from PIL import Image
 from torch import Tensor, nn
 
+from diffjscc.data.hub import hub_or_cache
+
 if TYPE_CHECKING:
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
@@ -96,14 +98,15 @@ class Blip2Captioner:
                 "or give your own caption, or disable captions"
             ) from error
         try:
-            # Assembled by hand: AutoProcessor would require torchvision.
-            processor = Blip2Processor(
-                BlipImageProcessorPil.from_pretrained(source, revision=revision),
-                AutoTokenizer.from_pretrained(source, revision=revision),
-            )
-            model = Blip2ForConditionalGeneration.from_pretrained(
-                source, revision=revision, dtype=dtype
-            )
+            with hub_or_cache():
+                # Assembled by hand: AutoProcessor would require torchvision.
+                processor = Blip2Processor(
+                    BlipImageProcessorPil.from_pretrained(source, revision=revision),
+                    AutoTokenizer.from_pretrained(source, revision=revision),
+                )
+                model = Blip2ForConditionalGeneration.from_pretrained(
+                    source, revision=revision, dtype=dtype
+                )
         except (HTTPError, OSError, ValueError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
             raise CaptionerError(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffjscc.data.hub import hub_or_cache
+
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -35,7 +37,8 @@ def load_tokenizer(
     from transformers import CLIPTokenizer  # noqa: PLC0415
 
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
+        with hub_or_cache():
+            tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
     except (HTTPError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(

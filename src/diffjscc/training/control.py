@@ -51,7 +51,7 @@ def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusio
     Raises:
         WeightsError: weights are missing, damaged or another prior's.
     """
-    prior = load_prior(config.prior)
+    prior = load_prior(config.prior, config.prior_prediction)
     control = ControlModule.for_prior(
         prior.unet,
         condition_channels=prior.vae.config.latent_channels,

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffjscc.choices import SamplerName
+from diffjscc.choices import Prediction, SamplerName
 from diffjscc.configuration import FilePath, Place, Positive, Section
 from diffjscc.training.config import (
     DataConfig,
@@ -65,7 +65,9 @@ class ControlConfig(StageConfig):
     Attributes:
         prior: folder or hub id ("owner/name@revision" for one revision) with unet/, vae/,
             scheduler/ and, for priors that read text, text_encoder/ and tokenizer/, as diffusers
-            has them.
+            has them; or one file of Stable Diffusion 2.1-base (.safetensors or .ckpt).
+        prior_prediction: what one file predicts that does not say so itself; priors that predict v
+            cannot be used.
         codec: weights of the codec.
         data: `crop` is in pixels of the images that the latents stand for.
         channel: channel over which the initial images were received.
@@ -78,6 +80,7 @@ class ControlConfig(StageConfig):
 
     stage: ClassVar[str] = "control"
     prior: Place
+    prior_prediction: Prediction | None = None
     codec: Place
     data: DataConfig
     channel: TrainingChannelConfig = TrainingChannelConfig()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -14,14 +16,18 @@ from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from diffjscc.choices import Prediction
+from diffjscc.data.hub import hub_or_cache
 from diffjscc.pretrained.networks import Model, Network, load_network
 from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.quantisation import SCALE
-from diffjscc.pretrained.sources import bundled_weights, find_folder, split_revision
+from diffjscc.pretrained.single_file import SingleFile, is_single_file
+from diffjscc.pretrained.sources import bundled_weights, find_folder, is_hub_id, split_revision
 from diffjscc.pretrained.storage import WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.prior import check_prediction
-from diffjscc.refiners.text import TextFeatures
+from diffjscc.refiners.sampling import paper_scheduler
+from diffjscc.refiners.text import TextFeatures, load_tokenizer
 from diffjscc.refiners.vae import VAE, VAES
 
 T = TypeVar("T")
@@ -55,7 +61,8 @@ def find_prior(source: str) -> tuple[str, str | None]:
 def _part(source: str, name: str, load: Callable[[], T]) -> T:
     """Load a part of a prior; raise WeightsError that names the part if it cannot be loaded."""
     try:
-        return load()
+        with hub_or_cache() if is_hub_id(source) and not Path(source).exists() else nullcontext():
+            return load()
     except (HTTPError, OSError, ValueError) as error:  # HTTPError: of shards on the hub, offline
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
@@ -73,6 +80,8 @@ def load_vae(source: str) -> VAE:
     Raises:
         WeightsError: it is missing, damaged or of an unknown class.
     """
+    if is_single_file(source):
+        return _network(source, "vae", AutoencoderKL)
     place, revision = find_prior(source)
     config = _part(
         source,
@@ -88,16 +97,18 @@ def load_vae(source: str) -> VAE:
     return _network(source, "vae", known[name])
 
 
-def load_prior(source: str) -> Prior:
+def load_prior(source: str, prediction: Prediction | None = None) -> Prior:
     """Load all of a prior, float32 and frozen.
 
     Args:
-        source: name of bundled weights, folder or hub id.
+        source: name of bundled weights, folder, single file or hub id.
+        prediction: what a single file predicts that does not say so itself.
 
     Raises:
         WeightsError: a part is missing or damaged, or the prior does not predict noise.
     """
-    scheduler = load_scheduler(source)  # first: it is small and shows whether the prior is refused
+    # First: it is small and shows whether the prior is refused.
+    scheduler = load_scheduler(source, prediction)
     unet = _network(source, "unet", UNet2DConditionModel)
     return Prior(
         vae=load_vae(source),
@@ -113,6 +124,9 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
     Files that this package wrote are read by it, 8-bit rows included. Other folders may have files
     and settings that only their own library knows.
     """
+    if is_single_file(source):
+        part = _part(source, folder, lambda: SingleFile.open(source).network(folder))
+        return cast("M", part.requires_grad_(False).eval())
     (place, revision), name = find_prior(source), folder.replace("_", " ")
     if has_hashes(Path(place, folder)):
         network = _part(source, name, lambda: load_network(Path(place), folder, as_float32))
@@ -138,15 +152,19 @@ def _network(source: str, folder: str, kind: type[M]) -> M:
     return cast("M", network.requires_grad_(False).eval())
 
 
-def load_scheduler(source: str) -> DDPMScheduler:
+def load_scheduler(source: str, prediction: Prediction | None = None) -> DDPMScheduler:
     """Load the noise schedule of a prior's training; sampling settings are the paper's.
 
     Args:
-        source: name of bundled weights, folder or hub id.
+        source: name of bundled weights, folder, single file or hub id.
+        prediction: what a single file predicts that does not say so itself.
 
     Raises:
         WeightsError: it is missing or damaged, or the prior does not predict noise.
     """
+    if is_single_file(source):
+        SingleFile.open(source).check_prediction(prediction)
+        return paper_scheduler()
     place, revision = find_prior(source)
     noise = _part(
         source,
@@ -179,6 +197,8 @@ def load_scheduler(source: str) -> DDPMScheduler:
 
 def has_text(source: str) -> bool:
     """Return whether a prior has a text encoder; one on the hub is assumed to have one."""
+    if is_single_file(source):
+        return True
     place = Path(find_prior(source)[0])
     return not place.is_dir() or (place / "text_encoder").is_dir()
 
@@ -186,8 +206,14 @@ def has_text(source: str) -> bool:
 def _load_text(source: str) -> TextFeatures | None:
     if not has_text(source):
         return None
-    place, revision = find_prior(source)
     encoder = _network(source, "text_encoder", CLIPTextModel)
+    if is_single_file(source):  # which has no vocabulary: all CLIP models share one
+        try:
+            return TextFeatures(encoder, load_tokenizer())
+        except ValueError as error:
+            warnings.warn(f"captions cannot be read: {error}", stacklevel=2)
+            return TextFeatures(encoder, None)
+    place, revision = find_prior(source)
     folder = Path(place)
     tokenizer = None
     if not folder.is_dir() or (folder / "tokenizer").is_dir():

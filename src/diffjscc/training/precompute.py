@@ -137,7 +137,8 @@ def precompute(config: ControlConfig) -> Path:
     """
     device = PartialState().device
     check_build(device)
-    load_scheduler(config.prior)  # refuses before any work a prior that training would refuse
+    # Refuses before any work a prior that training would refuse.
+    load_scheduler(config.prior, config.prior_prediction)
     images, _ = open_images(config.data)
     codec, vae = load_codec(config.codec, device=device), load_vae(config.prior)
     compute = Precomputation(config, codec, vae.to(device), make_captioner(config, device))
