@@ -3,6 +3,8 @@
 import hashlib
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from diffjscc.data.download import DownloadError, download
+from diffjscc.data.download import DownloadError, download, responds
 from diffjscc.data.files import sha256_of
 
 OLD = bytes(range(256)) * 4096
@@ -34,11 +36,13 @@ class Origin:
     statuses: list[int] = field(default_factory=list)  # sent before it starts to serve
     cuts: list[int] = field(default_factory=list)  # bytes after which the next answers break off
     silent: bool = False
+    slow: float = 0.0  # seconds before it answers
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests.append(dict(handler.headers))
+        time.sleep(self.slow)
         if self.silent:
             time.sleep(1)
             return
@@ -268,3 +272,58 @@ def test_nonsense_is_refused_before_anything_is_sent(path: Path) -> None:
         download("http://127.0.0.1/x", path, "abc")
     with pytest.raises(ValueError, match="attempts is 0"):
         download("http://127.0.0.1/x", path, attempts=0)
+
+
+def test_of_several_processes_one_downloads(origin: Origin, path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from diffjscc.data.download import download;"
+        "download(sys.argv[1], Path(sys.argv[2]))"
+    )
+    origin.slow = 0.05
+    started = [subprocess.Popen([sys.executable, "-c", code, origin.url, path]) for _ in range(3)]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+    assert path.read_bytes() == NEW
+    assert names(path) == ["file.bin"]
+    assert len(origin.requests) == 1
+
+
+def test_the_environment_can_keep_from_the_network(
+    origin: Origin, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("1", "true", "YES", "on"):
+        monkeypatch.setenv("HF_HUB_OFFLINE", value)
+        with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set"):
+            download(origin.url, path)
+    assert not path.parent.exists()
+    assert not origin.requests
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    download(origin.url, path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert download(origin.url, path) == path  # it is there
+    assert len(origin.requests) == 1
+
+
+def test_a_proxy_is_taken_from_the_environment(
+    origin: Origin, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", origin.url.removesuffix("/file.bin"))
+    download("http://images.invalid/file.bin", path)
+    assert path.read_bytes() == NEW
+    assert origin.requests[0]["Host"] == "images.invalid"
+
+
+def test_a_file_that_is_refused_leaves_nothing(origin: Origin, path: Path) -> None:
+    def refuse(file: Path) -> None:
+        raise ValueError("this is a log-in page")
+
+    with pytest.raises(DownloadError, match="this is a log-in page"):
+        download(origin.url, path, check=refuse)
+    assert names(path) == []
+
+
+def test_whether_a_server_responds(origin: Origin, path: Path) -> None:
+    assert responds(origin.url, 5)  # with an error, as it knows no HEAD
+    assert not responds("http://127.0.0.1:1/", 5)
+    assert not responds("http://nowhere.invalid/", 5)

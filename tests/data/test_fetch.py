@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import socket
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -220,3 +222,34 @@ def test_the_kodak_table_is_complete():
         (768, 512),
         (512, 768),
     }
+
+
+# Mirrors, and several processes
+
+
+def test_mirrors_are_named_by_the_environment(bucket, serve, tmp_path, monkeypatch):
+    url, asked = serve(bucket)
+    (bucket / "list.csv").rename(bucket / "train-images-boxable-with-rotation.csv")
+    monkeypatch.setenv("DIFFJSCC_OPENIMAGES_URL", f"{url}/")
+    fetched = fetch_openimages(tmp_path / "openimages", "train", 3, attempts=1, progress=False)
+    assert len(list(fetched.folder.iterdir())) == 3
+    assert asked[0] == "/train-images-boxable-with-rotation.csv"
+    (bucket / "kodim01.png").write_bytes(jpeg(0))
+    monkeypatch.setenv("DIFFJSCC_KODAK_URL", url)
+    with pytest.raises(DownloadError, match=f"{url}/kodim01.png.*another file than this Kodak"):
+        fetch_kodak(tmp_path / "kodak", attempts=1, progress=False)
+
+
+def test_processes_share_a_folder(bucket, serve, tmp_path):
+    url, asked = serve(bucket)
+    code = (
+        "import sys; from diffjscc.data.fetch import fetch_openimages;"
+        "fetch_openimages(sys.argv[1], 'train', 12, list_url=sys.argv[2] + '/list.csv',"
+        "base_url=sys.argv[2], threads=4, attempts=1, progress=False)"
+    )
+    folder = str(tmp_path / "openimages")
+    started = [subprocess.Popen([sys.executable, "-c", code, folder, url]) for _ in range(2)]
+    assert [process.wait(60) for process in started] == [0, 0]
+    assert len(asked) == len(set(asked)) == 13
+    names = sorted(path.name for path in (tmp_path / "openimages").rglob("*"))
+    assert len(names) == 15  # the list, the folder, its manifest and 12 images

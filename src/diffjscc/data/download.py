@@ -1,18 +1,26 @@
-"""Downloads with resumption, retries and checksums; files appear only when complete."""
+"""Downloads with resumption, retries and checksums; files appear only when complete.
+
+Proxies are taken from the environment (https_proxy, no_proxy), and nothing is downloaded where
+HF_HUB_OFFLINE is set.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
+from huggingface_hub.utils import WeakFileLock
 from rich.progress import Progress, TaskID
 
 from diffjscc.data.files import sha256_of
@@ -46,6 +54,7 @@ def download(
     path: Path,
     sha256: str | None = None,
     *,
+    check: Callable[[Path], None] | None = None,
     progress: Progress | None = None,
     attempts: int = 4,
     pause: float = 1.0,
@@ -59,13 +68,15 @@ def download(
     otherwise the download starts over. If a continued file has the wrong checksum, it is
     downloaded again from the start, once.
 
-    Only one process at a time may download a path: with several, let the main one go first.
+    Of several processes that download one path, one does and the others wait for it.
 
     Args:
-        url: http or https; proxies are taken from the environment (https_proxy).
+        url: http or https.
         path: local path; its folder is created.
         sha256: hexadecimal SHA-256 of the file, or at least its first 8 digits. An existing file
             with another checksum is replaced.
+        check: raises ValueError for a file that is not the one expected, which is then replaced,
+            or not accepted.
         progress: progress display to which a bar is added; the caller starts and stops it.
         attempts: number of consecutive attempts without a new byte before giving up.
         pause: seconds before the second attempt, doubled at each consecutive one.
@@ -75,7 +86,8 @@ def download(
         `path`.
 
     Raises:
-        DownloadError: no connection, refused, not found, or a wrong checksum.
+        DownloadError: no connection, HF_HUB_OFFLINE is set, refused, not found, a wrong checksum,
+            or a file that `check` refuses.
         ValueError: `url`, `sha256` or `attempts` is not valid.
     """
     path = Path(path)
@@ -85,27 +97,56 @@ def download(
         raise ValueError(f'sha256 is "{sha256}"; give 8 to 64 digits 0-9a-f')
     if attempts < 1:
         raise ValueError(f"attempts is {attempts}; it must be at least 1")
-    if path.is_file() and (sha256 is None or sha256_of(path).startswith(sha256)):
+    if _is_there(path, sha256, check):
         return path
+    if is_offline():
+        raise DownloadError(url, path, "HF_HUB_OFFLINE is set; unset it to use the network")
     path.parent.mkdir(parents=True, exist_ok=True)
-    expected = sha256 or ""
-    transfer = _Transfer(url, path, sha256 is not None, progress, timeout)
-    found = transfer.run(attempts, pause)
-    if transfer.continued and not found.startswith(expected):
-        # The existing part may be of another version of the file.
-        transfer.discard()
-        found = transfer.run(attempts, pause)
-    if not found.startswith(expected):
-        transfer.discard()
-        raise DownloadError(
-            url,
-            path,
-            f"its SHA-256 is {found} where {sha256} is expected; the file on the server has "
-            "changed, or a log-in page or proxy responded in its place",
-        )
-    transfer.part.replace(path)
-    transfer.discard()
+    lock = path.with_name(path.name + ".part.lock")
+    with WeakFileLock(lock):
+        try:
+            if _is_there(path, sha256, check):  # another process has downloaded it meanwhile
+                return path
+            transfer = _Transfer(url, path, sha256 is not None, progress, timeout)
+            transfer.complete(lambda part: _check_part(part, sha256, check), attempts, pause)
+        finally:
+            with suppress(OSError):  # Windows removes no open file
+                lock.unlink()
     return path
+
+
+def is_offline() -> bool:
+    """Return whether the environment variable HF_HUB_OFFLINE keeps from the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def mirrored(variable: str, url: str) -> str:
+    """Return the address of a folder of files: that of a mirror if the environment names one."""
+    return (os.environ.get(variable) or url).rstrip("/")
+
+
+def _is_there(path: Path, sha256: str | None, check: Callable[[Path], None] | None) -> bool:
+    """Return whether the file has been downloaded before."""
+    if not path.is_file() or not (sha256 is None or sha256_of(path).startswith(sha256)):
+        return False
+    try:
+        if check is not None:
+            check(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_part(path: Path, sha256: str | None, check: Callable[[Path], None] | None) -> None:
+    """Raise ValueError, with the cause, unless a complete .part is the file expected."""
+    found = sha256_of(path)
+    if not found.startswith(sha256 or ""):
+        raise ValueError(
+            f"its SHA-256 is {found} where {sha256} is expected; the file on the server has "
+            "changed, or a log-in page or proxy responded in its place"
+        )
+    if check is not None:
+        check(path)
 
 
 class _Transfer:
@@ -121,19 +162,39 @@ class _Transfer:
         self.progress = progress
         self.task: TaskID | None = None
 
-    def run(self, attempts: int, pause: float) -> str:
-        """Download the whole file into the .part, over several connections if necessary.
+    def complete(self, check: Callable[[Path], None], attempts: int, pause: float) -> None:
+        """Download the file, check it, and give it its name.
 
-        Returns:
-            SHA-256 of the .part.
+        Args:
+            check: raises ValueError, with the cause, if the .part is not the file expected.
+            attempts: see `download`.
+            pause: see `download`.
         """
+        self.run(attempts, pause)
+        try:
+            try:
+                check(self.part)
+            except ValueError:
+                if not self.continued:
+                    raise
+                self.discard()  # the existing part may have been of another version of the file
+                self.run(attempts, pause)
+                check(self.part)
+        except ValueError as error:
+            self.discard()
+            raise DownloadError(self.url, self.path, str(error)) from error
+        self.part.replace(self.path)
+        self.discard()
+
+    def run(self, attempts: int, pause: float) -> None:
+        """Download the whole file into the .part, over several connections if necessary."""
         if self.progress is not None and self.task is None:
             self.task = self.progress.add_task(self.path.name, total=None)
         failures, furthest = 0, self.size()
         while True:
             try:
                 self.receive()
-                return sha256_of(self.part)
+                return
             except _TransientError as error:
                 failures = 0 if self.size() > furthest else failures + 1
                 furthest = max(furthest, self.size())
@@ -256,16 +317,16 @@ def _range_start(response: HTTPResponse) -> int | None:
 
 
 def _open(request: Request, timeout: float) -> HTTPResponse:
-    """Open a request as `urlopen` does, with a limit of `timeout` seconds in all.
+    """Open a request by the proxies of the environment, within `timeout` seconds in all.
 
-    `urlopen` itself waits that long for each of a host's addresses: minutes behind a firewall that
+    urllib itself waits that long for each of a host's addresses: minutes behind a firewall that
     drops packets.
     """
     answer: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
-            answer.put(urlopen(request, timeout=timeout))
+            answer.put(build_opener().open(request, timeout=timeout))
         except Exception as error:
             answer.put(error)
 

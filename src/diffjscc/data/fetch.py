@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from urllib.error import HTTPError
 from rich.console import Console
 from rich.progress import Progress
 
-from diffjscc.data.download import DownloadError, download
+from diffjscc.data.download import DownloadError, download, mirrored
 from diffjscc.data.folders import FolderSource
 from diffjscc.data.images import ImageError, read_pixels, to_bytes
 from diffjscc.data.manifest import write_manifest
@@ -34,7 +35,8 @@ OPENIMAGES_LISTS: dict[OpenImagesSplit, str] = {
 # A few missing files are normal; after so many consecutive errors the rest is not tried.
 _REFUSED_IN_A_ROW = 100
 
-_INCOMING = ".incoming"
+# Environment variables that name mirrors.
+KODAK_MIRROR, OPENIMAGES_MIRROR = "DIFFJSCC_KODAK_URL", "DIFFJSCC_OPENIMAGES_URL"
 
 
 def pixel_hash(path: Path) -> tuple[int, int, str]:
@@ -43,18 +45,25 @@ def pixel_hash(path: Path) -> tuple[int, int, str]:
     return pixels.shape[1], pixels.shape[0], hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _is_kodak(path: Path, expected: dict[str, int | str]) -> bool:
+def _check_kodak(path: Path, expected: dict[str, int | str]) -> None:
+    """Raise ValueError unless a file is a certain Kodak image."""
+    _check_image(path)
+    if pixel_hash(path) != (expected["width"], expected["height"], expected["sha256"]):
+        raise ValueError("the server sent another file than this Kodak image")
+
+
+def _check_image(path: Path) -> None:
+    """Raise ValueError unless a downloaded file is an image."""
     try:
-        found = pixel_hash(path)
-    except ImageError:
-        return False
-    return found == (expected["width"], expected["height"], expected["sha256"])
+        read_pixels(path)
+    except ImageError as error:
+        raise ValueError(f"the file sent by the server {error.problem}") from error
 
 
 def fetch_kodak(
     folder: str | Path,
     *,
-    base_url: str = KODAK_URL,
+    base_url: str | None = None,
     attempts: int = 4,
     progress: bool = True,
 ) -> list[Path]:
@@ -64,7 +73,8 @@ def fetch_kodak(
 
     Args:
         folder: folder for kodim01.png … kodim24.png; it is created.
-        base_url: address of the folder of images.
+        base_url: address of the folder of images; None takes that in the environment variable
+            DIFFJSCC_KODAK_URL, or the public one.
         attempts: attempts per file.
         progress: whether to show a progress bar on stderr.
 
@@ -75,17 +85,12 @@ def fetch_kodak(
         DownloadError: a file could not be downloaded, or is not the Kodak image of its name.
     """
     folder = Path(folder)
+    base_url = mirrored(KODAK_MIRROR, KODAK_URL) if base_url is None else base_url
     known = json.loads(resources.files("diffjscc.data").joinpath("kodak.json").read_text())
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
         for name, expected in bar.track(known.items(), description="Kodak"):
-            path, url = folder / name, f"{base_url}/{name}"
-            if path.is_file() and _is_kodak(path, expected):
-                continue
-            _fetch_image(url, path, attempts)
-            if not _is_kodak(path, expected):
-                path.unlink()
-                raise DownloadError(url, path, "the server sent another file than this Kodak image")
-    _remove_if_empty(folder / _INCOMING)
+            check = partial(_check_kodak, expected=expected)
+            download(f"{base_url}/{name}", folder / name, check=check, attempts=attempts)
     return [folder / name for name in known]
 
 
@@ -144,7 +149,7 @@ def fetch_openimages(
     count: int = 154_000,
     *,
     list_url: str | None = None,
-    base_url: str = OPENIMAGES_URL,
+    base_url: str | None = None,
     validation_fraction: float = 0.01,
     threads: int = 16,
     attempts: int = 4,
@@ -160,8 +165,10 @@ def fetch_openimages(
         folder: images are saved in `folder`/`split`, their manifest as `folder`/`split`.jsonl.
         split: split of OpenImages.
         count: number of images; 154,000 of the train split are about 45 GB.
-        list_url: CSV with a column ImageID; None takes the public list (train: hundreds of MB).
-        base_url: images are at `base_url`/`split`/ImageID.jpg.
+        list_url: CSV with a column ImageID; None takes the public list (train: hundreds of MB), or
+            the file of its name on the mirror.
+        base_url: images are at `base_url`/`split`/ImageID.jpg; None takes the mirror that the
+            environment variable DIFFJSCC_OPENIMAGES_URL names, or the public address.
         validation_fraction: fraction of validation images in the manifest.
         threads: parallel downloads; the same number of consecutive failures without a response
             ends the run.
@@ -176,7 +183,9 @@ def fetch_openimages(
     folder = Path(folder)
     images = folder / split
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
-        list_url = list_url or OPENIMAGES_LISTS[split]
+        public = OPENIMAGES_LISTS[split].rsplit("/", 1)
+        list_url = list_url or f"{mirrored(OPENIMAGES_MIRROR, public[0])}/{public[1]}"
+        base_url = base_url or mirrored(OPENIMAGES_MIRROR, OPENIMAGES_URL)
         image_list = folder / list_url.rsplit("/", 1)[-1]
         download(list_url, image_list, attempts=attempts, progress=bar)
         places = {
@@ -195,22 +204,9 @@ def fetch_openimages(
         raise DownloadError(
             base_url, images, f"all {count} images failed, the first because {reason}"
         )
-    _remove_if_empty(images / _INCOMING)
     manifest = folder / f"{split}.jsonl"
     write_manifest(FolderSource(images), manifest, validation_fraction, progress=progress)
     return FetchedImages(images, manifest, failed)
-
-
-def _fetch_image(url: str, path: Path, attempts: int) -> None:
-    """Download one image; it gets its final name only if it can be decoded."""
-    incoming = path.parent / _INCOMING / path.name
-    download(url, incoming, attempts=attempts)
-    try:
-        read_pixels(incoming)
-    except ImageError as error:
-        incoming.unlink()
-        raise DownloadError(url, path, f"the file sent by the server {error.problem}") from error
-    incoming.replace(path)
 
 
 def _fetch_images(
@@ -225,14 +221,15 @@ def _fetch_images(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
     try:
         futures = {
-            pool.submit(_fetch_image, url, path, attempts): path for url, path in places.items()
+            pool.submit(download, url, path, check=_check_image, attempts=attempts): path
+            for url, path in places.items()
         }
         for future in as_completed(futures):
             error = future.exception()
             if error is not None and not isinstance(error, DownloadError):
                 raise error
             in_a_row = 0 if error is None else in_a_row + 1
-            answered = error is not None and isinstance(error.__cause__, HTTPError | ImageError)
+            answered = error is not None and isinstance(error.__cause__, HTTPError | ValueError)
             if error is not None and in_a_row >= (_REFUSED_IN_A_ROW if answered else threads):
                 reason = f"{error.reason}. That makes {in_a_row} consecutive failures"
                 again = "run again to download what is missing"
@@ -240,8 +237,3 @@ def _fetch_images(
             yield futures[future], error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -14,6 +14,7 @@ from diffjscc.data.download import DownloadError, download
 from diffjscc.data.files import sha256_of
 
 FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
+MIRROR_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS_URL"
 # Weights that are part of this package; NOTICE.md there states their terms.
 PACKAGED = Path(__file__).parent / "published"
 CONNECT_SECONDS = 10.0
@@ -49,7 +50,8 @@ def find_weights(
     Looks in `folder`, in the folder that the environment variable DIFFJSCC_METRIC_WEIGHTS names,
     among the packaged weights, and in the user's cache ($XDG_CACHE_HOME or ~/.cache,
     /diffjscc/metrics). What is in none of them is downloaded to the cache; an address that fails
-    is not tried again by this process.
+    is not tried again by this process. DIFFJSCC_METRIC_WEIGHTS_URL names a mirror, the address of
+    a folder that has the files under their first names.
 
     Args:
         metric: that needs the files, for the error's text.
@@ -63,20 +65,21 @@ def find_weights(
         MetricUnavailable: names the metric, each missing file, the places, and the way out.
     """
     named = os.environ.get(FOLDER_VARIABLE)
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffjscc/metrics"
+    cached = _cache_folder()
     own = [place for place in (folder, Path(named) if named else None) if place is not None]
-    folders = [*own, PACKAGED, cached]
+    folders = [*own, PACKAGED, *([] if cached is None else [cached])]
     found = {file: _find(file, folders) for file in files}
     for file, path in found.items():
         if path is not None:
             continue
-        found[file] = target = cached / file.names[0]
+        found[file] = target = None if cached is None else cached / file.names[0]
         failure = _fetch(file, target)
         if failure is not None:
             missing = [other for other in files if _find(other, folders) is None]
+            places = ", ".join(str(place) for place in folders if place != PACKAGED)
             raise MetricUnavailable(
                 f"{metric} weights missing: {' and '.join(other.names[0] for other in missing)}; "
-                f"looked in {', '.join(map(str, [*own, cached]))}; downloading failed: {failure}. "
+                f"looked in {places}; downloading failed: {failure}. "
                 f"Fetch {' and '.join(other.url for other in missing)} on a machine that is online "
                 f"and set {FOLDER_VARIABLE} to the folder they lie in"
             )
@@ -125,19 +128,32 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise MetricUnavailable(f"{path} holds other weights than are needed: {error}") from error
 
 
+def _cache_folder() -> Path | None:
+    """The user's cache of metric weights; None for a user without a home folder."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(cache or Path.home() / ".cache") / "diffjscc/metrics"
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        return None
+
+
 def _find(file: WeightFile, folders: list[Path]) -> Path | None:
     """The first of the places and names that is a file."""
     paths = (place / name for place in folders for name in file.names)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _fetch(file: WeightFile, path: Path) -> str | None:
+def _fetch(file: WeightFile, path: Path | None) -> str | None:
     """Download `file` unless that failed before in this process; what went wrong, or None."""
-    if file.url not in _failures:
+    if path is None:
+        return "this user has no home folder to keep it in; set XDG_CACHE_HOME to a folder"
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    url = f"{mirror.rstrip('/')}/{file.names[0]}" if mirror else file.url
+    if url not in _failures:
         try:
-            download(file.url, path, file.sha256, attempts=1, timeout=CONNECT_SECONDS)
+            download(url, path, file.sha256, attempts=1, timeout=CONNECT_SECONDS)
         except DownloadError as error:
-            _failures[file.url] = error.reason
+            _failures[url] = error.reason
         except OSError as error:  # the cache cannot be written
-            _failures[file.url] = str(error)
-    return _failures.get(file.url)
+            _failures[url] = str(error)
+    return _failures.get(url)

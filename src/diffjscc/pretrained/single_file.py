@@ -171,7 +171,7 @@ class _SafeTensors(Mapping[str, Tensor]):
     """Tensors of a .safetensors file, each read when it is used."""
 
     def __init__(self, path: Path) -> None:
-        self._file = safe_open(path, "pt")
+        self._file: Any = safe_open(path, "pt")
         self._names = set(self._file.keys())
 
     def __getitem__(self, key: str) -> Tensor:
