@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import init_empty_weights
@@ -171,7 +171,7 @@ class _SafeTensors(Mapping[str, Tensor]):
     """Tensors of a .safetensors file, each read when it is used."""
 
     def __init__(self, path: Path) -> None:
-        self._file: Any = safe_open(path, "pt")
+        self._file = cast("Any", safe_open(path, "pt"))
         self._names = set(self._file.keys())
 
     def __getitem__(self, key: str) -> Tensor:
