@@ -6,6 +6,7 @@ without a word.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -16,6 +17,25 @@ from diffjscc.arrays import check_range
 
 # Largest deviation of the mean power of an image's symbols from 1.
 POWER_TOLERANCE = 1e-3
+
+
+def check_flag(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is True or False: a number in a flag's place is a mistake."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be True or False")  # noqa: TRY004
+
+
+def check_count(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is a whole number of at least 1, and no flag."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+def check_number(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is a finite number, and no flag."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"{name} is {value!r}; it must be a finite number")
 
 
 def check_symbols(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.arrays import ImageInput, as_images, to_pil
-from diffjscc.checks import check_decoded, check_received, check_symbols
+from diffjscc.checks import check_count, check_decoded, check_flag, check_received, check_symbols
 from diffjscc.rate import Rate, check_offered, parse_rate
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class ChannelState:
     gain: Tensor
     mean_snr_db: Tensor
     transmitter_csi: bool = False
+
+    def __post_init__(self) -> None:
+        check_flag(self.transmitter_csi, "transmitter_csi")
 
     @property
     def noise_power(self) -> Tensor:
@@ -280,6 +283,9 @@ def move(part: Codec | Refiner | None, device: torch.device | str) -> None:
 
 def as_batch(value: float | Tensor, batch: int, device: torch.device | str, name: str) -> Tensor:
     """Expand a number, or one number per image, to float32 [B]; errors name `name`."""
+    flag = isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool)
+    if flag or isinstance(value, complex | str) or value is None:
+        raise ValueError(f"{name} is {value!r}; give a number, or a tensor with one for each image")
     tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, batch)):
         raise ValueError(
@@ -375,6 +381,7 @@ class Scheme:
             InfeasibleError: see there; of digital codecs.
             ValueError: images, symbols or channel states that break the rules of this module.
         """
+        check_count(repeats, "repeats")
         batch = as_images(images, self.device)
         state = channel.sample_state(len(batch) * repeats, generator, batch.device)
         if channel.transmitter_csi:

@@ -301,10 +301,6 @@ def test_other_set_ups_are_refused_with_what_differs(images: Path, tmp_path: Pat
         ({"repeats": 0}, "repeats = 0"),
         ({"samples": 1}, "at least 2"),
         ({"crop": 65}, r"a.png is 96x64; no square of 65"),
-        (
-            {"features": ["squeezenet"]},
-            r"a.png is 96x64; .*need a patch of 256x256: leave it out",
-        ),
         ({"schemes": []}, r"schemes = \[\]: .*at least 1"),
         (
             {"schemes": [{"kind": "jpeg"}]},

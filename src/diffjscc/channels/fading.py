@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffjscc.channels.noise import checked_snr, complex_normal, send
+from diffjscc.checks import check_flag, check_number
 from diffjscc.scheme import ChannelState, Generators, Received, Symbols
 
 
@@ -26,10 +27,12 @@ class Rician:
 
     snr_db: float | Tensor
     k_factor: float = 4.0
-    transmitter_csi: bool = False
+    transmitter_csi: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.k_factor) and self.k_factor >= 0):
+        check_flag(self.transmitter_csi, "transmitter_csi")
+        check_number(self.k_factor, "k_factor")
+        if self.k_factor < 0:
             raise ValueError(f"k_factor is {self.k_factor}; it must be finite and at least 0")
 
     def sample_state(

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.statistics import Summary
+from diffjscc.evaluation.statistics import Summary, bias_note
 from diffjscc.metrics.catalogue import SECONDS, MetricInfo
 from diffjscc.metrics.evaluator import Metrics
 from diffjscc.paths import printable
@@ -169,6 +169,8 @@ def print_means(console: Console, summaries: Sequence[Summary]) -> None:
     sent = sorted({counted(one) for one in summaries})
     caption = "means; ± half of the 95 % interval over images, of a kernel distance over subsets"
     caption += "; images: " + ", ".join(f"{images} ({times} sent)" for images, times in sent)
+    note = bias_note(summaries)
+    caption += f"; {note}" if note else ""
     absent = [one for one in summaries if one.absent]
     if absent:
         values.append(Column("not\nsent", [str(one.absent) for one in summaries]))

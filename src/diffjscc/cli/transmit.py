@@ -220,6 +220,7 @@ def _run(
     from diffjscc.cli.tables import print_metrics  # noqa: PLC0415
     from diffjscc.data.images import unique_stems  # noqa: PLC0415
     from diffjscc.evaluation.records import Absent, Record  # noqa: PLC0415
+    from diffjscc.metrics.catalogue import undefined  # noqa: PLC0415
 
     job.output.mkdir(parents=True, exist_ok=True)
     each = job.repeats * len(job.links)
@@ -241,6 +242,9 @@ def _run(
         infos = job.links[0].evaluator.infos
         compared = len({link.name for link in job.links}) > 1
         print_metrics(stdout, records, infos, compared)
+        sizes = list({one.image: (one.height, one.width) for one in records}.values())
+        for sentence in undefined([info.name for info in infos], sizes):
+            stderr.print(f"[yellow]without[/] {escape(sentence)}", soft_wrap=True)
         stdout.print(f"images are in {escape(str(job.output))}", soft_wrap=True)
     for missing in absent:
         text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.spectral_gain import SpectralGain
 from diffjscc.layers.tiling import apply_tiled
@@ -244,6 +244,7 @@ class CompactJSCC(JointCodec):
     decoder: Decoder | None
 
     def __init__(self, config: CompactConfig, parts: Parts = "both") -> None:
+        check_parts(parts)
         super().__init__()
         self.config = config
         self.encoder = Encoder(config) if parts != "receiver" else None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.data.geometry import Padding
 from diffjscc.scheme import ChannelState
 
@@ -200,6 +200,7 @@ class DeepJSCC(JointCodec):
     """
 
     def __init__(self, config: DeepJSCCConfig, parts: Parts = "both") -> None:
+        check_parts(parts)
         super().__init__()
         self.config = config
         self.stride = 2**config.downsamplings

@@ -6,11 +6,12 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from diffjscc.arrays import check_range
 from diffjscc.channels.power import normalise_power
 from diffjscc.codecs.low_snr import bound_snr, shrink, signal_share
 from diffjscc.data.geometry import Padding, crop, pad_to_multiple, padded_length
@@ -19,8 +20,14 @@ from diffjscc.scheme import ChannelState, Received, Symbols
 Parts = Literal["both", "transmitter", "receiver"]
 
 
+def check_parts(parts: str) -> None:
+    """Raise ValueError unless `parts` is one of `Parts`."""
+    if parts not in get_args(Parts):
+        raise ValueError(f"parts is {parts!r}; it must be one of {', '.join(get_args(Parts))}")
+
+
 def check_images(images: Tensor) -> None:
-    """Raise ValueError unless `images` is a finite float [B, 3, H, W]."""
+    """Raise ValueError unless `images` is a float [B, 3, H, W] with finite values in [0, 1]."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(
             f"images are {images.dtype} {tuple(images.shape)}; "
@@ -28,8 +35,7 @@ def check_images(images: Tensor) -> None:
         )
     if 0 in images.shape:
         raise ValueError(f"images have shape {tuple(images.shape)}; no side may be 0")
-    if not bool(torch.isfinite(images).all()):
-        raise ValueError("images hold NaN or infinite values; give finite values in [0, 1]")
+    check_range(images, "images")
 
 
 def warn_outside(snr_db: Tensor, snr_range_db: tuple[float, float]) -> None:

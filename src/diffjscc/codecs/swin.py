@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
 from diffjscc.scheme import ChannelState, Received
@@ -233,6 +233,7 @@ class SwinJSCC(JointCodec):
     """
 
     def __init__(self, config: SwinJSCCConfig, parts: Parts = "both") -> None:
+        check_parts(parts)
         super().__init__()
         self.config = config
         self.stride = 2**config.stages

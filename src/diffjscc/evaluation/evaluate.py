@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from diffjscc.arrays import ImageInput, as_images
+from diffjscc.checks import check_count
 from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.data.datasets import Dataset, image_of
 from diffjscc.data.images import find_images, quantise, unique_stems
@@ -92,8 +93,7 @@ def evaluate(
         TypeError: an image is of a type that cannot be read.
         ValueError: images or metrics that cannot be had, or SNRs that do not fit the channel.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}; give at least 1")
+    check_count(repeats, "repeats")
     evaluator, unavailable = load_evaluator(metrics, scheme.device)
     for reason in unavailable.values():
         warnings.warn(str(reason), stacklevel=2)

@@ -146,6 +146,11 @@ class PointDistances(AtPoint):
         frechet: Fréchet distance.
         kernel: kernel distance, mean over subsets.
         kernel_deviation: its standard deviation over them.
+        biased: whether originals or final images have no more patches than the network has
+            features: then the Fréchet distance is too large, by more for fewer patches. None in
+            results of versions that did not say so.
+        frechet_256: Fréchet distance on the patches of FID/256, see `patches_256`; None where there
+            are fewer than two.
     """
 
     features: str
@@ -153,6 +158,8 @@ class PointDistances(AtPoint):
     frechet: float
     kernel: float
     kernel_deviation: float
+    biased: bool | None = None
+    frechet_256: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 
 from diffjscc.evaluation.records import AtPoint, OperatingPoint, PointDistances, Record
 from diffjscc.evaluation.results import Results
-from diffjscc.metrics.catalogue import OUTAGE, SECONDS, MetricInfo
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS, MetricInfo, frechet_info, kernel_info
 
 CONFIDENCE = 0.95
 
@@ -193,6 +193,21 @@ def summarise(results: Sequence[Results]) -> list[Summary]:
         )
         for point, sent in records.items()
     ]
+
+
+def bias_note(summaries: Sequence[Summary]) -> str:
+    """Return a sentence on Fréchet distances of too few patches; empty where there are none."""
+    biased = dict.fromkeys(
+        name for one in summaries for name, found in one.distances.items() if found.biased
+    )
+    if not biased:
+        return ""
+    labels = " and ".join(frechet_info(name).label for name in biased)
+    better = " or ".join(kernel_info(name).label for name in biased)
+    return (
+        f"{labels}: biased upwards, as there are no more patches than features; compare equal "
+        f"numbers of patches only, or the {better}"
+    )
 
 
 def _check_agreement(results: Sequence[Results], name: str) -> None:

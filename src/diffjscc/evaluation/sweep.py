@@ -32,9 +32,10 @@ from diffjscc.evaluation.results import (
     read_setup,
     write_setup,
 )
-from diffjscc.evaluation.sweep_features import SweepFeatures, check_patches
+from diffjscc.evaluation.sweep_features import SweepFeatures, lacking_patches
 from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.metrics.catalogue import undefined
 from diffjscc.scheme import InfeasibleError
 from diffjscc.schemes.loader import SchemeLoader
 
@@ -66,15 +67,17 @@ class Sweep:
         processes = Processes(config.device)
         images = SweepImages(config.images, config.crop)
         infos = images.infos()
-        if config.features:
-            check_patches(images.paths, infos, config.crop is not None)
+        too_small = lacking_patches(images.paths, infos, config.crop is not None)
+        features = () if too_small else config.features
+        reasons = [too_small] if too_small and config.features else []
+        reasons += undefined(config.metrics, [(one.height, one.width) for one in infos])
         schemes = SchemeLoader(str(processes.device))
         weights = {
             scheme.name: schemes.at(scheme, rate).provenance
             for scheme in config.schemes
             for rate in config.rates
         }
-        measures = Measures.load(config.metrics, config.features, processes.device, processes.leads)
+        measures = Measures.load(config.metrics, features, processes.device, processes.leads)
         setup = Setup(
             sweep=config.model_dump(mode="json", exclude={"images", "device"}),
             weights=weights,
@@ -82,7 +85,7 @@ class Sweep:
             metrics=measures.evaluator.infos,
             versions=library_versions(),
             device=processes.device.type,
-            left_out=(*self.left_out, *measures.left_out),
+            left_out=(*self.left_out, *reasons, *measures.left_out),
             figure=self.figure,
             commit=source_commit(),
         )

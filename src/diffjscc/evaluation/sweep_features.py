@@ -12,10 +12,11 @@ from diffjscc.evaluation.plan import PlannedPoint
 from diffjscc.evaluation.records import PointDistances
 from diffjscc.evaluation.results import ImageInfo
 from diffjscc.metrics.distances import frechet_distance, kernel_distance
-from diffjscc.metrics.feature_networks import FeatureNet, patches
+from diffjscc.metrics.feature_networks import FeatureNet, patches, patches_256
 from diffjscc.metrics.feature_store import FeatureFolder
 
 PATCH = 256  # pixels a side, as in the paper
+_256 = "-256"  # end of the name of a folder of features of FID/256's patches alone
 
 
 class SweepFeatures:
@@ -39,14 +40,13 @@ class SweepFeatures:
     ) -> None:
         """Store a transmission's final image [3, H, W], and the original unless it is there."""
         for net in self.nets:
-            originals = self._features(net)
-            if f"{index}" not in originals:
-                originals.write(f"{index}", self._extract(net, original))
+            if f"{index}" not in self._features(net):
+                self._write(net, f"{index}", self._extract(net, original), original.shape)
             # Digital links deliver the same image time after time.
             latest = self._latest.get(net.name)
             if latest is None or not torch.equal(latest[0], final):
                 self._latest[net.name] = latest = final, self._extract(net, final)
-            self._features(net, point).write(f"{index}-{repeat}", latest[1])
+            self._write(net, f"{index}-{repeat}", latest[1], final.shape, point)
 
     def measure(self, point: PlannedPoint) -> list[PointDistances]:
         """Compute the distances at an operating point, one per network."""
@@ -54,6 +54,8 @@ class SweepFeatures:
         for net in self.nets:
             originals, features = self._features(net), self._features(net, point)
             kernel, deviation = kernel_distance(originals, features, seed=self.seed)
+            some = self._features(net, part=_256), self._features(net, point, _256)
+            enough = min(folder.count for folder in some) > 1
             found.append(
                 PointDistances(
                     *point.point,
@@ -62,6 +64,8 @@ class SweepFeatures:
                     frechet=frechet_distance(originals, features),
                     kernel=kernel,
                     kernel_deviation=deviation,
+                    biased=min(originals.count, features.count) <= net.width,
+                    frechet_256=frechet_distance(*some) if enough else None,
                 )
             )
         return found
@@ -69,22 +73,36 @@ class SweepFeatures:
     def _extract(self, net: FeatureNet, image: Tensor) -> Tensor:
         return net(patches(image[None].to(self.device), PATCH)).cpu()
 
-    def _features(self, net: FeatureNet, point: PlannedPoint | None = None) -> FeatureFolder:
-        """Features of the final images at a point, or of the originals."""
+    def _write(
+        self,
+        net: FeatureNet,
+        block: str,
+        features: Tensor,
+        shape: torch.Size,
+        point: PlannedPoint | None = None,
+    ) -> None:
+        """Write the features of an image [3, H, W]: first those of some patches, then of all."""
+        chosen = features[patches_256(shape[-2], shape[-1], PATCH)]
+        self._features(net, point, _256).write(block, chosen)
+        self._features(net, point).write(block, features)
+
+    def _features(
+        self, net: FeatureNet, point: PlannedPoint | None = None, part: str = ""
+    ) -> FeatureFolder:
+        """Features of the final images at a point, or of the originals; `_256`: see there."""
         name = "originals" if point is None else str(point.index)
-        return FeatureFolder(self.folder / net.name / name)
+        return FeatureFolder(self.folder / net.name / f"{name}{part}")
 
 
-def check_patches(paths: Sequence[Path], images: Sequence[ImageInfo], cropped: bool) -> None:
-    """Check that distances can be measured, before hours are spent.
+def lacking_patches(paths: Sequence[Path], images: Sequence[ImageInfo], cropped: bool) -> str:
+    """Return the reason why distances cannot be measured, or an empty text if they can.
+
+    An image has no patch, or an only one has a single patch.
 
     Args:
-        paths: of the images, for errors.
+        paths: of the images, for the reason.
         images: as they are sent.
         cropped: whether that is a part.
-
-    Raises:
-        ValueError: an image has no patch, or an only one has a single patch.
     """
     cut = ", cropped," if cropped else ""
     ways = "add images" if len(images) == 1 else "leave it out"
@@ -92,7 +110,8 @@ def check_patches(paths: Sequence[Path], images: Sequence[ImageInfo], cropped: b
         needed = "two patches" if len(images) == 1 else "a patch"
         longest = PATCH + PATCH // 2 if len(images) == 1 else PATCH
         if min(image.size) < PATCH or max(image.size) < longest:
-            raise ValueError(
+            return (
                 f"{path}{cut} is {image.width}x{image.height}; distances between distributions "
-                f"need {needed} of {PATCH}x{PATCH}: {ways}, or measure none (features=[])"
+                f"need {needed} of {PATCH}x{PATCH}: {ways} to have them"
             )
+    return ""

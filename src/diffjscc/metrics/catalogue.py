@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from diffjscc.choices import LPIPSNet
-from diffjscc.metrics.fidelity import ms_ssim, psnr
-from diffjscc.metrics.lpips import LPIPS
-from diffjscc.metrics.niqe import Pristine, niqe
+from diffjscc.metrics.fidelity import MS_SSIM_SMALLEST_SIDE, ms_ssim, psnr
+from diffjscc.metrics.lpips import BACKBONES, LPIPS
+from diffjscc.metrics.niqe import BLOCK, Pristine, niqe
 
 Value = TypeVar("Value", str, bool, int, float)
 
@@ -80,10 +80,12 @@ class CatalogueEntry:
         info: name and presentation.
         load: makes the function, on a device; raises MetricUnavailable where weights that it needs
             are neither on this machine nor to be fetched.
+        smallest: short and long side in pixels of the smallest images that it is defined for.
     """
 
     info: MetricInfo
     load: Callable[[torch.device], Metric]
+    smallest: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _lpips_entry(name: str, label: str, net: LPIPSNet, below_images: bool) -> Ca
     info = MetricInfo(
         name, label, higher_is_better=False, digits=4, tolerance=0.003, below_images=below_images
     )
-    return CatalogueEntry(info, lambda device: LPIPS.load(net).to(device))
+    side = BACKBONES[net].smallest_side
+    return CatalogueEntry(info, lambda device: LPIPS.load(net).to(device), (side, side))
 
 
 _ENTRIES = (
@@ -136,6 +139,7 @@ _ENTRIES = (
             "ms_ssim", "MS-SSIM", higher_is_better=True, digits=4, tolerance=0.002, bounds=(0, 1)
         ),
         lambda _: ms_ssim,
+        (MS_SSIM_SMALLEST_SIDE, MS_SSIM_SMALLEST_SIDE),
     ),
     _lpips_entry("lpips", "LPIPS", "squeeze", below_images=True),
     _lpips_entry("lpips_alex", "LPIPS (AlexNet)", "alex", below_images=False),
@@ -151,9 +155,30 @@ _ENTRIES = (
             needs_reference=False,
         ),
         _load_niqe,
+        (BLOCK, 2 * BLOCK),
     ),
 )
 METRICS = {entry.info.name: entry for entry in _ENTRIES}
+
+
+def undefined(names: Iterable[object], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Return a sentence for each metric that is not defined for some images.
+
+    Args:
+        names: of metrics; those of the user's own are passed over.
+        sizes: (height, width) of the images, in pixels.
+    """
+    sentences = []
+    for entry in [METRICS[name] for name in names if isinstance(name, str) and name in METRICS]:
+        short, long = entry.smallest
+        small = sum(min(size) < short or max(size) < long for size in sizes)
+        if small:
+            which = "the images" if small == len(sizes) else f"{small} of {len(sizes)} images"
+            sentences.append(
+                f"{entry.info.label} of {which}: it is not defined under {short}x{long} pixels"
+            )
+    return sentences
+
 
 # Numbers of a transmission rather than of an image, averaged and shown as metrics are.
 SECONDS = MetricInfo(
@@ -169,6 +194,12 @@ def frechet_info(features: str) -> MetricInfo:
     """
     label = "FID" if features == "inception" else f"Fréchet distance ({_network(features)})"
     return MetricInfo("frechet", label, higher_is_better=False, digits=2, tolerance=0.02)
+
+
+def frechet_256_info(features: str) -> MetricInfo:
+    """Fréchet distance on the patches of FID/256, see `feature_networks.patches_256`."""
+    label = "FID/256" if features == "inception" else f"Fréchet/256 ({_network(features)})"
+    return MetricInfo("frechet_256", label, higher_is_better=False, digits=2, tolerance=0.02)
 
 
 def kernel_info(features: str) -> MetricInfo:
@@ -201,7 +232,7 @@ def custom_metric(function: Metric, name: str = "") -> LoadedMetric:
     key = name or str(getattr(function, "__name__", type(function).__name__))
     if not re.fullmatch(r"[^\W\d]\w*", key):
         raise ValueError(f"metric {key!r} has no name of its own; define it by def, or as a class")
-    if key in METRICS or key in (SECONDS.name, OUTAGE.name, "frechet", "kernel"):
+    if key in METRICS or key in (SECONDS.name, OUTAGE.name, "frechet", "frechet_256", "kernel"):
         raise ValueError(f"a metric of the package is called {key}; give yours another name")
 
     info = MetricInfo(

@@ -67,6 +67,20 @@ def patches(images: Tensor, side: int = 256) -> Tensor:
     return grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], side, side)
 
 
+def patches_256(height: int, width: int, side: int = 256) -> list[int]:
+    """Numbers of the `patches` of one image that FID/256 is taken on.
+
+    Mentzer et al., arXiv 2006.09965, appendix A.7: ⌊H/side⌋ ⌊W/side⌋ patches that do not overlap,
+    and (⌊H/side⌋ - 1) (⌊W/side⌋ - 1) on a grid that begins at (side/2, side/2).
+    """
+    step = side // 2
+    columns = 1 + (width - side) // step
+    down, across = height // side, width // side
+    aligned = [(2 * i, 2 * j) for i in range(down) for j in range(across)]
+    shifted = [(2 * i + 1, 2 * j + 1) for i in range(down - 1) for j in range(across - 1)]
+    return sorted(row * columns + column for row, column in (*aligned, *shifted))
+
+
 class FeatureNet(Protocol):
     """Patches to features.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.pretrained.build import build_codec, describe_codec
 from diffjscc.pretrained.storage import (
     WeightsError,
@@ -42,8 +42,10 @@ def read_codec(
         device: device of the codec.
 
     Raises:
+        ValueError: `parts` is none of these.
         WeightsError: missing or damaged files, or tensors that do not fit the architecture.
     """
+    check_parts(parts)
     target = folder / "codec"
     config = read_json(target / "config.json")
     files = config.pop("files", {})

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.codec import read_codec, save_codec
 from diffjscc.pretrained.custom import is_custom, load_custom, save_custom
@@ -90,10 +90,11 @@ class DiffJSCC(Scheme):
 
         Raises:
             ValueError: unknown or damaged weights, a rate that they do not offer, no such device,
-                custom code without consent.
+                part or dtype, custom code without consent.
         """
         if isinstance(refiner, str) and refiner != "default":
             raise ValueError(f"refiner {refiner!r} is neither 'default', None nor a refiner")
+        check_parts(parts)
         computing = choose_device(device)
         weights = source if isinstance(source, Weights) else open_weights(source)
         folder = weights.folder

@@ -163,7 +163,7 @@ def _write(
 
 def _encoded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Convert tensors to their types on disk."""
-    if not (dtype.is_floating_point or dtype == torch.int8):
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.int8):
         raise ValueError(
             f"weights cannot be stored as {dtype}; give torch.float32, torch.float16, "
             "torch.bfloat16 or torch.int8"

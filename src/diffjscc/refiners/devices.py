@@ -103,8 +103,14 @@ class Placement:
         overflows in some networks.
 
         Raises:
-            ValueError: bfloat16 for a GPU that does not compute with it.
+            ValueError: none of float32, float16 and bfloat16, or bfloat16 for a GPU that does not
+                compute with it.
         """
+        if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"networks cannot compute with {dtype}; give torch.float32, torch.float16 or "
+                "torch.bfloat16"
+            )
         if self.device.type != "cuda" or dtype not in (None, torch.bfloat16):
             return torch.float32 if dtype is None else dtype
         if torch.cuda.get_device_capability(self.device) >= BFLOAT16_CAPABILITY:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from diffjscc.evaluation.statistics import Quantity, Summary
-from diffjscc.metrics.catalogue import OUTAGE, SECONDS, frechet_info, kernel_info
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS, frechet_256_info, frechet_info, kernel_info
 
 # Below this number of patches the unbiased estimate of the kernel distance is mostly noise, and
 # often far below 0.
@@ -61,6 +61,7 @@ def columns_of(summaries: Sequence[Summary]) -> list[Column]:
     for features in dict.fromkeys(name for summary in summaries for name in summary.distances):
         for info, value in (
             (frechet_info(features), partial(_frechet, features)),
+            (frechet_256_info(features), partial(_frechet_256, features)),
             (kernel_info(features), partial(kernel_distance, features)),
         ):
             digits = _digits(found[0] for found in map(value, summaries) if found is not None)
@@ -96,6 +97,11 @@ def _estimate(name: str, summary: Summary) -> tuple[float, float | None] | None:
 def _frechet(features: str, summary: Summary) -> tuple[float, None] | None:
     found = summary.distances.get(features)
     return None if found is None else (found.frechet, None)
+
+
+def _frechet_256(features: str, summary: Summary) -> tuple[float, None] | None:
+    found = summary.distances.get(features)
+    return None if found is None or found.frechet_256 is None else (found.frechet_256, None)
 
 
 def counted(summary: Summary) -> tuple[int, int]:

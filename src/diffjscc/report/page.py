@@ -18,7 +18,7 @@ from markupsafe import Markup
 from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Results, check_records
-from diffjscc.evaluation.statistics import Summary, metrics_of, quantities, summarise
+from diffjscc.evaluation.statistics import Summary, bias_note, metrics_of, quantities, summarise
 from diffjscc.metrics.catalogue import OUTAGE, SECONDS
 from diffjscc.report.figures import write_figures
 from diffjscc.report.gallery import QUALITY, Gallery
@@ -63,6 +63,7 @@ def write_report(results: Sequence[Results], path: Path) -> None:
         columns=columns,
         lines=_lines(summaries, columns),
         counted=_counted(summaries),
+        bias=bias_note(summaries),
         outages=any(column.label == OUTAGE.heading for column in columns),
         partial=any(summary.absent for summary in summaries),
         charts=charts,

@@ -17,8 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from diffjscc.data.files import atomic_write
-from diffjscc.evaluation.statistics import Quantity, Summary
-from diffjscc.metrics.catalogue import OUTAGE, SECONDS, MetricInfo, frechet_info, kernel_info
+from diffjscc.evaluation.statistics import Quantity, Summary, bias_note
+from diffjscc.metrics.catalogue import (
+    OUTAGE,
+    SECONDS,
+    MetricInfo,
+    frechet_256_info,
+    frechet_info,
+    kernel_info,
+)
 
 # Okabe and Ito's colours, but for yellow, which is too pale for a line: readable by the
 # colour-blind. With as many markers a curve is known by either; past seven the line style differs.
@@ -104,8 +111,8 @@ class Panel:
             measured = None if initial else summary.distances.get(self.features)
             if measured is None:
                 return None
-            distance: float = getattr(measured, self.info.name)
-            return distance, distance, distance
+            distance: float | None = getattr(measured, self.info.name)
+            return None if distance is None else (distance, distance, distance)
         found = summary.estimates.get(Quantity(self.info, initial).key)
         return None if found is None else (found.mean, found.low, found.high)
 
@@ -117,6 +124,8 @@ def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[
     found = [Panel(info) for info in metrics if info.name in present]
     for features in dict.fromkeys(key for summary in summaries for key in summary.distances):
         found.append(Panel(frechet_info(features), features))
+        if any(_has_256(summary, features) for summary in summaries):
+            found.append(Panel(frechet_256_info(features), features))
         found.append(Panel(kernel_info(features), features))
     outages = [one.estimates[OUTAGE.name] for one in summaries if OUTAGE.name in one.estimates]
     if any(rate.mean for rate in outages):
@@ -124,6 +133,11 @@ def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[
     if with_seconds:
         found.append(Panel(SECONDS))
     return found
+
+
+def _has_256(summary: Summary, features: str) -> bool:
+    measured = summary.distances.get(features)
+    return measured is not None and measured.frechet_256 is not None
 
 
 @dataclass(frozen=True)
@@ -291,6 +305,9 @@ def _head(
     ]
     spread = any(value is not None and value[2] > value[1] for value in found)
     words = f"{title} ({shape}: 95 % confidence)" if spread else title
+    note = bias_note([summary for curve in curves for _, summary in curve.points])
+    if note and any(panel.features is not None for panel in panels):
+        words = f"{words}. {note}"
     figure.suptitle(textwrap.fill(words, int(figure.get_figwidth() / LETTER)), fontsize=8)
 
 

@@ -87,7 +87,7 @@ class ChannelConfig(Section):
             return AWGN(snr_db)
         if self.name == "rayleigh":
             return Rayleigh(snr_db, transmitter_csi=self.transmitter_csi)
-        return Rician(snr_db, self.k_factor, self.transmitter_csi)
+        return Rician(snr_db, self.k_factor, transmitter_csi=self.transmitter_csi)
 
 
 def _custom(factory: Factory, snr_db: float | Tensor) -> Channel:
