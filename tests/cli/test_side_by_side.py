@@ -16,6 +16,7 @@ from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
 from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.data.images import load_image, quantise
 from diffjscc.report.panels import MARGIN, side_by_side
+from locations import PHOTOGRAPHS
 
 WIDTH, HEIGHT = 384, 256
 
@@ -34,11 +35,11 @@ def _offline(url: str, path: Path, *_: object, **__: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def photograph(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A quarter of a photograph, 384x256."""
-    path = tmp_path_factory.mktemp("images") / "caps.png"
-    with Image.open(shared / "data/kodak/kodim03.png") as whole:
-        whole.crop((200, 100, 200 + WIDTH, 100 + HEIGHT)).save(path)
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of a photograph, 384x256."""
+    path = tmp_path_factory.mktemp("images") / "coffee.png"
+    with Image.open(PHOTOGRAPHS / "coffee.webp") as whole:
+        whole.crop((100, 50, 100 + WIDTH, 50 + HEIGHT)).save(path)
     return path
 
 
@@ -85,13 +86,13 @@ def test_all_schemes_side_by_side_over_the_same_noise(photograph: Path, tmp_path
     (row,) = json.loads((tmp_path / "a.json").read_text())
     assert row["metrics"]["psnr"] == rows["deepjscc"]["metrics"]["psnr"]
     names = sorted(path.name for path in out.iterdir())
-    assert names == sorted([*(f"caps-{kind}.png" for kind in kinds), "caps-side-by-side.png"])
-    sheet = load_image(out / "caps-side-by-side.png")
+    assert names == sorted([*(f"coffee-{kind}.png" for kind in kinds), "coffee-side-by-side.png"])
+    sheet = load_image(out / "coffee-side-by-side.png")
     assert sheet.shape[2] == 3 * (WIDTH + MARGIN) + MARGIN  # six images: two rows of three
     assert torch.equal(panel(sheet, 0), load_image(photograph))
-    assert torch.equal(panel(sheet, 2), load_image(out / "caps-diffjscc.png"))
+    assert torch.equal(panel(sheet, 2), load_image(out / "coffee-diffjscc.png"))
     lower = [
-        torch.equal(panel(sheet, 1, top), load_image(out / "caps-bpg-ldpc.png"))
+        torch.equal(panel(sheet, 1, top), load_image(out / "coffee-bpg-ldpc.png"))
         for top in range(HEIGHT + MARGIN, sheet.shape[1] - HEIGHT)
     ]
     assert sum(lower) == 1
@@ -131,10 +132,10 @@ def test_what_cannot_be_sent_is_said_and_left_blank(photograph: Path, tmp_path: 
     told = " ".join(result.output.split())
     assert "jpeg-ldpc cannot send" in told
     assert "768 channel uses of bpsk 2/3 hold" in told or "of bpsk 2/3 carry" in told
-    sheet = load_image(out / "caps-side-by-side.png")
+    sheet = load_image(out / "coffee-side-by-side.png")
     assert (panel(sheet, 1) - BLANK).abs().max() < 1 / 255
-    assert not (out / "caps-jpeg-ldpc.png").exists()
-    assert (out / "caps-deepjscc-2.png").exists()
+    assert not (out / "coffee-jpeg-ldpc.png").exists()
+    assert (out / "coffee-deepjscc-2.png").exists()
     nothing = run(photograph, *schemes("jpeg-ldpc", "bpg-ldpc"), "--snr", -30, "-o", tmp_path / "x")
     assert nothing.exit_code == 2
     assert "no modulation and code rate works at -30 dB" in " ".join(nothing.output.split())
@@ -148,7 +149,7 @@ def test_outages_are_named(photograph: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "outage" in result.output
     assert rows_of(figures)["webp-ldpc"]["outage"] is True
-    delivered = load_image(out / "caps-webp-ldpc.png")
+    delivered = load_image(out / "coffee-webp-ldpc.png")
     colour = quantise(torch.tensor(MEAN_COLOUR)[:, None, None])
     assert (delivered - colour).abs().max() < 1e-3
 
@@ -166,7 +167,7 @@ def test_a_fixed_quality_and_fewer_pixels(photograph: Path, tmp_path: Path) -> N
     result = run(*low, "--downsample", "-o", tmp_path / "c", "--json", fewer)
     assert result.exit_code == 0, result.output
     assert list(rows_of(fewer)) == ["jpeg-capacity, downsampled"]
-    assert (tmp_path / "c" / "caps-jpeg-capacity-downsampled.png").exists()
+    assert (tmp_path / "c" / "coffee-jpeg-capacity-downsampled.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.report.panels import MARGIN
 from diffjscc.report.uncertainty import map_label, uncertainty_image
+from locations import PHOTOGRAPHS
 
 SIDE = 256
 
@@ -141,9 +142,9 @@ def link() -> Link:
 
 
 @pytest.fixture(scope="module")
-def coast(shared: Path) -> SourceImage:
-    """Sky in its upper quarter, rocks in its lower."""
-    pixels = load_image(shared / "data" / "kodak" / "kodim21.png")
+def coast() -> SourceImage:
+    """Sky in its upper quarter, lights in its lower."""
+    pixels = load_image(PHOTOGRAPHS / "rocket.webp")
     return SourceImage("coast", pixels[:, 100 : 100 + SIDE, 100 : 100 + SIDE].contiguous())
 
 

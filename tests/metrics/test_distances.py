@@ -18,6 +18,7 @@ from diffjscc.metrics.feature_networks import InceptionFeatures, SqueezeNetFeatu
 from diffjscc.metrics.feature_store import FeatureFolder
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.weights import MetricUnavailable
+from locations import PHOTOGRAPHS, PORTRAIT
 
 QUALITIES = (60, 20, 5)
 
@@ -211,18 +212,18 @@ def test_squeezenet_features_are_those_that_lpips_sees_last(squeezenet: SqueezeN
 
 
 def test_distances_on_squeezenet_grow_with_the_distortion(
-    shared: Path, squeezenet: SqueezeNetFeatures, tmp_path: Path
+    squeezenet: SqueezeNetFeatures, tmp_path: Path
 ) -> None:
     real = FeatureFolder(tmp_path / "real")
     others = {quality: FeatureFolder(tmp_path / str(quality)) for quality in QUALITIES}
-    for stem in ("kodim05", "kodim20"):
-        image = Image.open(shared / f"data/kodak/{stem}.png").convert("RGB")
-        real.write(stem, squeezenet(patches(as_tensor(image))))
+    for path in (*sorted(PHOTOGRAPHS.glob("*.webp")), PORTRAIT):
+        image = Image.open(path)
+        real.write(path.stem, squeezenet(patches(as_tensor(image))))
         for quality in QUALITIES:
             file = io.BytesIO()
             image.save(file, format="JPEG", quality=quality)
-            others[quality].write(stem, squeezenet(patches(as_tensor(Image.open(file)))))
-    assert (real.count, real.width) == (30, 512)
+            others[quality].write(path.stem, squeezenet(patches(as_tensor(Image.open(file)))))
+    assert (real.count, real.width) == (34, 512)
     frechet = [frechet_distance(real, others[quality]) for quality in QUALITIES]
     assert 100 < frechet[0] < frechet[1] / 2 < frechet[2] / 4 < 10_000
     kernels = [kernel_distance(real, others[quality])[0] for quality in QUALITIES]

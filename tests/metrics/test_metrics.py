@@ -22,7 +22,7 @@ from diffjscc.metrics.weights import (
     MetricUnavailable,
     read_state,
 )
-from locations import PARITY
+from locations import PARITY, PHOTOGRAPHS, PORTRAIT
 from recordings import recorded_numbers, recorded_tensors
 
 SQUEEZE_FILES = ("squeezenet1_1_features_torchvision.pth", "lpips_v0.1_squeeze.pth")
@@ -51,11 +51,11 @@ def squeeze() -> LPIPS:
 
 
 @pytest.fixture(scope="module")
-def large(shared: Path) -> tuple[Tensor, Tensor]:
-    """A 1500x1200 image of six photographs, and the same with eight levels a channel."""
-    photographs = [image(shared / f"data/kodak/kodim{n:02}.png") for n in (1, 2, 3, 5, 6, 7)]
-    rows = [torch.cat(photographs[k : k + 2], dim=3) for k in (0, 2, 4)]
-    images = torch.cat(rows, dim=2)[..., :1200, :1500]
+def large() -> tuple[Tensor, Tensor]:
+    """A 1500x1200 mosaic of photographs, and the same with eight levels a channel."""
+    places = PHOTOGRAPHS / "astronaut.webp", PHOTOGRAPHS / "coffee.webp", PORTRAIT
+    row = torch.cat([image(place)[..., -400:, :500] for place in places], dim=3)
+    images = torch.cat((row, row.flip(-1), row.flip(-2)), dim=2)
     return images, coarse(images)
 
 
@@ -84,21 +84,21 @@ def test_ms_ssim_gives_the_recorded_numbers(
 @pytest.mark.parametrize(
     ("name", "size", "mirrored", "levels"),
     [  # by pytorch-msssim 1.0.0; odd sides and bad images are where conventions part
-        ("kodim01.png", (511, 767), 0.1206923, 0.9662055),
-        ("kodim23.png", (161, 163), 0.2286794, 0.8373206),
-        ("kodim13.png", (512, 768), 0.1229347, 0.9680660),
+        ("astronaut", (511, 509), 0.1061778, 0.9502600),
+        ("chelsea", (161, 163), 0.2444098, 0.9441912),
+        ("coffee", (400, 600), 0.2705590, 0.9256883),
     ],
 )
 def test_ms_ssim_of_photographs(
-    shared: Path, name: str, size: tuple[int, int], mirrored: float, levels: float
+    name: str, size: tuple[int, int], mirrored: float, levels: float
 ) -> None:
-    images = image(shared / "data/kodak" / name)[..., : size[0], : size[1]]
+    images = image(PHOTOGRAPHS / f"{name}.webp")[..., : size[0], : size[1]]
     assert ms_ssim(images.flip(-1), images).item() == pytest.approx(mirrored, abs=1e-5)
     assert ms_ssim(coarse(images), images).item() == pytest.approx(levels, abs=1e-5)
 
 
-def test_ms_ssim_of_a_negative_is_zero_not_nan(shared: Path) -> None:
-    images = image(shared / "data/kodak/kodim05.png")
+def test_ms_ssim_of_a_negative_is_zero_not_nan() -> None:
+    images = image(PHOTOGRAPHS / "coffee.webp")
     assert ms_ssim(1 - images, images).item() == 0
 
 
@@ -138,7 +138,7 @@ def test_tiled_lpips_is_close_to_the_whole(large: tuple[Tensor, Tensor], squeeze
     whole = squeeze(bad, images).item()
     assert 0.03 < whole < 0.3
     # The network pads with zeros, and tiles of 512 have four times the border of tiles of 2048.
-    assert squeeze(bad, images, tile=512).item() == pytest.approx(whole, rel=2e-2)
+    assert squeeze(bad, images, tile=512).item() == pytest.approx(whole, rel=5e-2)
 
 
 def test_lpips_gives_the_published_example(squeeze: LPIPS) -> None:

@@ -28,6 +28,7 @@ from diffjscc.pretrained.storage import (
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.training.frozen import load_prior, load_vae
+from locations import PHOTOGRAPHS
 from toy_refiner import generators, make_refiner, networks, receive
 
 NOTE = {"quantisation": "int8 rows"}
@@ -123,8 +124,8 @@ def test_shards_are_quantised_each(state: dict[str, Tensor], tmp_path: Path) -> 
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
 
 
-def test_a_number_takes_a_byte_and_costs_no_quality(shared: Path, tmp_path: Path) -> None:
-    original = load_image(shared / "data" / "kodak" / "kodim03.png")[None, :, :256, :384]
+def test_a_number_takes_a_byte_and_costs_no_quality(tmp_path: Path) -> None:
+    original = load_image(PHOTOGRAPHS / "coffee.webp")[None, :, :256, :384]
     for rate in ("1/128", "1/16"):
         scheme = DiffJSCC.from_pretrained("compact", rate, refiner=None, device="cpu")
         torch.manual_seed(0)

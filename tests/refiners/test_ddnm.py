@@ -27,6 +27,7 @@ from diffjscc.refiners.latents import decode, encode
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.scheme import SamplingRefiner
+from locations import PHOTOGRAPHS
 from toy_refiner import QUICK, generators, make_text_encoder, make_unet, make_vae, receive
 
 SMALL = CompactConfig(widths=(16, 24), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
@@ -293,9 +294,8 @@ def roughness(images: Tensor) -> float:
     return sum(images.diff(dim=dim).abs().mean().item() for dim in (-2, -1))
 
 
-def test_on_a_photograph_the_bundled_prior_sharpens_and_keeps_the_means(shared: Path) -> None:
-    path = shared / "data" / "kodak" / "kodim23.png"
-    original = load_image(path)[None, :, 128:384, 256:512]
+def test_on_a_photograph_the_bundled_prior_sharpens_and_keeps_the_means() -> None:
+    original = load_image(PHOTOGRAPHS / "astronaut.webp")[None, :, 128:384, 128:384]
     config = DDNMConfig(SamplerConfig("ddpm", 10))
     scheme = ddnm_from_pretrained("compact", "1/64", config=config, device="cpu")
     received = scheme.send(original, AWGN(10.0), generators(1))

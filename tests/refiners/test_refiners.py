@@ -1,7 +1,6 @@
 """The diffusion receiver as a whole: conditions, sampling, colours, refused inputs."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.sampling import SamplerConfig, at_bits
 from diffjscc.scheme import Received
+from locations import PHOTOGRAPHS
 from toy_refiner import QUICK, generators, make_control, make_refiner, make_unet, make_vae, receive
 
 
@@ -259,8 +259,8 @@ def largest_step(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.diff(dim=-2).abs().amax(dim=(0, 1, 3)), x.diff(dim=-1).abs().amax(dim=(0, 1, 2))
 
 
-def test_images_beyond_the_tile_size_show_no_seams(shared: Path) -> None:
-    image = load_image(shared / "data/kodak/kodim03.png")[None, :, 128:256, 256:448]
+def test_images_beyond_the_tile_size_show_no_seams() -> None:
+    image = load_image(PHOTOGRAPHS / "coffee.webp")[None, :, 128:256, 256:448]
     whole, tiled = make_refiner(), make_refiner(tile=32)
     # Contrast makes what group norms do to tiles differ, as it does in real networks.
     prepared = whole.prepare(image)
@@ -281,8 +281,8 @@ def test_images_beyond_the_tile_size_show_no_seams(shared: Path) -> None:
             assert steps[at_borders].max() <= 1.5 * steps.quantile(0.95)
 
 
-def test_the_wavelet_fix_takes_colours_and_leaves_detail(shared: Path) -> None:
-    image = load_image(shared / "data/kodak/kodim03.png")[None, :, :96, :96]
+def test_the_wavelet_fix_takes_colours_and_leaves_detail() -> None:
+    image = load_image(PHOTOGRAPHS / "chelsea.webp")[None, :, :96, :96]
     cast = torch.tensor([0.2, -0.1, 0.05])[None, :, None, None]
     torch.testing.assert_close(colour.wavelet(image + cast, image), image)
     reference = colour.low_frequencies(image)

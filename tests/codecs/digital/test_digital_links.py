@@ -26,16 +26,16 @@ from diffjscc.metrics.fidelity import psnr
 from diffjscc.scheme import DetectingCodec, InfeasibleError, Received, Scheme, Symbols
 from diffjscc.schemes.digital import digital_scheme
 from diffjscc.schemes.digital_options import DigitalOptions
-from locations import GOLDEN
+from locations import GOLDEN, PHOTOGRAPHS
 
 RATE = Fraction(1, 4)
 SOME = ["bpsk 1/2", "bpsk 2/3", "qpsk 3/4", "16-qam 1/2", "64-qam 3/4", "256-qam 5/6"]
 
 
 @pytest.fixture(scope="module")
-def crop(shared: Path) -> Tensor:
+def crop() -> Tensor:
     """A part of a photograph, [1, 3, 96, 128]."""
-    return load_image(shared / "data/kodak/kodim03.png")[None, :, 200:296, 300:428]
+    return load_image(PHOTOGRAPHS / "chelsea.webp")[None, :, 100:196, 100:228]
 
 
 def link(mcs: str | None = None, rate: Fraction = RATE, **changes: object) -> Scheme:
