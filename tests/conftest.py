@@ -13,7 +13,10 @@ import pytest
 from huggingface_hub import constants
 from torch import Tensor
 
+from diffjscc.data.download import DownloadError
+from diffjscc.data.fetch import fetch_kodak
 from diffjscc.metrics import weights as metric_weights
+from locations import ROOT
 from released_checkpoint import released_checkpoint, released_config, released_state
 from toy_hub import Hub
 
@@ -24,12 +27,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of reference numbers and images that lies beside a development checkout."""
-    folder = Path(os.environ.get("DIFFJSCC_SHARED", Path(__file__).parents[2] / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"reference data not found at {folder} (set DIFFJSCC_SHARED)")
-    return folder
+def kodak() -> Path:
+    """The folder of the 24 Kodak images: beside the checkout, or in the cache, fetched once."""
+    beside = Path(os.environ.get("DIFFJSCC_SHARED", ROOT.parent / "shared")) / "data" / "kodak"
+    if beside.is_dir():
+        return beside
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffjscc" / "kodak"
+    try:
+        fetch_kodak(cache, attempts=1, progress=False)
+    except (DownloadError, OSError) as error:
+        pytest.skip(f"needs the Kodak images and a network to fetch them once: {error}")
+    return cache
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,8 @@ def test_the_worked_example() -> None:
     assert kinds["repetition"] == 0
 
 
-def test_the_coarsest_images(shared: Path) -> None:
-    image = load_image(shared / "data/kodak/kodim03.png")
+def test_the_coarsest_images(kodak: Path) -> None:
+    image = load_image(kodak / "kodim03.png")
     bpg = SOURCES["bpg"]()
     coarsest = 8 * len(bpg.encode(image, bpg.qualities[0]))
     told = re.search(r"kodim03 takes ([\d,]+) bits", PAGE)
@@ -55,9 +55,9 @@ def test_the_table_of_thresholds() -> None:
         assert f"| {modulation} | {' | '.join(f'{level:g}' for level in needed)} |" in PAGE
 
 
-def test_the_cost_of_an_outage(shared: Path) -> None:
+def test_the_cost_of_an_outage(kodak: Path) -> None:
     fixed, own = [], []
-    for path in sorted((shared / "data/kodak").glob("*.png")):
+    for path in sorted(kodak.glob("*.png")):
         image = load_image(path)[None]
         colour = torch.tensor(MEAN_COLOUR)[:, None, None].expand_as(image)
         fixed.append(psnr(colour, image).item())

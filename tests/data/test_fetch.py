@@ -10,6 +10,8 @@ import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,13 +86,29 @@ def bucket(tmp_path):
 # Kodak
 
 
-def test_kodak(shared, serve, tmp_path):
-    url, asked = serve(shared / "data" / "kodak")
+def test_kodak_is_kodak(kodak):
+    known = json.loads(resources.files("diffjscc.data").joinpath("kodak.json").read_text())
+    assert list(known) == [f"kodim{number:02d}.png" for number in range(1, 25)]
+    for name, expected in known.items():
+        found = pixel_hash(kodak / name)
+        assert found == (expected["width"], expected["height"], expected["sha256"])
+
+
+def test_kodak(serve, tmp_path, monkeypatch):
+    """With 24 small images, and the list of their hashes, in the place of Kodak's."""
+    served, known = tmp_path / "served", {}
+    served.mkdir()
+    for number in range(1, 25):
+        path = served / f"kodim{number:02d}.png"
+        Image.open(io.BytesIO(jpeg(number))).save(path)
+        known[path.name] = dict(zip(("width", "height", "sha256"), pixel_hash(path), strict=True))
+    (tmp_path / "kodak.json").write_text(json.dumps(known))
+    listed = SimpleNamespace(files=lambda package: tmp_path)
+    monkeypatch.setattr("diffjscc.data.fetch.resources", listed)
+    url, asked = serve(served)
     paths = fetch_kodak(tmp_path / "kodak", base_url=url, progress=False)
-    assert [path.name for path in paths] == [f"kodim{number:02d}.png" for number in range(1, 25)]
+    assert [path.name for path in paths] == list(known)
     assert sorted(p.name for p in (tmp_path / "kodak").iterdir()) == [p.name for p in paths]
-    width, height, _ = pixel_hash(paths[3])
-    assert (width, height) == (512, 768)
     assert len(asked) == 24
 
     paths[4].write_bytes(paths[4].read_bytes()[:1000])  # damaged

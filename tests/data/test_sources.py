@@ -25,6 +25,7 @@ from diffjscc.data.sources import (
     open_source,
     pack,
 )
+from locations import PHOTOGRAPHS
 
 
 def image(seed, height=20, width=30):
@@ -136,16 +137,19 @@ def test_shards_with_equal_names_stay_apart(shards, tmp_path):
     assert len(set(source.names)) == len(source) == 6
 
 
-def test_the_shared_shards(shared):
-    source = ShardSource(find_shards(shared / "data" / "train" / "train-{10..11}.tar"))
-    assert len(source) == len(set(source.names)) > 1000
-    with tarfile.open(shared / "data" / "train" / "train-11.tar") as tar:
-        member = tar.getmembers()[-1]
-        content = tar.extractfile(member).read()
-    index = source.names.index(f"train-11/{member.name}")
-    assert np.array_equal(source[index], np.asarray(Image.open(io.BytesIO(content))))
+def test_shards_of_photographs(tmp_path):
+    paths = sorted(PHOTOGRAPHS.glob("*.webp"))
+    for number in range(2):
+        members = [(f"{number}{path.name}", path.read_bytes()) for path in paths]
+        members.insert(1, (f"{number}{paths[0].stem}.txt", b"an astronaut"))
+        write_tar(tmp_path / f"train-{10 + number}.tar", members)
+    source = ShardSource(find_shards(tmp_path / "train-{10..11}.tar"))
+    assert len(source) == len(set(source.names)) == 2 * len(paths)
+    index = source.names.index(f"train-11/1{paths[-1].name}")
+    assert np.array_equal(source[index], np.asarray(Image.open(paths[-1])))
     captions = [source.caption(index) for index in range(len(source))]
-    assert 200 < sum(caption is not None for caption in captions) < len(source)
+    assert captions.count("an astronaut") == 2
+    assert captions.count(None) == len(source) - 2
 
 
 def test_damaged_shards_are_not_taken_for_short_ones(shards):
