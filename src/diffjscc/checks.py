@@ -18,6 +18,9 @@ from diffjscc.arrays import check_range
 # Largest deviation of the mean power of an image's symbols from 1.
 POWER_TOLERANCE = 1e-3
 
+# Largest amplitude of a gain, far above any fade with E|h|² = 1; its square is a float32.
+LARGEST_GAIN = 1e6
+
 
 def check_flag(value: object, name: str) -> None:
     """Raise ValueError unless `value` is True or False: a number in a flag's place is a mistake."""
@@ -84,8 +87,8 @@ def check_received(
 
     Args:
         values: complex64 [B, K], finite.
-        gain: [B, 1] or [B, K].
-        mean_snr_db: [B].
+        gain: [B, 1] or [B, K], finite, of amplitude `LARGEST_GAIN` at most.
+        mean_snr_db: [B], finite.
         sent: complex64 [B, K].
         name: of the channel, for errors.
 
@@ -105,6 +108,12 @@ def check_received(
         )
     if not bool(torch.isfinite(torch.view_as_real(values)).all()):
         raise ValueError(f"{name} gave NaN or infinite symbols")
+    known = torch.isfinite(mean_snr_db).all() & (gain.abs() <= LARGEST_GAIN).all()  # not for NaN
+    if not bool(known):
+        raise ValueError(
+            f"{name} gave a gain or mean_snr_db that is not finite, or a gain above "
+            f"{LARGEST_GAIN:g}; gains have a mean power of 1"
+        )
 
 
 def check_decoded(images: Tensor, shape: tuple[int, ...], name: str) -> None:

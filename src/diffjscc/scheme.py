@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 # One generator for the whole batch, one per image, or torch's global one.
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
+# Effective SNR of a channel that carries nothing, and the amplitude of a gain that counts as 0.
+LOWEST_SNR_DB = -200.0
+SILENCE = 1e-12
+
 
 @dataclass(frozen=True)
 class ChannelState:
@@ -53,8 +57,9 @@ class ChannelState:
 
     @property
     def snr_db(self) -> Tensor:
-        """Effective SNR |h|²/N0 in dB, float32 [B]."""
-        return self.mean_snr_db + 10 * torch.log10(self.gain.abs().square().mean(dim=1))
+        """Effective SNR |h|²/N0 in dB, float32 [B]; at least `LOWEST_SNR_DB`, also for gain 0."""
+        effective = self.mean_snr_db + 10 * torch.log10(self.gain.abs().square().mean(dim=1))
+        return effective.clamp(min=LOWEST_SNR_DB)
 
     @property
     def at_transmitter(self) -> ChannelState:
@@ -129,8 +134,13 @@ class Received(SymbolBlock):
 
     @property
     def equalised(self) -> Tensor:
-        """Values / gain (zero forcing), complex64 [B, K]; noise power N0/|gain|² remains."""
-        return self.values / self.state.gain
+        """Values / gain (zero forcing), complex64 [B, K]; noise power N0/|gain|² remains.
+
+        Symbols whose gain is 0 are 0: nothing of them arrived.
+        """
+        silent = self.state.gain.abs() < SILENCE
+        gain = torch.where(silent, 1, self.state.gain)
+        return torch.where(silent, 0, self.values / gain)
 
     @property
     def snr_db(self) -> Tensor:
@@ -146,8 +156,8 @@ class Reconstruction:
         image: final image, float32 [B, 3, H, W] in [0, 1].
         initial: the codec's own reconstruction, same shape; `image` itself without a refiner.
         caption: text that the refiner was conditioned on, one per image, or None.
-        outage: bool [B], whether the codec could not decode and gave a placeholder image; None
-            where a codec cannot detect that.
+        outage: bool [B], whether the codec could not decode and gave a placeholder image, which is
+            the final one, too; None where a codec cannot detect that.
     """
 
     image: Tensor
@@ -193,10 +203,13 @@ class Codec(Protocol):
 
 @runtime_checkable
 class DetectingCodec(Codec, Protocol):
-    """A codec that detects decoding failures, as digital links do."""
+    """A codec that detects when nothing of an image was received: digital links, neural codecs."""
 
     def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
-        """Decode as `decode` does; also return whether each image is an outage, bool [B]."""
+        """Decode as `decode` does; also return whether each image is an outage, bool [B].
+
+        An outage's image is a placeholder; no refiner refines it.
+        """
         ...
 
 
@@ -401,6 +414,27 @@ class Scheme:
         Raises:
             ValueError: codec or refiner gave images of another shape, outside [0, 1] or not finite.
         """
+        initial, outage = self.attempt(received)
+        lost = outage is not None and bool(outage.all())
+        if self.refiner is None or lost:
+            return Reconstruction(image=initial, initial=initial, outage=outage)
+        refined = self.refiner.refine(initial, received, generator)
+        check_decoded(refined.image, tuple(initial.shape), type(self.refiner).__name__)
+        if outage is None or not bool(outage.any()):
+            return replace(refined, outage=outage)
+        # What a refiner makes of a placeholder would be invented.
+        final = torch.where(outage.to(initial.device)[:, None, None, None], initial, refined.image)
+        return replace(refined, image=final, outage=outage)
+
+    def attempt(self, received: Received) -> tuple[Tensor, Tensor | None]:
+        """Decode received symbols to the initial images, without the refiner.
+
+        Returns:
+            The images, and whether each is an outage, see `Reconstruction.outage`.
+
+        Raises:
+            ValueError: the codec gave images of another shape, outside [0, 1] or not finite.
+        """
         outage = None
         if isinstance(self.codec, DetectingCodec):
             initial, outage = self.codec.attempt(received)
@@ -408,11 +442,7 @@ class Scheme:
             initial = self.codec.decode(received)
         size = len(received.values), 3, *received.image_size
         check_decoded(initial, size, type(self.codec).__name__)
-        if self.refiner is None:
-            return Reconstruction(image=initial, initial=initial, outage=outage)
-        refined = self.refiner.refine(initial, received, generator)
-        check_decoded(refined.image, size, type(self.refiner).__name__)
-        return replace(refined, outage=outage)
+        return initial, outage
 
     def __call__(
         self, images: ImageInput, channel: Channel, generator: Generators = None

@@ -213,6 +213,11 @@ class DeepJSCC(JointCodec):
         """Latent channels C; these weights have one rate."""
         return (self.config.channels,)
 
+    @property
+    def knows_fades(self) -> bool:
+        """Return whether the networks are given the gain."""
+        return bool(self.config.csi == "snr+gain")
+
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.analyse`."""
         del rate_index

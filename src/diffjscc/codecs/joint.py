@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from diffjscc.arrays import check_range
 from diffjscc.channels.power import normalise_power
-from diffjscc.codecs.low_snr import bound_snr, shrink, signal_share
+from diffjscc.codecs.low_snr import (
+    LOST_SHARE,
+    bound_csi,
+    bound_snr,
+    equalise,
+    shrink,
+    signal_share,
+)
 from diffjscc.data.geometry import Padding, crop, pad_to_multiple, padded_length
 from diffjscc.scheme import ChannelState, Received, Symbols
 
@@ -70,7 +77,7 @@ class JointCodec(nn.Module, ABC):
 
     Attributes:
         stride: pixels per latent position and side.
-        bounded: whether reception below the SNR of the training is bounded, see `low_snr`; False
+        bounded: whether SNRs outside the training's range are bounded to it, see `low_snr`; False
             gives the released implementation's outputs.
         padding: padding of images whose sides are not multiples of `stride`.
         config: the architecture, a frozen dataclass.
@@ -101,6 +108,11 @@ class JointCodec(nn.Module, ABC):
         low, high = self.config.snr_range_db
         return low, high
 
+    @property
+    def knows_fades(self) -> bool:
+        """Return whether the networks were trained on fades, at mean SNRs of `snr_range_db`."""
+        return False
+
     @abstractmethod
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """Transform padded images [B, 3, H', W'] to the latent [B, C, H'/stride, W'/stride]."""
@@ -115,7 +127,9 @@ class JointCodec(nn.Module, ABC):
             raise ValueError("this codec was loaded for the receiver only; it cannot encode")
         check_images(images)
         if not self.training:
-            warn_outside(csi.snr_db, self.snr_range_db)
+            warn_outside(self.trained_snr(csi), self.snr_range_db)
+            if self.bounded:
+                csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
         padded = pad_to_multiple(images, self.stride, self.padding)
         latent = self.analyse(padded, csi, self.rate_index(rate))
         values = normalise_power(latent_to_symbols(latent))
@@ -126,11 +140,18 @@ class JointCodec(nn.Module, ABC):
 
     def decode(self, received: Received) -> Tensor:
         """See `Codec.decode`; for SNRs below the training's see `low_snr`, unless not `bounded`."""
+        return self.attempt(received)[0]
+
+    def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
+        """See `DetectingCodec.attempt`; without `bounded` no image counts as an outage."""
         images = self.reconstruct(received).clamp(0, 1)
         if not self.bounded:
-            return images
+            return images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        low, _ = self.snr_range_db
         _, csi = self.observed(received)
-        return shrink(images, signal_share(csi.snr_db, self.snr_range_db[0]))
+        outage = self._lost(received)
+        share = signal_share(self.trained_snr(csi), low).masked_fill(outage, 0)
+        return shrink(images, share), outage
 
     def reconstruct(self, received: Received) -> Tensor:
         """Decode without clamping to [0, 1], for training."""
@@ -148,14 +169,27 @@ class JointCodec(nn.Module, ABC):
         if not bool(torch.isfinite(torch.view_as_real(values)).all()):
             raise ValueError("received symbols hold NaN or infinite values; nothing was decoded")
         if self.bounded and not self.training:
-            values, csi = bound_snr(values, csi, self.snr_range_db[0])
+            if not self.knows_fades:
+                values, csi = bound_snr(values, csi, self.snr_range_db[0])
+            csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
+            values = values.masked_fill(self._lost(received)[:, None], 0)
         latent = symbols_to_latent(values, channels, (height, width))
         images = self.synthesise(latent, csi, index)
         return crop(images, received.image_size)
 
     def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
         """Return the decoder's input symbols [B, K] and the CSI that it is conditioned on."""
-        return received.equalised, received.state
+        return equalise(received) if self.bounded else (received.equalised, received.state)
+
+    def trained_snr(self, csi: ChannelState) -> Tensor:
+        """Return the SNR [B] in dB that `snr_range_db` is the range of, see `knows_fades`."""
+        return csi.mean_snr_db if self.knows_fades else csi.snr_db
+
+    def _lost(self, received: Received) -> Tensor:
+        """Return whether nothing of an image was received, bool [B]."""
+        _, csi = self.observed(received)
+        snr_db = torch.minimum(csi.snr_db, received.snr_db)
+        return signal_share(snr_db, self.snr_range_db[0]) <= LOST_SHARE
 
     def rate_index(self, rate: Fraction) -> int:
         """Find the index of `rate` in `rates`; a ValueError lists them."""

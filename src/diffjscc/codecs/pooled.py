@@ -12,7 +12,15 @@ from torch import Tensor
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
 from diffjscc.layers.block_means import pool, replicate
-from diffjscc.scheme import ChannelState, Codec, Received, Symbols, device_of, move
+from diffjscc.scheme import (
+    ChannelState,
+    Codec,
+    DetectingCodec,
+    Received,
+    Symbols,
+    device_of,
+    move,
+)
 
 
 @dataclass(frozen=True)
@@ -73,16 +81,21 @@ class PooledCodec:
 
     def decode(self, received: Received) -> Tensor:
         """See `Codec.decode`; the image is A†ŷ, constant in every block."""
+        return self.attempt(received)[0]
+
+    def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
+        """See `DetectingCodec.attempt`; a codec that cannot detect outages has none."""
         self._check(received.nominal_rate)
         height, width = (padded_length(n, self.factor) // self.factor for n in received.image_size)
-        pooled = self.codec.decode(
-            replace(
-                received,
-                image_size=(height, width),
-                nominal_rate=self._inner(received.nominal_rate),
-            )
+        inner = replace(
+            received, image_size=(height, width), nominal_rate=self._inner(received.nominal_rate)
         )
-        return crop(replicate(pooled, self.factor), received.image_size)
+        if isinstance(self.codec, DetectingCodec):
+            pooled, outage = self.codec.attempt(inner)
+        else:
+            pooled = self.codec.decode(inner)
+            outage = torch.zeros(len(pooled), dtype=torch.bool, device=pooled.device)
+        return crop(replicate(pooled, self.factor), received.image_size), outage
 
     def _inner(self, rate: Fraction) -> Fraction:
         """Return the rate of the inner codec, in channel uses per pixel of the pooled image."""

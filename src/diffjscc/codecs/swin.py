@@ -246,6 +246,11 @@ class SwinJSCC(JointCodec):
         """Latent channels C; these weights have one rate."""
         return (self.config.channels,)
 
+    @property
+    def knows_fades(self) -> bool:
+        """Return whether the decoder takes faded symbols as they are received."""
+        return bool(self.config.receiver == "unequalised")
+
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
         del rate_index

@@ -18,7 +18,7 @@ from diffjscc.evaluation.statistics import (
     metrics_of,
     quantities,
 )
-from diffjscc.metrics.catalogue import SECONDS, frechet_info
+from diffjscc.metrics.catalogue import OUTAGE, SECONDS, frechet_info
 
 Outcome = Literal["better", "worse", "same"]
 Repeat = tuple[str, int]  # image and number
@@ -122,6 +122,8 @@ def remarks(before: Results, after: Results) -> list[str]:
             if alone:
                 found.append(f"only {one.folder} has {alone} transmissions of {point}")
             for quantity in known.values():
+                if quantity.info == OUTAGE and not any(one.outage for one in records.values()):
+                    continue  # none, or in records that are older than the flag
                 if _has(records, quantity) and not _has(other.records[point], quantity):
                     found.append(f"only {one.folder} has {quantity.label} of {point}")
     for point, features in dict.fromkeys((*old.distances, *new.distances)):

@@ -92,8 +92,8 @@ class Record(AtPoint):
         seconds: wall time of transmission and reception, an equal share of it in a batch. Without
             the time of a digital link's source codec for files that were made before.
         versions: of the libraries that computed it.
-        outage: whether the receiver could not decode and delivered an image of one colour, which is
-            what the metrics are of; None where a scheme cannot know.
+        outage: whether the receiver received nothing of the image and delivered one colour, which
+            is what the metrics are of; None where a scheme cannot know.
     """
 
     weights: str

@@ -121,7 +121,8 @@ class Link:
         """Sample several final images from one transmission of an image.
 
         One by one: on a CPU that takes a tenth longer than all at once, but the memory of one, and
-        the first is the image that `transmit` delivers where it sends this one alone.
+        the first is the image that `transmit` delivers where it sends this one alone. Of an outage
+        all are the placeholder.
 
         Returns:
             8-bit levels, float32 [number, 3, H, W] on the CPU.
@@ -134,10 +135,12 @@ class Link:
             raise ValueError(f"{self.name} has no refiner that samples; take one that has")
         generators = [image.generator(self.seed, repeat)]
         received = self.scheme.send(image.pixels[None].to(self.device), self.channel, generators)
-        initial = self.scheme.codec.decode(received)
+        initial, outage = self.scheme.attempt(received)
+        lost = outage is not None and bool(outage.all())
         samples = torch.empty(number, *image.pixels.shape)
         for sample in samples:
-            sample.copy_(quantise(sampler.sample(initial, received, 1, generators).image[0]))
+            final = initial if lost else sampler.sample(initial, received, 1, generators).image
+            sample.copy_(quantise(final[0]))
         return samples
 
     def point(self, snr_db: float) -> OperatingPoint:
