@@ -18,7 +18,8 @@ import torch
 from rich.progress import track
 
 from diffjscc.channels.awgn import AWGN
-from diffjscc.data.images import find_images, load_image, quantise
+from diffjscc.data.images import load_image, quantise
+from diffjscc.data.search import find_images
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.scheme import InfeasibleError, Scheme
 from diffjscc.schemes.digital import SOURCES, digital_scheme

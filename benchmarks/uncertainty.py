@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 
-from diffjscc.data.images import find_images, load_image
+from diffjscc.data.images import load_image
+from diffjscc.data.search import find_images
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.transmission import Link
 from diffjscc.evaluation.uncertainty import disagreement

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from diffjscc import AWGN, DiffJSCC
-from diffjscc.data.images import find_images, load_image, quantise
+from diffjscc.data.images import load_image, quantise
+from diffjscc.data.search import find_images
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.metrics.fidelity import ms_ssim, psnr
 from diffjscc.metrics.lpips import LPIPS

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from diffjscc.paths import expanded
+from diffjscc.paths import expanded, printable
 from diffjscc.yaml_reader import MOST_LEVELS, parse_yaml, read_yaml
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Decibels",
     "Factor",
     "FilePath",
+    "Label",
     "Place",
     "Positive",
     "Section",
@@ -39,6 +40,7 @@ Decibels = Annotated[float, Field(ge=-200, le=200)]
 
 # Settings that name files: `~` and environment variables are expanded.
 FilePath = Annotated[Path, AfterValidator(lambda path: Path(expanded(path)))]
+Label = Annotated[str, AfterValidator(printable)]  # stands in tables, plots and files
 Place = Annotated[str, AfterValidator(expanded)]  # a path, a name, a hub id or an import string
 
 SHOWN = 60  # characters of a value in an error

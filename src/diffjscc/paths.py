@@ -6,6 +6,7 @@ import os
 import re
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
@@ -44,12 +45,15 @@ def expanded(path: str | os.PathLike[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Write bytes of a file name that are not UTF-8 as `\xe9`, so that all text is Unicode."""
-    return "".join(
-        _escaped(letter) if "\ud800" <= letter <= "\udfff" else letter for letter in text
-    )
+    r"""Write bytes that are not UTF-8, line ends and control characters as `\xe9`.
+
+    What remains is Unicode on one line, for consoles, files of lines, JSON and HTML.
+    """
+    return "".join(_escaped(sign) if _UNPRINTABLE.match(sign) else sign for sign in text)
 
 
-def _escaped(surrogate: str) -> str:
-    byte = ord(surrogate) - 0xDC00  # as in Python's file names, PEP 383
-    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else f"\\u{ord(surrogate):04x}"
+def _escaped(sign: str) -> str:
+    code = ord(sign)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name as Python keeps it, PEP 383
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"

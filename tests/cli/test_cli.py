@@ -210,7 +210,7 @@ BAD_OPTIONS = {
     "negative k-factor": ["--channel", "rician", "--k-factor", "-2"],
     "CSI without fading": ["--transmitter-csi"],
     "unknown option": ["--snrr", "1"],
-    "figures into a missing folder": ["--json", "/nonexistent/figures.json"],
+    "figures into no folder": ["--json", "/dev/null/figures.json"],
     "figures onto a folder": ["--json", "/"],
 }
 

@@ -14,12 +14,11 @@ from PIL import Image, ImageFile
 from diffjscc.data.images import (
     MAX_PIXELS,
     ImageError,
-    find_images,
     load_image,
     quantise,
     save_image,
-    unique_stems,
 )
+from diffjscc.data.search import find_images, unique_stems
 from locations import PHOTOGRAPHS
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)

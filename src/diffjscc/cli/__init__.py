@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from typing import Annotated
 
 import typer
 
 from diffjscc.cli import evaluation, report, results, training, transmit, weights
+from diffjscc.cli.terminal import replace_unprintable
 from diffjscc.version import __version__
 
 app = typer.Typer(
@@ -63,7 +65,9 @@ app.add_typer(fetch, name="fetch")
 
 def main() -> None:
     """Entry point of the `diffjscc` command."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode gets "?", not a traceback
+    # A terminal without Unicode, or a name that is none, is no reason for a traceback.
+    codecs.register_error("diffjscc", replace_unprintable)
+    for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="diffjscc")
     app()

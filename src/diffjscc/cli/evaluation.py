@@ -11,7 +11,7 @@ from rich.markup import escape
 from diffjscc.choices import FigureChoice, FigureName
 from diffjscc.cli import paths
 from diffjscc.cli.results import CSVFile, LaTeXFile, show_means
-from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, stderr, stdout
+from diffjscc.cli.terminal import CHANNELS, SCHEMES, printed, report_errors, stderr, stdout
 
 if TYPE_CHECKING:
     from diffjscc.evaluation.results import Results
@@ -90,7 +90,7 @@ def evaluate(
             show_means([results], None, None)
             if csv_file is not None or latex_file is not None:
                 show_means([results], csv_file, latex_file)
-            stdout.print(f"results are in {escape(str(output))}", soft_wrap=True)
+            stdout.print(f"results are in {printed(output)}", soft_wrap=True)
 
 
 def reproduce(
@@ -156,7 +156,7 @@ def reproduce(
         if prepared.leads:
             report = output / "report.html"
             write_report(finished, report)
-            stdout.print(f"look at {escape(str(report))}", soft_wrap=True)
+            stdout.print(f"look at {printed(report)}", soft_wrap=True)
 
 
 def run(sweep: SweepRun, name: str) -> Results:

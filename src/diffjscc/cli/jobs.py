@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from diffjscc.data.files import atomic_write
+from diffjscc.data.files import identity
 from diffjscc.data.images import save_image
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Record
@@ -24,6 +23,10 @@ from diffjscc.report.panels import side_by_side
 from diffjscc.report.uncertainty import map_label, uncertainty_image
 
 Line_co = TypeVar("Line_co", covariant=True)
+
+
+# Called after every transmission, with its record if there is one.
+Sent = Callable[[Record | None], None]
 
 
 class Sending(Protocol[Line_co]):
@@ -48,8 +51,8 @@ class Sending(Protocol[Line_co]):
         """List all that is written for a file of this stem."""
         ...
 
-    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> Sequence[Line_co]:
-        """Transmit one file and list its transmissions; `sent` is called after every one."""
+    def send(self, path: Path, stem: str, sent: Sent) -> Sequence[Line_co]:
+        """Transmit one file and list its transmissions; `sent` gets the record of each."""
         ...
 
 
@@ -100,8 +103,8 @@ class Job:
         names = [f"{name}{kind}" for kind in kinds for name in stems]
         return [self.output / f"{name}.png" for name in (*names, f"{stem}-side-by-side")]
 
-    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> list[Record]:
-        """Transmit one file; `sent` is called after every transmission."""
+    def send(self, path: Path, stem: str, sent: Sent) -> list[Record]:
+        """Transmit one file; `sent` gets the record of each."""
         stem += self.suffix
         source = SourceImage.read(path)
         records = []
@@ -127,7 +130,7 @@ class Job:
             if repeat == 0:
                 sheet = side_by_side(panels, words)
                 save_image(sheet, self.output / f"{stem}-side-by-side.png")
-            sent()
+            sent(delivery.record)
         return records
 
     @staticmethod
@@ -164,8 +167,8 @@ class Jobs(Generic[Line_co]):
         """List the files of all points."""
         return [path for job in self.jobs for path in job.files(stem)]
 
-    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> Sequence[Line_co]:
-        """Transmit one file at all points; `sent` is called after every transmission."""
+    def send(self, path: Path, stem: str, sent: Sent) -> Sequence[Line_co]:
+        """Transmit one file at all points; `sent` gets the record of each."""
         return [line for job in self.jobs for line in job.send(path, stem, sent)]
 
 
@@ -193,22 +196,35 @@ def metrics_text(values: Metrics, metrics: Sequence[MetricInfo]) -> str:
     return ", ".join(info.text(value) for info, value in found if value is not None)
 
 
-def transmit_files(
-    job: Sending[Line_co], paths: Sequence[Path], stems: Sequence[str], sent: Callable[[], None]
-) -> Iterator[tuple[Path, Sequence[Line_co] | ValueError | OSError | MemoryError]]:
-    """Send every file; one that fails yields its error and does not stop the others.
+def check_outputs(
+    job: Sending[Line_co], stems: Sequence[str], inputs: Sequence[Path], others: Sequence[Path]
+) -> None:
+    """Check that nothing would be overwritten.
+
+    Args:
+        job: what is sent.
+        stems: of the files that it writes.
+        inputs: files that are read.
+        others: other files that are written.
 
     Raises:
-        ValueError: two files' results, or a result and one of `paths`, would be one file.
+        ValueError: two of the files, or a file and an input, would be one.
     """
-    written = Counter(file.resolve() for stem in stems for file in job.files(stem))
-    written.update(path.resolve() for path in paths)
-    for file, times in written.items():
-        if times > 1:
+    files = [*(file for stem in stems for file in job.files(stem)), *others]
+    places = [identity(file) for file in files]
+    times = Counter(places) + Counter({identity(path) for path in inputs})
+    for file, place in zip(files, places, strict=True):
+        if times[place] > 1:
             raise ValueError(
                 f"{file} would be overwritten; choose another folder to write to, rename images, "
                 "or send them one at a time"
             )
+
+
+def transmit_files(
+    job: Sending[Line_co], paths: Sequence[Path], stems: Sequence[str], sent: Sent
+) -> Iterator[tuple[Path, Sequence[Line_co] | ValueError | OSError | MemoryError]]:
+    """Send every file; one that fails yields its error and does not stop the others."""
     for path, stem in zip(paths, stems, strict=True):
         try:
             yield path, job.send(path, stem, sent)
@@ -219,14 +235,3 @@ def transmit_files(
             if full is None:
                 raise
             yield path, full
-
-
-def write_records(records: Sequence[Record], path: Path) -> None:
-    """Write a JSON array, one object a line; without the brackets if the name ends in .jsonl."""
-    lines = [json.dumps(record.as_dict()) for record in records]
-    if path.suffix == ".jsonl":
-        text = "".join(f"{line}\n" for line in lines)
-    else:
-        text = "[\n" + ",\n".join(lines) + "\n]\n"
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

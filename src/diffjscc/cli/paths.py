@@ -60,12 +60,15 @@ def check_apart(output: Path | None, name: str, inputs: Sequence[Path]) -> None:
     Raises:
         ValueError: it is one of them, or lies in one of them.
     """
+    from diffjscc.data.files import identity  # noqa: PLC0415
+
     if output is None:
         return
     resolved = output.resolve()
     for read in inputs:
-        same = resolved == read.resolve() or (output.exists() and output.samefile(read))
-        if same or (read.is_dir() and resolved.is_file() and read.resolve() in resolved.parents):
+        if identity(output) == identity(read) or (
+            read.is_dir() and resolved.is_file() and read.resolve() in resolved.parents
+        ):
             raise ValueError(
                 f"{name} {printable(str(output))} would overwrite a file that is read; choose "
                 "another name"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.markup import escape
-
 from diffjscc.cli import paths
-from diffjscc.cli.terminal import report_errors, stdout
+from diffjscc.cli.terminal import printed, report_errors, stdout
 
 
 def report(
@@ -30,10 +28,14 @@ def report(
     The file needs neither the network nor other files.
     """
     with report_errors():
+        from diffjscc.evaluation.layout import results_files  # noqa: PLC0415
         from diffjscc.evaluation.results import read_results  # noqa: PLC0415
         from diffjscc.report.page import write_report  # noqa: PLC0415
 
+        for folder in results:
+            paths.check_apart(output, "--output", results_files(folder))
         path = results[0] / "report.html" if output is None else output
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_report([read_results(folder) for folder in results], path)
         megabytes = path.stat().st_size / 1e6
-        stdout.print(f"report is in {escape(str(path))} ({megabytes:.1f} MB)", soft_wrap=True)
+        stdout.print(f"report is in {printed(path)} ({megabytes:.1f} MB)", soft_wrap=True)

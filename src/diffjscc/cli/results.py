@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from diffjscc.cli import paths
-from diffjscc.cli.terminal import report_errors, stderr, stdout
+from diffjscc.cli.terminal import printed, report_errors, stderr, stdout
 
 if TYPE_CHECKING:
     from diffjscc.evaluation.compare import Difference
@@ -40,7 +39,7 @@ def plot(
 
         folder = results[0] / "figures" if output is None else output
         for path in write_figures([read_results(place) for place in results], folder):
-            stdout.print(escape(str(path)), soft_wrap=True)
+            stdout.print(printed(path), soft_wrap=True)
 
 
 CSVFile = Annotated[
@@ -94,7 +93,7 @@ def show_means(results: Sequence[Results], csv_file: Path | None, latex_file: Pa
             continue
         with atomic_write(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        stdout.print(f"table is in {escape(str(file))}", soft_wrap=True)
+        stdout.print(f"table is in {printed(file)}", soft_wrap=True)
     if not written:
         print_means(stdout, summaries)
 
@@ -119,18 +118,22 @@ def compare(
     with report_errors():
         from diffjscc.data.files import atomic_write  # noqa: PLC0415
         from diffjscc.evaluation import compare as comparison  # noqa: PLC0415
+        from diffjscc.evaluation.layout import results_files  # noqa: PLC0415
+        from diffjscc.evaluation.lines import as_json  # noqa: PLC0415
         from diffjscc.evaluation.results import differences, read_results  # noqa: PLC0415
 
         given = _tolerances(tolerance or [])
+        for folder in (before, after):
+            paths.check_apart(json_file, "--json", results_files(folder))
         old, new = read_results(before), read_results(after)
         limits = comparison.default_tolerances([old, new]) | given
         found = comparison.compare(old, new, limits)
         remarks = differences(old.setup, new.setup) + comparison.remarks(old, new)
         if json_file is not None:
             values = {"differences": [asdict(change) for change in found], "remarks": remarks}
+            json_file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(json_file) as temporary:
-                text = json.dumps(values, indent=1, ensure_ascii=False)
-                temporary.write_text(f"{text}\n", encoding="utf-8")
+                temporary.write_text(f"{as_json(values, indent=1)}\n", encoding="utf-8")
         for sentence in remarks:
             stderr.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
         changed = [change for change in found if change.outcome != "same"]

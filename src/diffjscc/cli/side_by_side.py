@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffjscc.cli.jobs import metrics_text
+from diffjscc.cli.jobs import Sent, metrics_text
 from diffjscc.data.images import save_image
+from diffjscc.data.search import safe_stem
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Absent, Record
 from diffjscc.evaluation.transmission import Link
@@ -20,6 +21,7 @@ from diffjscc.report.panels import side_by_side
 from diffjscc.scheme import InfeasibleError
 
 MOST_BESIDE = 4
+LONGEST_SCHEME = 60  # bytes of its name in those of files
 BLANK = 0.92  # a grey where there is no image
 
 
@@ -49,8 +51,8 @@ class Comparison:
         ]
         return [self.output / f"{name}.png" for name in (*names, f"{stem}-side-by-side")]
 
-    def send(self, path: Path, stem: str, sent: Callable[[], None]) -> list[Record | Absent]:
-        """Transmit one file by every scheme; `sent` is called after every transmission.
+    def send(self, path: Path, stem: str, sent: Sent) -> list[Record | Absent]:
+        """Transmit one file by every scheme; `sent` gets the record of each.
 
         What a scheme cannot send is left blank in the image of all of them.
         """
@@ -70,7 +72,7 @@ class Comparison:
                     panels.append(torch.full_like(image.pixels, BLANK))
                     words.append(f"{link.name} cannot send it: {error}")
                     for _ in range(repeat, self.repeats):
-                        sent()
+                        sent(None)
                     break
                 lines.append(delivery.record)
                 name = self._name(stem, link, repeat)
@@ -78,7 +80,7 @@ class Comparison:
                 if repeat == 0:
                     panels.append(delivery.final)
                     words.append(label(delivery.record, link.evaluator.infos))
-                sent()
+                sent(delivery.record)
         rows = math.ceil(len(panels) / MOST_BESIDE)
         sheet = side_by_side(panels, words, math.ceil(len(panels) / rows))
         save_image(sheet, self.output / f"{stem}-side-by-side.png")
@@ -86,7 +88,7 @@ class Comparison:
 
     @staticmethod
     def _name(stem: str, link: Link, repeat: int) -> str:
-        scheme = link.name.replace(", ", "-")
+        scheme = safe_stem(link.name.replace(", ", "-"), LONGEST_SCHEME)
         return f"{stem}-{scheme}" if repeat == 0 else f"{stem}-{scheme}-{repeat + 1}"
 
 

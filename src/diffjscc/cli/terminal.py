@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from diffjscc.choices import ChannelName, SchemeKind
 from diffjscc.memory import memory_error
+from diffjscc.paths import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -23,21 +24,33 @@ if TYPE_CHECKING:
 SCHEMES = ", ".join(kind for kind in get_args(SchemeKind) if kind != "custom")
 CHANNELS = ", ".join(name for name in get_args(ChannelName) if name != "custom")
 
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
 stdout = Console()
 stderr = Console(stderr=True)
 
 
-def _say_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Show a library's warning without its place in the source; the signature is Python's."""
-    del category, filename, lineno, file, line
-    stderr.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+class _Warnings:
+    """Shows libraries' warnings without their places in the source, each text once."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Show a warning; the signature is that of `warnings.showwarning`."""
+        del category, filename, lineno, file, line
+        text = printed(" ".join(str(message).split()))
+        if text not in self.said:
+            self.said.add(text)
+            stderr.print(f"[yellow]warning:[/] {text}", soft_wrap=True)
 
 
 @contextmanager
@@ -45,8 +58,8 @@ def report_errors() -> Iterator[None]:
     """Turn a user's errors into one line and exit code 2, warnings into one line each."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("once", UserWarning)
-            warnings.showwarning = _say_warning
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _Warnings()
             yield
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         reason = memory_error(error) or error
@@ -54,11 +67,30 @@ def report_errors() -> Iterator[None]:
             raise  # a fault of this package, or of a part of the user's own
         stderr.print(f"[bold red]error:[/] {escape(in_one_line(reason))}", soft_wrap=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        stderr.print("[bold red]interrupted;[/] what is finished is kept")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def in_one_line(error: BaseException) -> str:
     """Return an error's text without line breaks, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"  # Python puts the number first
+    return printable(" ".join(text.split())) or type(error).__name__
+
+
+def printed(text: object) -> str:
+    """Prepare a path or another text of users for a line of the console."""
+    return escape(printable(str(text)))
+
+
+def replace_unprintable(error: UnicodeError) -> tuple[str, int]:
+    r"""Write `\xe9` or "?" for what a console cannot show: a handler of `codecs.register_error`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(text if (text := printable(sign)) != sign else "?" for sign in signs), error.end
 
 
 def is_device_error(error: RuntimeError) -> bool:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from diffjscc.cli import paths
-from diffjscc.cli.terminal import report_errors, stderr, stdout
+from diffjscc.cli.terminal import printed, report_errors, stderr, stdout
 
 ConfigName = Annotated[str, paths.option(paths.place, help="Shipped config or YAML file.")]
 RunFolder = Annotated[
@@ -39,7 +39,7 @@ def train_jscc(
         from diffjscc.training.jscc import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
 
 
 def train_adversarial(
@@ -65,7 +65,7 @@ def train_adversarial(
         from diffjscc.training.adversarial import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
 
 
 def train_vae(
@@ -88,7 +88,7 @@ def train_vae(
         from diffjscc.training.vae import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
 
 
 def train_prior(
@@ -111,7 +111,7 @@ def train_prior(
         from diffjscc.training.prior import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
 
 
 def precompute_latents(
@@ -133,7 +133,7 @@ def precompute_latents(
         from diffjscc.training.precompute import precompute  # noqa: PLC0415 - torch
 
         folder = precompute(settings)
-        stdout.print(f"latents are in {escape(str(folder))}", soft_wrap=True)
+        stdout.print(f"latents are in {printed(folder)}", soft_wrap=True)
 
 
 def train_control(
@@ -160,7 +160,7 @@ def train_control(
         from diffjscc.training.control import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
 
 
 def train_decoder(
@@ -184,7 +184,7 @@ def train_decoder(
         from diffjscc.training.decoder import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output)
-        stdout.print(f"weights are in {escape(str(weights))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
 
 
 def fetch_kodak(
@@ -206,7 +206,7 @@ def fetch_openimages(
         from diffjscc.data import fetch  # noqa: PLC0415
 
         fetched = fetch.fetch_openimages(output, count=count)
-        stdout.print(f"images are in {escape(str(fetched.folder))}", soft_wrap=True)
+        stdout.print(f"images are in {printed(fetched.folder)}", soft_wrap=True)
     for name, reason in fetched.failed.items():
         stderr.print(f"[bold red]failed:[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
     if fetched.failed:

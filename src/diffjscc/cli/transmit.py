@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,15 @@ from diffjscc.choices import (
     Start,
 )
 from diffjscc.cli import paths as files
-from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors, show_steps, stderr, stdout
+from diffjscc.cli.terminal import (
+    CHANNELS,
+    SCHEMES,
+    printed,
+    report_errors,
+    show_steps,
+    stderr,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from diffjscc.cli.jobs import Sending
@@ -186,15 +195,17 @@ def transmit(
             check_rates(choice, [place.rate for place in places])
 
         from diffjscc.cli.preparation import METRICS, Preparation  # noqa: PLC0415 - torch
-        from diffjscc.data.images import find_images  # noqa: PLC0415
+        from diffjscc.data.search import find_images  # noqa: PLC0415
         from diffjscc.metrics.evaluator import MetricEvaluator  # noqa: PLC0415
         from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
 
         paths = find_images(images)
+        read = [*paths, Path(weights), Path(adversarial or weights)]
+        files.check_apart(json_file, "--json", read)
         computing = choose_device(device)
         evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
         for metric, reason in unavailable.items():
-            stderr.print(f"[yellow]no {metric}:[/] {escape(str(reason))}", soft_wrap=True)
+            stderr.print(f"[yellow]no {metric}:[/] {printed(reason)}", soft_wrap=True)
         preparation = Preparation(places, repeats, seed, output, evaluator, computing)
         job: Sending[Record | Absent]
         if choices:
@@ -203,9 +214,7 @@ def transmit(
             job = preparation.transmission(own, receiver)
         sent, failed = _run(job, paths, json_file)
     for path, error in failed:
-        stderr.print(
-            f"[bold red]failed:[/] {escape(str(path))}: {escape(str(error))}", soft_wrap=True
-        )
+        stderr.print(f"[bold red]failed:[/] {printed(path)}: {printed(error)}", soft_wrap=True)
     if failed or not sent:
         raise typer.Exit(1 if sent else 2)
 
@@ -216,39 +225,51 @@ def _run(
     """Send files and say what came of it; whether anything was sent, and which files failed."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    from diffjscc.cli.jobs import transmit_files, write_records  # noqa: PLC0415
+    from diffjscc.cli.jobs import check_outputs, transmit_files  # noqa: PLC0415
+    from diffjscc.cli.record_file import RecordFile  # noqa: PLC0415
     from diffjscc.cli.tables import print_metrics  # noqa: PLC0415
-    from diffjscc.data.images import unique_stems  # noqa: PLC0415
-    from diffjscc.evaluation.records import Absent, Record  # noqa: PLC0415
+    from diffjscc.data.search import unique_stems  # noqa: PLC0415
+    from diffjscc.evaluation.records import Absent  # noqa: PLC0415
     from diffjscc.metrics.catalogue import undefined  # noqa: PLC0415
 
+    stems = unique_stems(paths)
+    check_outputs(job, stems, paths, [] if json_file is None else [json_file])
     job.output.mkdir(parents=True, exist_ok=True)
     each = job.repeats * len(job.links)
     records: list[Record] = []
     absent: list[Absent] = []
     failed: list[tuple[Path, Exception]] = []
-    with Progress(console=stderr, transient=True) as progress:
-        task = progress.add_task("transmitting", total=len(paths) * each)
-        show_steps([link.sampler for link in job.links], progress)
-        outcomes = transmit_files(job, paths, unique_stems(paths), lambda: progress.advance(task))
-        for path, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                failed.append((path, outcome))
-                progress.advance(task, each)
-            else:
-                records += [line for line in outcome if isinstance(line, Record)]
-                absent += [line for line in outcome if isinstance(line, Absent)]
-    if records:
-        infos = job.links[0].evaluator.infos
-        compared = len({link.name for link in job.links}) > 1
-        print_metrics(stdout, records, infos, compared)
-        sizes = list({one.image: (one.height, one.width) for one in records}.values())
-        for sentence in undefined([info.name for info in infos], sizes):
-            stderr.print(f"[yellow]without[/] {escape(sentence)}", soft_wrap=True)
-        stdout.print(f"images are in {escape(str(job.output))}", soft_wrap=True)
+    try:
+        with (
+            nullcontext() if json_file is None else RecordFile(json_file) as file,
+            Progress(console=stderr, transient=True) as progress,
+        ):
+            task = progress.add_task("transmitting", total=len(paths) * each)
+            show_steps([link.sampler for link in job.links], progress)
+
+            def sent(record: Record | None) -> None:
+                if record is not None:
+                    records.append(record)
+                    if file is not None:
+                        file.add(record)
+                progress.advance(task)
+
+            for number, (path, outcome) in enumerate(transmit_files(job, paths, stems, sent), 1):
+                if isinstance(outcome, Exception):
+                    failed.append((path, outcome))
+                else:
+                    absent += [line for line in outcome if isinstance(line, Absent)]
+                progress.update(task, completed=number * each)
+    finally:  # after Ctrl-C as well
+        if records:
+            infos = job.links[0].evaluator.infos
+            compared = len({link.name for link in job.links}) > 1
+            print_metrics(stdout, records, infos, compared)
+            sizes = list({one.image: (one.height, one.width) for one in records}.values())
+            for sentence in undefined([info.name for info in infos], sizes):
+                stderr.print(f"[yellow]without[/] {escape(sentence)}", soft_wrap=True)
+            stdout.print(f"images are in {printed(job.output)}", soft_wrap=True)
     for missing in absent:
         text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "
         stderr.print(f"[yellow]{text}{escape(missing.reason)}", soft_wrap=True)
-    if json_file is not None:
-        write_records(records, json_file)
     return bool(records), failed

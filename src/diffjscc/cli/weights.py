@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from diffjscc.choices import WeightsFormat
 from diffjscc.cli import paths
-from diffjscc.cli.terminal import report_errors, stdout
+from diffjscc.cli.terminal import printed, report_errors, stdout
 
 
 def info(
@@ -45,4 +44,4 @@ def convert(
         from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
 
         folder = convert_released(source, destination, to)
-        stdout.print(f"weights are in {escape(str(folder))}", soft_wrap=True)
+        stdout.print(f"weights are in {printed(folder)}", soft_wrap=True)

@@ -37,7 +37,11 @@ def check_output(path: Path, folder: bool) -> None:
         if len(os.fsencode(name)) > _LONGEST_NAME:
             text = f"cannot write: a name has more than {_LONGEST_NAME} bytes; choose a shorter one"
             raise OSError(errno.ENAMETOOLONG, text, str(path))
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except RuntimeError as error:  # Python 3.11 and 3.12
+        text = "cannot write: its symbolic links go round in a circle; correct the path"
+        raise OSError(errno.ELOOP, text, str(path)) from error
     if target.exists():
         if folder and not target.is_dir():
             text = "cannot write: a file has this name; choose another folder"
@@ -57,6 +61,18 @@ def check_output(path: Path, folder: bool) -> None:
     if not os.access(above, os.W_OK | os.X_OK):
         text = f"cannot write: {_CAUSES[errno.EACCES]}"
         raise PermissionError(errno.EACCES, text, str(path))
+
+
+def identity(path: Path) -> tuple[int, int] | str:
+    """Tell files apart: equal for two paths of one file, on file systems without case as well.
+
+    Returns:
+        Device and inode of a file that exists, else its path.
+    """
+    if path.exists():
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return str(path.resolve()).casefold()
 
 
 def _temporary_prefix(path: Path) -> str:

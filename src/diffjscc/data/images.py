@@ -1,11 +1,8 @@
-"""Reading and writing of image files, and search for the files that arguments name."""
+"""Reading and writing of image files."""
 
 from __future__ import annotations
 
 import functools
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +14,7 @@ from torch import Tensor
 
 from diffjscc.arrays import to_pil
 from diffjscc.data.files import atomic_write
-from diffjscc.paths import expanded
+from diffjscc.paths import printable
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -52,7 +49,7 @@ class ImageError(ValueError):
         self.path, self.problem, self.remedy = Path(path), problem, remedy
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem}; {self.remedy}"
+        return f"{printable(str(self.path))}: {self.problem}; {self.remedy}"
 
 
 @functools.cache
@@ -244,83 +241,3 @@ def save_image(image: Tensor, path: str | Path) -> None:
     pillow = to_pillow(image)
     with atomic_write(path) as temporary:
         pillow.save(temporary, format="PNG")
-
-
-def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Compute a sort key that orders kodim2 before kodim10."""
-    parts = re.split(r"(\d+)", text.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
-
-
-def _expand(argument: Path) -> Iterator[Path]:
-    """Find the image files that one argument names."""
-    if argument.is_dir():
-        inside = [p for p in argument.iterdir() if is_image_name(p.name) and p.is_file()]
-        if not inside:
-            raise ImageError(
-                argument, "this folder contains no images", "subfolders are not searched; name one"
-            )
-        yield from inside
-    elif argument.exists():
-        yield argument
-    elif any(character in str(argument) for character in "*?["):
-        root = Path(argument.anchor)
-        try:
-            matches = list(root.glob(str(argument.relative_to(argument.anchor))))
-        except ValueError as error:
-            raise ImageError(argument, f"is not a pattern ({error})", "correct it") from error
-        found = [p for p in matches if is_image_name(p.name) and p.is_file()]
-        if not found:
-            raise ImageError(argument, "this pattern matches no image", "check it")
-        yield from found
-    else:
-        raise ImageError(argument, "does not exist", "check the path")
-
-
-def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
-    """Find image files by paths, folders and glob patterns.
-
-    A folder stands for the images directly in it; `folder/**/*.png` searches subfolders, too. Files
-    may have any suffix; folders and patterns match image suffixes only, and no hidden files.
-
-    Returns:
-        Paths in natural order (2 before 10), without duplicates.
-
-    Raises:
-        ImageError: an argument matches nothing or cannot be read.
-    """
-    if isinstance(arguments, str | Path):
-        arguments = [arguments]
-    found: dict[Path, Path] = {}
-    for argument in arguments:
-        try:
-            for path in _expand(Path(expanded(argument))):
-                found.setdefault(path.resolve(), path)
-        except OSError as error:
-            raise ImageError(
-                argument, f"cannot be read ({error.strerror})", "check the path and permissions"
-            ) from error
-    return sorted(found.values(), key=lambda path: natural_key(str(path)))
-
-
-def unique_stems(paths: Sequence[Path]) -> list[str]:
-    """Choose unique names for outputs: stems, with suffix and folders added where stems clash.
-
-    Names that differ only in case count as equal, as on case-insensitive file systems.
-
-    Raises:
-        ImageError: a file is listed twice.
-    """
-    labels = [path.stem for path in paths]
-    parts = [path.resolve().parts[1:] for path in paths]
-    for depth in range(1 + max(map(len, parts), default=0)):
-        folded = [label.casefold() for label in labels]
-        clashes = {label for label, times in Counter(folded).items() if times > 1}
-        if not clashes:
-            return labels
-        for index, path in enumerate(paths):
-            if folded[index] in clashes:
-                folders = parts[index][-1 - depth : -1]
-                labels[index] = "_".join((*folders, path.stem, path.suffix[1:]))
-    twice = next(path for path, label in zip(paths, folded, strict=True) if label in clashes)
-    raise ImageError(twice, "is listed twice", "list each file once")

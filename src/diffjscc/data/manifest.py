@@ -109,7 +109,7 @@ def write_manifest(
 
 def _entries(path: Path, text: str) -> Iterator[Entry]:
     names: set[str] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
             entry = Entry(**json.loads(line))
             int(entry.sha256, 16)

@@ -14,14 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffjscc.data.folders import clean_caption, fingerprint_of
-from diffjscc.data.images import (
-    ImageError,
-    decode,
-    is_image_name,
-    natural_key,
-    to_bytes,
-    unique_stems,
-)
+from diffjscc.data.images import ImageError, decode, is_image_name, to_bytes
+from diffjscc.data.search import natural_key, unique_stems
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from diffjscc.arrays import ImageInput, as_images
 from diffjscc.checks import check_count
 from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.data.datasets import Dataset, image_of
-from diffjscc.data.images import find_images, quantise, unique_stems
+from diffjscc.data.images import quantise
+from diffjscc.data.search import find_images, unique_stems
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.measures import load_evaluator
 from diffjscc.evaluation.records import Record

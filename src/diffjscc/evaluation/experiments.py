@@ -23,7 +23,7 @@ from huggingface_hub import try_to_load_from_cache
 from diffjscc.choices import CaptionerName, FigureName, SamplerName, Start
 from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
-from diffjscc.data.images import find_images
+from diffjscc.data.search import find_images
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.pretrained.pretrained import load_codec, open_weights
 from diffjscc.refiners.captions import BLIP2, BLIP2_REVISION

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffjscc.data.images import find_images, load_image, quantise, unique_stems
+from diffjscc.data.images import load_image, quantise
+from diffjscc.data.search import find_images, unique_stems
 from diffjscc.evaluation.results import ImageInfo
+from diffjscc.paths import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class SourceImage:
     @classmethod
     def read(cls, path: Path, name: str | None = None) -> SourceImage:
         """Read the image in a file; its name is `name`, or the file's."""
-        return cls(str(path) if name is None else name, load_image(path))
+        return cls(printable(str(path)) if name is None else name, load_image(path))
 
     @cached_property
     def digest(self) -> str:

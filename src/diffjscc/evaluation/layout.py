@@ -13,9 +13,10 @@ A line is a JSON object. rows.jsonl is written last: it is there if, and only if
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from diffjscc.data.search import safe_stem
 
 IMAGES = "images"
 
@@ -72,15 +73,17 @@ class Layout:
     @staticmethod
     def original(image: str) -> str:
         """A kept original, as a path within the folder."""
-        return f"{IMAGES}/{_safe(image)}.png"
+        return f"{IMAGES}/{safe_stem(image)}.png"
 
     @staticmethod
     def kept_image(image: str, point: int, kind: str = "") -> str:
         """A kept image of an operating point, as a path within the folder."""
         suffix = f"-{kind}" if kind else ""
-        return f"{IMAGES}/{_safe(image)}-{point}{suffix}.png"
+        return f"{IMAGES}/{safe_stem(image)}-{point}{suffix}.png"
 
 
-def _safe(name: str) -> str:
-    """A name without characters that file systems refuse."""
-    return re.sub(r"[^\w.+-]+", "-", name)
+def results_files(folder: Path) -> list[Path]:
+    """List what a folder of results holds and no other output may replace."""
+    layout = Layout(folder)
+    lines = (layout.records, layout.distances, layout.absent, layout.kept)
+    return [layout.setup, *lines, folder / IMAGES, layout.unfinished]

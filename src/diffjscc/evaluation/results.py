@@ -18,6 +18,7 @@ from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import (
     ResultsError,
+    as_json,
     read_absent,
     read_distances,
     read_kept,
@@ -183,7 +184,7 @@ def read_setup(layout: Layout) -> Setup | None:
 def write_setup(layout: Layout, setup: Setup) -> None:
     """Write the set-up of a run."""
     with atomic_write(layout.setup, sync=True) as temporary:
-        text = json.dumps({"format": FORMAT, **asdict(setup)}, indent=1, ensure_ascii=False)
+        text = as_json({"format": FORMAT, **asdict(setup)}, indent=1)
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -21,6 +21,7 @@ from huggingface_hub import cached_assets_path, constants
 from huggingface_hub.utils import WeakFileLock
 
 from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.paths import printable
 from diffjscc.pretrained.codec import read_codec, save_codec
 from diffjscc.pretrained.sources import (
     CHECKPOINT_NAME,
@@ -67,7 +68,7 @@ class Weights:
 
     def provenance(self, parts: Sequence[str]) -> str:
         """Return name and start of the hash of the loaded parts: "compact@1a2b3c"."""
-        return f"{Path(self.source).name}@{weights_hash(self.folder, parts)}"
+        return f"{printable(Path(self.source).name)}@{weights_hash(self.folder, parts)}"
 
 
 def find_weights(source: str | Path) -> Weights:

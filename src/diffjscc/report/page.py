@@ -87,7 +87,8 @@ def write_report(results: Sequence[Results], path: Path) -> None:
         script_hash=f"sha256-{digest}",
     )
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # Names of folders need not be Unicode.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _charts(results: Sequence[Results]) -> list[Markup]:

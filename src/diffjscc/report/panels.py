@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffjscc.data.images import to_pillow
+from diffjscc.report.fonts import font_for
 
 LARGEST_SIDE = 2048  # larger panels are scaled down: the reconstructions are written apart anyway
 SMALLEST_WIDTH = 320  # smaller ones are scaled up by a whole number, so that pixels stay pixels
@@ -52,7 +53,7 @@ def side_by_side(
     panels = [_fit(to_pillow(image)) for image in images]
     across = columns or len(panels)
     size = max(14, min(28, max(panel.width for panel in panels) // 40))
-    font = ImageFont.load_default(size)
+    font = font_for("".join(labels), size)
     widths = [max(panel.width, SMALLEST_WIDTH) for panel in panels]
     widest = [max(widths[place::across]) for place in range(across)]
     texts = [_wrap(label, font, widest[i % across]) for i, label in enumerate(labels)]

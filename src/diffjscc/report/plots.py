@@ -26,6 +26,7 @@ from diffjscc.metrics.catalogue import (
     frechet_info,
     kernel_info,
 )
+from diffjscc.report.fonts import families, one_warning
 
 # Okabe and Ito's colours, but for yellow, which is too pale for a line: readable by the
 # colour-blind. With as many markers a curve is known by either; past seven the line style differs.
@@ -43,7 +44,7 @@ def house_style() -> AbstractContextManager[None]:
     """Set fonts and lines while a plot is made or written; afterwards all is as it was."""
     return matplotlib.rc_context(
         {
-            "font.family": "DejaVu Sans",
+            "font.family": families(),
             "font.size": 8,
             "axes.labelsize": 8,
             "axes.spines.top": False,
@@ -248,7 +249,7 @@ def save(
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     for suffix in formats:
         path = output / f"{name}.{suffix}"
-        with house_style(), atomic_write(path) as temporary:
+        with house_style(), one_warning(), atomic_write(path) as temporary:
             figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata[suffix])
         written.append(path)
     return written

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from diffjscc.data.images import load_image, natural_key
+from diffjscc.data.images import load_image
+from diffjscc.data.search import natural_key
 from diffjscc.evaluation.records import KeptImages, Record
 from diffjscc.evaluation.results import Results
 from diffjscc.evaluation.statistics import metrics_of

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from diffjscc.choices import SchemeKind
-from diffjscc.configuration import Place, Section
+from diffjscc.configuration import Label, Place, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.kinds import KINDS
@@ -36,7 +36,7 @@ class SchemeConfig(Section):
     """
 
     kind: SchemeKind
-    label: str = ""
+    label: Label = ""
     weights: Place = "compact"
     refiner: RefinerOptions = RefinerOptions()
     custom_refiner: Factory | None = None

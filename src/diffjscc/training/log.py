@@ -46,7 +46,8 @@ class Log:
         self.path = folder / "log.jsonl"
         lines = []
         if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines() if _step(line) <= start]
+            text = self.path.read_text(encoding="utf-8")
+            lines = [line for line in text.split("\n") if _step(line) <= start]
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)

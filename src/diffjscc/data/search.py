@@ -1,0 +1,141 @@
+"""Search for the image files that arguments name, and names for what is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from diffjscc.data.images import ImageError, is_image_name
+from diffjscc.paths import expanded
+
+# Windows refuses them, and a name with them in it cannot be copied there.
+_REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.I)
+LONGEST_STEM = 120  # bytes of 255: a scheme, a channel, -side-by-side.png and the like follow
+
+
+def natural_key(text: str) -> tuple[list[str | int], str]:
+    """Compute a sort key that orders kodim2 before kodim10."""
+    parts = re.split(r"(\d+)", text.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
+
+
+def _expand(argument: Path) -> Iterator[Path]:
+    """Find the image files that one argument names."""
+    if argument.is_dir():
+        inside = [p for p in argument.iterdir() if is_image_name(p.name) and p.is_file()]
+        if not inside:
+            raise ImageError(
+                argument, "this folder contains no images", "subfolders are not searched; name one"
+            )
+        yield from inside
+    elif argument.exists():
+        yield argument
+    elif any(character in str(argument) for character in "*?["):
+        # Brackets in the name of a folder that exists are no pattern.
+        root = next(folder for folder in argument.parents if folder.is_dir())
+        try:
+            matches = list(root.glob(str(argument.relative_to(root))))
+        except ValueError as error:
+            raise ImageError(argument, f"is not a pattern ({error})", "correct it") from error
+        found = [p for p in matches if is_image_name(p.name) and p.is_file()]
+        if not found:
+            raise ImageError(argument, "this pattern matches no image", "check it")
+        yield from found
+    else:
+        raise ImageError(argument, "does not exist", "check the path")
+
+
+def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
+    """Find image files by paths, folders and glob patterns.
+
+    A folder stands for the images directly in it; `folder/**/*.png` searches subfolders, too. Files
+    may have any suffix; folders and patterns match image suffixes only, and no hidden files.
+
+    Returns:
+        Paths in natural order (2 before 10), without duplicates.
+
+    Raises:
+        ImageError: an argument matches nothing or cannot be read.
+    """
+    if isinstance(arguments, str | Path):
+        arguments = [arguments]
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        try:
+            for path in _expand(Path(expanded(argument))):
+                found.setdefault(path.resolve(), path)
+        except OSError as error:
+            raise ImageError(
+                argument, f"cannot be read ({error.strerror})", "check the path and permissions"
+            ) from error
+    return sorted(found.values(), key=lambda path: natural_key(str(path)))
+
+
+def safe_stem(text: str, longest: int = LONGEST_STEM) -> str:
+    """Turn a text into the beginning of a file's name that all systems take, readable and short.
+
+    Characters that some system refuses become `_`, bytes that are not UTF-8 `%E9`. A text that is
+    too long is cut, and gets the start of its hash, so that it stays distinct.
+
+    Args:
+        text: any.
+        longest: bytes in UTF-8 of the result.
+    """
+    stem = "".join(
+        f"%{ord(sign) & 0xFF:02X}" if "\ud800" <= sign <= "\udfff" else _REFUSED.sub("_", sign)
+        for sign in text
+    )
+    if _RESERVED.match(stem):
+        stem = f"_{stem}"
+    if len(stem.encode()) > longest:
+        mark = f"~{_digest(text)}"
+        stem = stem.encode()[: longest - len(mark)].decode(errors="ignore") + mark
+    return stem
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _folded(stem: str) -> str:
+    """Equal for stems that some file system takes for the same: in case or composition."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
+
+
+def unique_stems(paths: Sequence[Path]) -> list[str]:
+    """Choose unique names for outputs: stems, with suffix and folders added where stems clash.
+
+    Names that differ only in case count as equal, as on case-insensitive file systems; where
+    nothing else distinguishes two files, the start of a hash does. See `safe_stem` for characters
+    and lengths.
+
+    Raises:
+        ImageError: a file is listed twice.
+    """
+    labels = [path.stem for path in paths]
+    places = [path.resolve() for path in paths]
+    parts = [place.parts[1:] for place in places]
+    for depth in range(1 + max(map(len, parts), default=0)):
+        clashing = _clashing(labels)
+        for index in clashing:
+            path, folders = paths[index], parts[index][-1 - depth : -1]
+            labels[index] = "_".join((*folders, path.stem, path.suffix[1:]))
+    # Folders do not help against A.png and a.png: of those, the plain name and its own hash.
+    for distinct in ([path.name for path in paths], [str(place) for place in places]):
+        for index in _clashing(labels):
+            labels[index] = f"{paths[index].stem}~{_digest(distinct[index])}"
+    if clashing := _clashing(labels):
+        raise ImageError(paths[clashing[0]], "is listed twice", "list each file once")
+    return [safe_stem(label) for label in labels]
+
+
+def _clashing(labels: Sequence[str]) -> list[int]:
+    """Indices of labels whose files would have the same name."""
+    folded = [_folded(safe_stem(label)) for label in labels]
+    times = Counter(folded)
+    return [index for index, name in enumerate(folded) if times[name] > 1]
