@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,34 @@ RunFolder = Annotated[
 FetchFolder = Annotated[Path, paths.option(paths.output_folder, "--output", "-o", help="Folder.")]
 
 
+@contextmanager
+def one_of_several() -> Iterator[None]:
+    """Report errors and signals once, whatever the number of processes that train together."""
+    from diffjscc.training.interruption import Interrupted, stopping  # noqa: PLC0415
+    from diffjscc.training.processes import let_go, others_stopped, speaks_first  # noqa: PLC0415
+
+    code = 2
+    with report_errors():
+        try:
+            with stopping():
+                yield
+            return
+        except Interrupted as error:
+            code = error.code
+            if speaks_first():
+                stderr.print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
+        except (ValueError, OSError, MemoryError):
+            if speaks_first():
+                raise
+        except RuntimeError:  # perhaps of an exchange with a process that has left
+            if not others_stopped():
+                speaks_first()
+                raise
+        finally:
+            let_go()
+    raise typer.Exit(code)
+
+
 def train_jscc(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")
@@ -30,7 +60,7 @@ def train_jscc(
 
     On several GPUs: accelerate launch -m diffjscc train jscc …
     """
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.codec_config import JSCCConfig  # noqa: PLC0415
         from diffjscc.training.config import load_config  # noqa: PLC0415
 
@@ -56,7 +86,7 @@ def train_adversarial(
 
     On several GPUs: accelerate launch -m diffjscc train adversarial …
     """
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.codec_config import AdversarialConfig  # noqa: PLC0415
         from diffjscc.training.config import load_config  # noqa: PLC0415
 
@@ -79,7 +109,7 @@ def train_vae(
     ] = None,
 ) -> None:
     """Train a VAE, the first half of a prior; run again to resume after an interruption."""
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.prior_config import VAEConfig  # noqa: PLC0415
 
@@ -102,7 +132,7 @@ def train_prior(
     ] = None,
 ) -> None:
     """Train a latent diffusion prior on a VAE; run again to resume after an interruption."""
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.prior_config import PriorConfig  # noqa: PLC0415
 
@@ -124,7 +154,7 @@ def precompute_latents(
 
     On several GPUs: accelerate launch -m diffjscc precompute …
     """
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.control_config import ControlConfig  # noqa: PLC0415
 
@@ -151,7 +181,7 @@ def train_control(
     Run `diffjscc precompute` with the same config and settings first.
     On several GPUs: accelerate launch -m diffjscc train control …
     """
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.control_config import ControlConfig  # noqa: PLC0415
 
@@ -175,7 +205,7 @@ def train_decoder(
     The latents are sampled first; that may be interrupted and resumed too.
     On several GPUs: accelerate launch -m diffjscc train decoder …
     """
-    with report_errors():
+    with one_of_several():
         from diffjscc.training.config import load_config  # noqa: PLC0415
         from diffjscc.training.decoder_config import DecoderConfig  # noqa: PLC0415
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffjscc.data.folders import ImageSource
+from diffjscc.data.readable import ReadableImages
 
 T = TypeVar("T")
 
@@ -63,6 +64,12 @@ class EpochOrder:
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(images)
         )
 
+    def share(self, step: int, process_index: int, process_count: int) -> list[int]:
+        """List the numbers of one process's equal part of iteration `step`'s batch."""
+        share = self.batch // process_count
+        places = range(process_index * share, (process_index + 1) * share)
+        return [self(step, place) for place in places]
+
     def __call__(self, step: int, place: int) -> int:
         """Number of the image at a place of iteration `step`'s batch."""
         epoch, position = divmod(step * self.batch + place, self.images)
@@ -77,7 +84,7 @@ class TrainingCrops:
     and for any number of processes.
 
     Args:
-        source: the images.
+        source: the images; others take the place of those that cannot be read.
         crop: side of the crops, in pixels, at least 1.
         seed: at least 0; determines orders, crops and flips.
         batch: images per step, summed over all processes, at least 1.
@@ -89,7 +96,8 @@ class TrainingCrops:
                 f"crop is {crop}, batch {batch}, seed {seed}; crop and batch must be at least 1, "
                 "seed at least 0"
             )
-        self.source, self.crop, self.seed, self.batch = source, crop, seed, batch
+        self.source = ReadableImages(source)
+        self.crop, self.seed, self.batch = crop, seed, batch
         self.order = EpochOrder(seed, len(source), batch)
 
     def _share(self, step: int, process_index: int, process_count: int) -> range:
@@ -112,6 +120,11 @@ class TrainingCrops:
         places = self._share(step, process_index, process_count)
         return [self.order(step, place) for place in places]
 
+    def names_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[str]:
+        """List the names of the images of `batch_at`, in its order."""
+        numbers = self.indices_at(step, process_index, process_count)
+        return [self.source.names[number] for number in numbers]
+
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> Tensor:
         """Read one process's part of the batch of a step.
 
@@ -125,7 +138,7 @@ class TrainingCrops:
 
         Raises:
             ValueError: an argument is out of range.
-            ImageError: an image is damaged.
+            ImageError: hardly an image can be read.
         """
         places = self._share(step, process_index, process_count)
         crops = []
@@ -137,7 +150,9 @@ class TrainingCrops:
         return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
-def prefetch(batch_at: Callable[[int], T], start: int, count: int, ahead: int = 2) -> Iterator[T]:
+def prefetch(
+    batch_at: Callable[[int], T], start: int, count: int, ahead: int = 2
+) -> Generator[T, None, None]:
     """Read `batch_at(start)` … `batch_at(start + count - 1)` ahead in a background thread.
 
     Args:

@@ -124,6 +124,11 @@ def _prepare(source: ImageSource, short_side: int | None, index: int) -> _Decode
     return _Decoded(pixels, source.sha256(index), source.caption(index))
 
 
+def pack_fingerprint(source: ImageSource, short_side: int | None) -> str:
+    """Fingerprint of a pack of `source`, as it would be built now."""
+    return fingerprint_of([(source.fingerprint, short_side or 0)])
+
+
 def pack(
     source: ImageSource,
     path: str | Path,
@@ -154,7 +159,7 @@ def pack(
     path = Path(path)
     if short_side is not None and short_side < 1:
         raise ValueError(f"short_side is {short_side}; it must be at least 1 pixel, or None")
-    fingerprint = fingerprint_of([(source.fingerprint, short_side or 0)])
+    fingerprint = pack_fingerprint(source, short_side)
     if path.is_file():
         if not is_pack(path):
             raise ImageError(path, "exists and is not a pack", "choose another name")

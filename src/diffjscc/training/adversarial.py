@@ -15,13 +15,14 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.data.readable import ReadableImages
 from diffjscc.pretrained.build import build_codec, describe_codec
 from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.pretrained.storage import WeightsError
 from diffjscc.training.codec_config import AdversarialConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.fit import Stage, Validation, fit, start
-from diffjscc.training.images import open_images
+from diffjscc.training.images import identity, open_images
 from diffjscc.training.losses import ExtraLosses, distortion
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.transmission import (
@@ -72,6 +73,7 @@ class AdversarialLosses(nn.Module):
         real, fake = 2 * images - 1, 2 * reconstruction - 1
         extra, own = self.extra(reconstruction, images)
         losses = {
+            "mse": mse.mean(),
             "distortion": distortion(mse, self.config.loss),
             "adversarial": generator_loss(self.discriminator, fake),
             "discriminator": hinge_loss(
@@ -140,6 +142,7 @@ class AdversarialStage(Stage[TransmissionBatch]):
     ) -> None:
         training, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
+        self.identity = identity(training)
         set_seed(config.run.seed)
         networks = build(config, init).to(self.device)
         self.module, self.codec, self.trained = networks, networks.codec, networks.trained
@@ -150,6 +153,14 @@ class AdversarialStage(Stage[TransmissionBatch]):
     def batches_at(self, step: int, process: int, processes: int) -> tuple[TransmissionBatch]:
         """See `Stage.batches_at`."""
         return (self.batches.batch_at(step, process, processes),)
+
+    def names_at(self, step: int, process: int, processes: int) -> list[str]:
+        """See `Stage.names_at`."""
+        return self.batches.crops.names_at(step, process, processes)
+
+    def readable(self) -> ReadableImages:
+        """The images that crops are taken of."""
+        return self.batches.crops.source
 
     def losses(self, module: nn.Module, batch: TransmissionBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""

@@ -118,6 +118,8 @@ class RunConfig(Section):
         seed: of initial weights, order of images, crops, SNRs and noise.
         precision: "bf16" runs the networks under autocast.
         checkpoint_every, log_every, validate_every: in iterations.
+        skip_nonfinite: iterations, in all, that may be passed over because their loss or gradient
+            is NaN or infinite; one more stops the training.
     """
 
     iterations: Positive
@@ -128,6 +130,7 @@ class RunConfig(Section):
     checkpoint_every: Positive = 1000
     log_every: Positive = 100
     validate_every: Positive = 1000
+    skip_nonfinite: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -34,7 +34,7 @@ from diffjscc.training.control_latents import (
 )
 from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.frozen import load_prior, take_over
-from diffjscc.training.images import open_images
+from diffjscc.training.images import identity, open_images
 from diffjscc.training.latents import LatentFolder
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup
@@ -108,6 +108,7 @@ class ControlStage(Stage[ControlBatch]):
     def __init__(self, config: ControlConfig, accelerator: Accelerator, init: str | None) -> None:
         images, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
+        self.identity = identity(images)
         set_seed(config.run.seed)
         self.refiner = build_refiner(config, init).to(self.device, torch.float32)
         crop, multiple = config.data.crop, self.refiner.multiple
@@ -135,6 +136,10 @@ class ControlStage(Stage[ControlBatch]):
             self.config.memory.accumulate,
         )
         return [batch.part(index, parts) for index in range(parts)]
+
+    def names_at(self, step: int, process: int, processes: int) -> list[str]:
+        """See `Stage.names_at`."""
+        return self.batches.names_at(step, process, processes)
 
     def losses(self, module: nn.Module, batch: ControlBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`: the weighted error of the predicted noise."""

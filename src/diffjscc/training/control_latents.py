@@ -106,6 +106,13 @@ class ControlBatches:
         self.size, self.time_steps = size, time_steps
         self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
 
+    def names_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[str]:
+        """Places of the latents of `batch_at`, in its order."""
+        return [
+            self.latents.name(number)
+            for number in self.order.share(step, process_index, process_count)
+        ]
+
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> ControlBatch:
         """One process's part of a step's batch; `process_count` divides the batch."""
         share = self.config.run.batch // process_count

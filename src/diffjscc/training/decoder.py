@@ -32,7 +32,7 @@ from diffjscc.refiners.latents import stride
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.decoder_losses import DecoderLosses
 from diffjscc.training.fit import Stage, Validation, fit, start
-from diffjscc.training.images import open_images
+from diffjscc.training.images import identity, open_images
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.sampled import SampledBatch, SampledBatches, sample_folder
 from diffjscc.training.transmission import trained_rates
@@ -80,6 +80,7 @@ class DecoderStage(Stage[SampledBatch]):
     def __init__(self, config: DecoderConfig, accelerator: Accelerator) -> None:
         source, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
+        self.identity = identity(source)
         self.codec, self.refiner = load_receiver(config.weights, self.device)
         check_sizes(config, self.refiner)
         lpips = LPIPS.load("squeeze")
@@ -98,6 +99,10 @@ class DecoderStage(Stage[SampledBatch]):
     def batches_at(self, step: int, process: int, processes: int) -> tuple[SampledBatch]:
         """See `Stage.batches_at`."""
         return (self.batches.batch_at(step, process, processes),)
+
+    def names_at(self, step: int, process: int, processes: int) -> list[str]:
+        """See `Stage.names_at`."""
+        return self.batches.names_at(step, process, processes)
 
     def losses(self, module: nn.Module, batch: SampledBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""

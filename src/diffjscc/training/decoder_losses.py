@@ -151,6 +151,7 @@ class DecoderLosses(nn.Module):
             wanted = [*self.lpips.taps(images)]
         features = [*self.lpips.taps((decoded + 1) / 2)]
         losses = {
+            "mse": (decoded.detach() - pixels).square().mean() / 4,  # of images in [0, 1]
             "l1": (decoded - pixels).abs().mean(),
             "lpips": self.lpips.compare(features, wanted).mean(),
             "features": features_error(features[-DEEP_TAPS:], wanted[-DEEP_TAPS:]),

@@ -6,25 +6,39 @@ processes train on the batches that one would.
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
-from accelerate import Accelerator
-from rich.progress import Progress
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import prefetch
+from diffjscc.data.readable import ReadableImages, report_left_out
 from diffjscc.refiners.devices import check_build
-from diffjscc.training.checkpoint import Checkpoint
+from diffjscc.training.checkpoint import Checkpoint, kept
 from diffjscc.training.config import StageConfig
 from diffjscc.training.ema import EMA, swap_weights
+from diffjscc.training.finite import (
+    REMEDIES,
+    NotFiniteError,
+    copy_buffers,
+    is_finite,
+    offenders,
+    restore_buffers,
+)
+from diffjscc.training.interruption import SAVED, Interrupted, Interruption, listening
 from diffjscc.training.log import Log, RunningMean
 from diffjscc.training.optimiser import Optimiser, ParameterGroup, learning_rate_at
+from diffjscc.training.processes import PATIENCE, largest, let_go
+from diffjscc.training.progress import TrainingBar
+
+LISTED = 8  # names in a message
 
 Batch = TypeVar("Batch")
 Validation = Callable[[Log, int], None]  # logs metrics of held-out images after an iteration
@@ -39,12 +53,14 @@ class Stage(Protocol[Batch]):
         trained: all weights that training changes, in training mode; they are averaged,
             checkpointed and exported.
         groups: parameters of `trained`, by optimiser; the first one's learning rate is logged.
+        identity: of the training images, see `training.images.identity`.
     """
 
     config: StageConfig
     module: nn.Module
     trained: nn.Module
     groups: Sequence[ParameterGroup]
+    identity: str
 
     def batches_at(self, step: int, process: int, processes: int) -> Sequence[Batch]:
         """One process's part of an iteration's batch, split further where memory is short.
@@ -53,8 +69,18 @@ class Stage(Protocol[Batch]):
         """
         ...
 
+    def names_at(self, step: int, process: int, processes: int) -> Sequence[str]:
+        """Names of the images behind `batches_at`."""
+        ...
+
+    def readable(self) -> ReadableImages | None:
+        """Training images of which some may turn out to be damaged; None: they were read before."""
+        return None
+
     def losses(self, module: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of one element of `batches_at`, scalars by name; "loss" is minimised.
+
+        "mse", if it is among them, is of images in [0, 1] and shown as PSNR.
 
         Args:
             module: `self.module`, wrapped.
@@ -86,7 +112,14 @@ def start(config: StageConfig, accumulate: int = 1) -> Accelerator:
     Raises:
         ValueError: the batch cannot be shared out equally, or torch was not built for the GPU.
     """
-    accelerator = Accelerator(mixed_precision=config.run.precision)
+    accelerator = Accelerator(
+        mixed_precision=config.run.precision,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=PATIENCE),
+            # A discriminator, say, has no gradient before its start.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+        ],
+    )
     check_build(accelerator.device)
     processes = accelerator.num_processes
     if config.run.batch % (processes * accumulate):
@@ -111,48 +144,176 @@ def fit(stage: Stage[Batch], accelerator: Accelerator, output: Path) -> Path:
 
     Raises:
         ValueError: the folder holds a run with other settings, or a setting does not fit.
+        NotFiniteError: the loss, the gradient or a weight is not finite; the checkpoint stays.
+        Interrupted: a signal asked to stop, and the state after the last iteration is saved.
+        OSError: something could not be written; the checkpoint stays.
     """
-    run, main = stage.config.run, accelerator.is_main_process
-    share = accelerator.process_index, accelerator.num_processes
     output.mkdir(parents=True, exist_ok=True)
-    optimisers = [Optimiser(group.network, group.config) for group in stage.groups]
-    ema = EMA(stage.trained, run.ema)
-    checkpoint = Checkpoint(output / "checkpoint.pt", stage.trained, optimisers, ema, stage.config)
-    begin, last = checkpoint.restore(), run.iterations
-    module = accelerator.prepare(stage.module)
-    log = Log(output, begin, as_yaml(stage.config)) if main else None
-    validate = stage.validation() if main else None
-    means = RunningMean()
-    with Progress(disable=not main) as progress:
-        task = progress.add_task("training", total=last, completed=begin)
-        read = prefetch(lambda step: stage.batches_at(step, *share), begin, last - begin)
-        for step, batches in enumerate(read, begin):
-            losses = backward(stage, module, batches, step, accelerator)
-            for group, optimiser in zip(stage.groups, optimisers, strict=True):
-                if group.config.clip is not None:
-                    accelerator.clip_grad_norm_(group.clipped.parameters(), group.config.clip)
-                optimiser.step(learning_rate_at(step, last, group.config))
-            ema.update(stage.trained, step)
-
-            done = step + 1
-            progress.update(task, completed=done)
-            if log is None:
-                continue
-            means.add(losses)
-            if done % run.log_every == 0:
-                rate = learning_rate_at(step, last, stage.groups[0].config)
-                log.numbers(done, {"learning rate": rate} | means.report() | stage.metrics())
-            if done == last or done % run.checkpoint_every == 0:
-                checkpoint.save(done)
-            if validate is not None and (done == last or done % run.validate_every == 0):
-                with swap_weights(stage.trained, ema.state):
-                    validate(log, done)
-    if log is not None:
-        log.close()
-        with swap_weights(stage.trained, ema.state):
-            stage.save(output / "weights")
-    leave(accelerator)
+    with listening() as interruption:
+        _Run(stage, accelerator, output, interruption).train()
+    if accelerator.is_main_process:
+        report_left_out(stage.readable())
+    let_go()
+    accelerator.end_training()
     return output / "weights"
+
+
+class _Run(Generic[Batch]):
+    """One run of a stage, from its checkpoint to its last iteration."""
+
+    def __init__(
+        self,
+        stage: Stage[Batch],
+        accelerator: Accelerator,
+        output: Path,
+        interruption: Interruption,
+    ) -> None:
+        self.stage, self.accelerator, self.output = stage, accelerator, output
+        self.run, self.interruption = stage.config.run, interruption
+        self.optimisers = [Optimiser(group.network, group.config) for group in stage.groups]
+        self.ema = EMA(stage.trained, self.run.ema)
+        self.checkpoint = Checkpoint(
+            output / "checkpoint.pt",
+            stage.trained,
+            self.optimisers,
+            self.ema,
+            stage.config,
+            stage.identity,
+        )
+        self.progress = self.checkpoint.restore()
+        readable = stage.readable()
+        if readable is not None:
+            readable.left_out.update(self.progress.left_out)
+        self.module = accelerator.prepare(stage.module)
+        main = accelerator.is_main_process
+        self.log = Log(output, self.progress.step, as_yaml(stage.config)) if main else None
+        self.validate = stage.validation() if main else None
+        self.means = RunningMean()
+
+    def train(self) -> None:
+        """Go through the iterations that are left, then export the averaged weights."""
+        begin, last = self.progress.step, self.run.iterations
+        share = self.accelerator.process_index, self.accelerator.num_processes
+        if self.progress.owed and not self._validate(begin):
+            raise Interrupted(self.interruption.asked, SAVED)
+        self.progress.owed = False
+        bar = TrainingBar(begin, last, shown=self.log is not None)
+        read = prefetch(lambda step: self.stage.batches_at(step, *share), begin, last - begin)
+        with bar, closing(read):
+            for step, batches in enumerate(read, begin):
+                losses = self._iterate(step, batches)
+                bar.show(step + 1, losses)
+        if self.log is not None:
+            self.log.close()
+            self._export()
+
+    def _iterate(self, step: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Iteration `step`, with its reports and its checkpoint."""
+        stage, accelerator, done = self.stage, self.accelerator, step + 1
+        buffers = copy_buffers(stage.trained)
+        losses = backward(stage, self.module, batches, step, accelerator)
+        bad = not is_finite(losses, stage.trained)
+        skip, asked = largest((int(bad), self.interruption.asked), accelerator)
+        if skip:
+            restore_buffers(stage.trained, buffers)
+            self._pass_over(step, losses if bad else {})
+            losses = {}
+        else:
+            self._move(step)
+            self.means.add(losses)
+
+        self.progress.step = done
+        self._report(done)
+        if done == self.run.iterations or done % self.run.validate_every == 0:
+            self.progress.owed = bool(asked) or not self._validate(done)
+            (asked,) = largest((self.interruption.asked,), accelerator)
+        if asked or done == self.run.iterations or done % self.run.checkpoint_every == 0:
+            self._save()
+        if asked:
+            raise Interrupted(
+                asked,
+                f"{self.checkpoint.path} holds all {done} of {self.run.iterations} iterations so "
+                "far; the same command goes on from there",
+            )
+        return losses
+
+    def _move(self, step: int) -> None:
+        """Change the weights by the gradient of iteration `step`."""
+        for group, optimiser in zip(self.stage.groups, self.optimisers, strict=True):
+            if group.config.clip is not None:
+                self.accelerator.clip_grad_norm_(group.clipped.parameters(), group.config.clip)
+            optimiser.step(learning_rate_at(step, self.run.iterations, group.config))
+        self.ema.update(self.stage.trained, step)
+
+    def _pass_over(self, step: int, losses: dict[str, Tensor]) -> None:
+        """Leave the weights as they are; raise NotFiniteError where no more may be passed over.
+
+        Args:
+            step: number of the iteration.
+            losses: of this process's part, if it is not finite; else none.
+        """
+        self.stage.trained.zero_grad()
+        share = self.accelerator.process_index, self.accelerator.num_processes
+        parts = [(offenders(losses), self.stage.names_at(step, *share))] if losses else []
+        parts = gather_object(parts)
+        names = [name for _, own in parts for name in own]
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        what = f"{parts[0][0]} in iteration {step + 1} ({', '.join(names[:LISTED])}{more})"
+        self.progress.skipped.append(step)
+        if len(self.progress.skipped) > self.run.skip_nonfinite:
+            weights = self.output / "weights"
+            if self.log is not None and step > 0 and not weights.exists():
+                self._export()
+            self.accelerator.wait_for_everyone()
+            there = f", averaged weights are in {weights}" if weights.exists() else ""
+            raise NotFiniteError(
+                f"{what}; {kept(self.checkpoint.path)}{there}; {REMEDIES}; run.skip_nonfinite=10 "
+                "passes over as many such batches"
+            )
+        if self.log is not None:
+            count = len(self.progress.skipped)
+            self.log.numbers(step + 1, {"skipped batches": count})
+            warnings.warn(
+                f"{what}: passed over, {count} of at most {self.run.skip_nonfinite}", stacklevel=2
+            )
+
+    def _report(self, done: int) -> None:
+        """Log the means of the iterations since the last report."""
+        if self.log is not None and done % self.run.log_every == 0:
+            group = self.stage.groups[0].config
+            rate = learning_rate_at(done - 1, self.run.iterations, group)
+            numbers = self.means.report() | self.stage.metrics()
+            self.log.numbers(done, {"learning rate": rate} | numbers)
+
+    def _validate(self, done: int) -> bool:
+        """Validate the averaged weights; return whether no signal cut it short."""
+        if self.validate is None or self.log is None:
+            return True
+        # Others wait for this process after an iteration; alone it need not finish.
+        self.interruption.at_once = self.accelerator.num_processes == 1
+        try:
+            with swap_weights(self.stage.trained, self.ema.state):
+                self.validate(self.log, done)
+        except Interrupted:
+            return False
+        finally:
+            self.interruption.at_once = False
+        return True
+
+    def _save(self) -> None:
+        """Write the checkpoint, with what all processes know."""
+        readable = self.stage.readable()
+        if readable is not None:
+            known = gather_object([readable.left_out.copy()])
+            self.progress.left_out = sorted(set().union(*known))
+            readable.left_out.update(self.progress.left_out)
+        if self.log is not None:
+            self.checkpoint.save(self.progress)
+
+    def _export(self) -> None:
+        """Write the averaged weights."""
+        with swap_weights(self.stage.trained, self.ema.state):
+            self.stage.save(self.output / "weights")
 
 
 def backward(
@@ -176,15 +337,3 @@ def backward(
             accelerator.backward(losses["loss"] / len(batches))
         parts.append({name: loss.detach() for name, loss in losses.items()})
     return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
-
-
-def leave(accelerator: Accelerator) -> None:
-    """End a training; of several processes each leaves by itself.
-
-    Gloo's thread takes Python's lock to let go of the last sums that processes exchanged, and torch
-    holds that lock while it waits for the thread. Right after an iteration the one may wait for the
-    other for ever; asleep, this thread lends the lock.
-    """
-    if accelerator.num_processes > 1:
-        time.sleep(0.5)
-    accelerator.end_training()

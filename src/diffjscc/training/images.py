@@ -8,9 +8,18 @@ from typing import Any
 from accelerate import PartialState
 
 from diffjscc.data.datasets import Dataset
+from diffjscc.data.folders import fingerprint_of
 from diffjscc.data.images import ImageError
 from diffjscc.data.manifest import read_manifest
-from diffjscc.data.sources import DatasetSource, ImageSource, open_source, pack
+from diffjscc.data.packed import pack_fingerprint
+from diffjscc.data.sources import (
+    DatasetSource,
+    ImageSource,
+    PackedSource,
+    Subset,
+    open_source,
+    pack,
+)
 from diffjscc.paths import expanded
 from diffjscc.plugins import Factory, is_import_string
 from diffjscc.training.config import DataConfig
@@ -41,6 +50,18 @@ def open_images(
         held_out = manifest.select(everything, "validation")
     validation = held_out if config.validation is None else _open(config.validation, {})
     return training, validation
+
+
+def identity(images: ImageSource) -> str:
+    """Hash of images wherever they lie: folders, shards and packs may move between runs.
+
+    A pack of all images of a folder counts as that folder.
+    """
+    whole = images.source if isinstance(images, Subset) else images
+    packed = isinstance(whole, PackedSource)
+    content = whole.fingerprint if packed else pack_fingerprint(whole, None)
+    names = images.names if isinstance(images, Subset) else ()
+    return fingerprint_of([(content, len(images)), *((name, 0) for name in names)])
 
 
 def _open(place: str, args: dict[str, Any]) -> ImageSource:

@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.data.datasets import Dataset
+from diffjscc.data.readable import ReadableImages
 from diffjscc.training.codec_config import JSCCConfig
 from diffjscc.training.codecs import (
     as_codec,
@@ -21,7 +22,7 @@ from diffjscc.training.codecs import (
     start_from,
 )
 from diffjscc.training.fit import Stage, Validation, fit, start
-from diffjscc.training.images import open_images
+from diffjscc.training.images import identity, open_images
 from diffjscc.training.losses import ExtraLosses, distortion
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.transmission import (
@@ -53,7 +54,8 @@ class CodecLosses(nn.Module):
         reconstruction = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
         mse = (reconstruction - images).square().mean(dim=(1, 2, 3))
         extra, losses = self.extra(reconstruction, images)
-        return {"loss": distortion(mse, self.config.loss) + extra, **losses}, mse
+        loss = distortion(mse, self.config.loss) + extra
+        return {"loss": loss, "mse": mse.mean(), **losses}, mse
 
 
 class JSCCStage(Stage[TransmissionBatch]):
@@ -78,6 +80,7 @@ class JSCCStage(Stage[TransmissionBatch]):
     ) -> None:
         training, self.held_out = open_images(config.data, dataset)
         self.config, self.device = config, accelerator.device
+        self.identity = identity(training)
         set_seed(config.run.seed)
         network = build_training_codec(config.codec).to(self.device).train()
         if init is not None:
@@ -91,6 +94,14 @@ class JSCCStage(Stage[TransmissionBatch]):
     def batches_at(self, step: int, process: int, processes: int) -> tuple[TransmissionBatch]:
         """See `Stage.batches_at`."""
         return (self.batches.batch_at(step, process, processes),)
+
+    def names_at(self, step: int, process: int, processes: int) -> list[str]:
+        """See `Stage.names_at`."""
+        return self.batches.crops.names_at(step, process, processes)
+
+    def readable(self) -> ReadableImages:
+        """The images that crops are taken of."""
+        return self.batches.crops.source
 
     def losses(self, module: nn.Module, batch: TransmissionBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""

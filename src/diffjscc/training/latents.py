@@ -129,6 +129,11 @@ class LatentFolder:
     def __len__(self) -> int:
         return len(self._places)
 
+    def name(self, number: int) -> str:
+        """Place of an image: its part and the row there."""
+        part, row = self._places[number]
+        return f"{part_path(self.folder, part).stem} row {row}"
+
     def original(self, number: int, size: int, corner: tuple[float, float]) -> Tensor:
         """A square of an image's own latent: mean and deviation, float32 [2, C, size, size].
 

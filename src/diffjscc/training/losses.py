@@ -42,7 +42,7 @@ class ExtraLosses(nn.Module):
             original: float32 [B, 3, H, W] in [0, 1].
 
         Raises:
-            ValueError: a loss that is no finite scalar.
+            ValueError: a loss that is no scalar.
         """
         total, losses = reconstruction.new_zeros(()), {}
         for config, function in zip(self.configs, self.functions, strict=True):
@@ -69,10 +69,8 @@ def _load(config: ExtraLossConfig) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _checked(loss: object, name: str) -> Tensor:
-    """The loss, if it is a finite scalar."""
+    """The loss, if it is a scalar."""
     if not isinstance(loss, Tensor) or loss.ndim != 0:
         what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"loss {name} returned {what}; return a scalar tensor, such as a mean")
-    if not bool(torch.isfinite(loss)):
-        raise ValueError(f"loss {name} returned {loss.item()}; it must be finite")
     return loss

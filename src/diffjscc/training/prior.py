@@ -34,7 +34,7 @@ from diffjscc.refiners.sampling import (
 from diffjscc.refiners.vae import VAE
 from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
-from diffjscc.training.images import open_images
+from diffjscc.training.images import identity, open_images
 from diffjscc.training.latent_writing import TILE, fill, fitted
 from diffjscc.training.latents import ImageLatents, LatentFolder
 from diffjscc.training.log import Log
@@ -108,6 +108,13 @@ class PriorBatches:
         self.size, self.time_steps = size, time_steps
         self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
 
+    def names_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[str]:
+        """Places of the latents of `batch_at`, in its order."""
+        return [
+            self.latents.name(number)
+            for number in self.order.share(step, process_index, process_count)
+        ]
+
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> NoisyLatents:
         """One process's part of the batch of iteration `step`."""
         share = self.run.batch // process_count
@@ -162,6 +169,7 @@ class PriorStage(Stage[NoisyLatents]):
     def __init__(self, config: PriorConfig, accelerator: Accelerator, init: str | None) -> None:
         images, _ = open_images(config.data)
         self.config, self.device = config, accelerator.device
+        self.identity = identity(images)
         self.vae = load_vae(config.vae).to(self.device)
         latents = image_latents(config, images, self.vae)
         powers = signal_powers(paper_scheduler())
@@ -177,6 +185,10 @@ class PriorStage(Stage[NoisyLatents]):
     def batches_at(self, step: int, process: int, processes: int) -> tuple[NoisyLatents]:
         """See `Stage.batches_at`."""
         return (self.batches.batch_at(step, process, processes),)
+
+    def names_at(self, step: int, process: int, processes: int) -> list[str]:
+        """See `Stage.names_at`."""
+        return self.batches.names_at(step, process, processes)
 
     def losses(self, module: nn.Module, batch: NoisyLatents, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""

@@ -177,6 +177,13 @@ class SampledBatches:
         self.latents, self.config, self.stride = latents, config, stride
         self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
 
+    def names_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[str]:
+        """Places of the latents of `batch_at`, in its order."""
+        return [
+            self.latents.name(number)
+            for number in self.order.share(step, process_index, process_count)
+        ]
+
     def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> SampledBatch:
         """One process's part of the batch of iteration `step`."""
         share = self.config.run.batch // process_count

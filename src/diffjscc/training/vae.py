@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.data.crops import TrainingCrops
+from diffjscc.data.readable import ReadableImages, readable_numbers
 from diffjscc.data.sources import ImageSource
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
@@ -27,7 +28,7 @@ from diffjscc.refiners.vae import CompactVAE
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.frozen import take_over
-from diffjscc.training.images import open_images
+from diffjscc.training.images import identity, open_images
 from diffjscc.training.log import Log
 from diffjscc.training.losses import ExtraLosses
 from diffjscc.training.optimiser import ParameterGroup
@@ -69,6 +70,7 @@ class VAELosses(nn.Module):
         latent = mean + torch.exp(log_variance / 2) * noise.to(mean.device)
         (decoded,) = self.vae.decode(latent, return_dict=False)
         losses = {
+            "mse": (decoded.detach() - pixels).square().mean() / 4,  # of images in [0, 1]
             "l1": (decoded - pixels).abs().mean(),
             "lpips": self.lpips.distance((decoded + 1) / 2, images).mean(),
         }
@@ -118,7 +120,7 @@ class VAEValidation:
     """
 
     def __init__(self, source: ImageSource, count: int, vae: CompactVAE, lpips: LPIPS) -> None:
-        self.source, self.count = source, min(count, len(source))
+        self.source, self.numbers = source, readable_numbers(source, count)
         self.vae, self.lpips = vae, lpips
 
     @torch.no_grad()
@@ -126,7 +128,7 @@ class VAEValidation:
         """Log mean metrics, and the first two images."""
         device, multiple = next(self.vae.parameters()).device, stride(self.vae)
         psnrs, distances = [], []
-        for number in range(self.count):
+        for number in self.numbers:
             pixels = self.source[number]
             height, width = (side // multiple * multiple for side in pixels.shape[:2])
             original = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None]
@@ -135,7 +137,7 @@ class VAEValidation:
             image = decode(self.vae, latent, TILE).clamp(0, 1)
             psnrs.append(psnr(image, original).item())
             distances.append(self.lpips(image, original).item())
-            if number < 2:
+            if number in self.numbers[:2]:
                 log.images(step, f"original and decoded {number}", torch.cat((original, image)))
         means = {"psnr": float(np.mean(psnrs)), "lpips-squeeze": float(np.mean(distances))}
         log.numbers(step, means)
@@ -172,6 +174,7 @@ class VAEStage(Stage[SeededCrops]):
     def __init__(self, config: VAEConfig, accelerator: Accelerator, init: str | None) -> None:
         training, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
+        self.identity = identity(training)
         run = config.run
         self.crops = TrainingCrops(training, config.data.crop, run.seed, run.batch)
         set_seed(run.seed)
@@ -185,6 +188,14 @@ class VAEStage(Stage[SeededCrops]):
         run = self.config.run
         seeds = noise_seeds(run.seed, step, run.batch, process, processes)
         return (SeededCrops(self.crops.batch_at(step, process, processes), seeds),)
+
+    def names_at(self, step: int, process: int, processes: int) -> list[str]:
+        """See `Stage.names_at`."""
+        return self.crops.names_at(step, process, processes)
+
+    def readable(self) -> ReadableImages:
+        """The images that crops are taken of."""
+        return self.crops.source
 
     def losses(self, module: nn.Module, batch: SeededCrops, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""

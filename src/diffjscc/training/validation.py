@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffjscc.data.readable import readable_numbers
 from diffjscc.data.sources import ImageSource
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
@@ -77,7 +78,7 @@ class CodecValidation:
     ) -> None:
         self.source, self.channel, self.rates = source, channel, rates
         self.codec, self.device, self.lpips = codec, device, lpips
-        self.count = min(data.validation_images, len(source))
+        self.numbers = readable_numbers(source, data.validation_images)
 
     @torch.no_grad()
     def __call__(self, log: Log, step: int) -> None:
@@ -87,13 +88,13 @@ class CodecValidation:
             for snr_db in (low, (low + high) / 2, high):
                 place = f"rate {rate} at {snr_db:g} dB"
                 metrics = _MeanMetrics(self.lpips)
-                for number in range(self.count):
+                for number in self.numbers:
                     original = read_image(self.source, number, self.device)
                     generator = torch.Generator().manual_seed(number)
                     scheme = Scheme(self.codec, rate)
                     image = scheme(original, self.channel.at(snr_db), generator).image
                     metrics.add(place, image, original)
-                    if number == 0 and snr_db == low:
+                    if number == self.numbers[0] and snr_db == low:
                         log.images(step, place, torch.cat((original, image)))
                 log.numbers(step, metrics.report())
 
@@ -101,7 +102,7 @@ class CodecValidation:
 class ReceiverValidation:
     """Metrics of a diffusion receiver's initial and final images.
 
-    Image n is sent at the n-th of evenly spread SNRs, at rates in turn.
+    Image n of those that can be read is sent at the n-th of evenly spread SNRs, at rates in turn.
 
     Args:
         source: held-out images.
@@ -125,17 +126,17 @@ class ReceiverValidation:
     ) -> None:
         self.source, self.channel, self.rates = source, channel, rates
         self.codec, self.refiner, self.lpips = codec, refiner, lpips
-        self.count = min(data.validation_images, len(source))
+        self.numbers = readable_numbers(source, data.validation_images)
 
     @torch.no_grad()
     def __call__(self, log: Log, step: int) -> None:
         """Log mean metrics, and all images."""
         low, high = self.channel.snr_db
         metrics = _MeanMetrics(self.lpips)
-        for number in range(self.count):
+        for place, number in enumerate(self.numbers):
             original = read_image(self.source, number, self.refiner.placement.device)
-            snr_db = low + (number + 0.5) / self.count * (high - low)
-            rate = self.rates[number % len(self.rates)]
+            snr_db = low + (place + 0.5) / len(self.numbers) * (high - low)
+            rate = self.rates[place % len(self.rates)]
             scheme = Scheme(self.codec, rate, self.refiner)
             generator = torch.Generator().manual_seed(number)
             result = scheme(original, self.channel.at(snr_db), generator)
