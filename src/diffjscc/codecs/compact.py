@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.spectral_gain import SpectralGain
 from diffjscc.layers.tiling import apply_tiled
@@ -42,6 +43,29 @@ class CompactConfig:
     kernel: int = 5
     condition_width: int = 64
     snr_range_db: tuple[float, float] = (-5.0, 20.0)
+
+    def __post_init__(self) -> None:
+        most = 3 * STRIDE**2  # functions of the block DCT
+        check_numbers(
+            self,
+            {
+                "rate_channels": (2, most),
+                "widths": WIDTH,
+                "encoder_blocks": BLOCKS,
+                "decoder_blocks": BLOCKS,
+                "expansion": (1, 16),
+                "kernel": (1, 31),
+                "condition_width": WIDTH,
+            },
+        )
+        channels = self.rate_channels
+        if any(c % 2 for c in channels) or sorted(set(channels)) != list(channels):
+            raise ValueError(
+                f"rate_channels is {list(channels)}; two make a symbol: give even numbers, each "
+                "larger than the one before"
+            )
+        check_odd("kernel", self.kernel)
+        check_snr_range(self.snr_range_db)
 
 
 class Condition(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
 from diffjscc.data.geometry import Padding
 from diffjscc.scheme import ChannelState
 
@@ -53,6 +54,19 @@ class DeepJSCCConfig:
             )
         if self.csi not in get_args(Csi):
             raise ValueError(f"csi is {self.csi!r}; it must be one of {', '.join(get_args(Csi))}")
+        check_numbers(
+            self,
+            {
+                "channels": (2, 4096),
+                "base_width": WIDTH,
+                "encoder_width": WIDTH,
+                "decoder_width": WIDTH,
+                "downsamplings": (1, 8),
+                "encoder_blocks": BLOCKS,
+                "decoder_blocks": BLOCKS,
+            },
+        )
+        check_snr_range(self.snr_range_db)
 
     @property
     def csi_width(self) -> int:

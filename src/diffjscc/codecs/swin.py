@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
 from diffjscc.scheme import ChannelState, Received
 
 Receiver = Literal["equalised", "unequalised"]
+ENDS = ("encoder", "decoder")
+MOST_STAGES = 8
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,22 @@ class SwinJSCCConfig:
             raise ValueError(f"receiver is {self.receiver!r}; known: {known}")
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
+        check_numbers(
+            self,
+            {
+                "channels": (2, 4096),
+                **{f"{end}_widths": WIDTH for end in ENDS},
+                **{f"{end}_depths": BLOCKS for end in ENDS},
+                **{f"{end}_heads": (1, 256) for end in ENDS},
+                "window": (1, 256),
+                "mlp_ratio": (0.01, 16),
+                "modulation_layers": (1, 64),
+                "trained_size": (1, 65536),
+            },
+        )
+        if self.stages > MOST_STAGES:
+            raise ValueError(f"there are {self.stages} stages; give at most {MOST_STAGES}")
+        check_snr_range(self.snr_range_db)
         ends = (
             ("encoder", self.encoder_widths, self.encoder_depths, self.encoder_heads),
             ("decoder", self.decoder_widths, self.decoder_depths, self.decoder_heads),

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.data.readable import ReadableImages
-from diffjscc.pretrained.build import build_codec, describe_codec
-from diffjscc.pretrained.pretrained import load_codec, save_codec
-from diffjscc.pretrained.storage import WeightsError
+from diffjscc.pretrained.build import build_codec
+from diffjscc.pretrained.pretrained import save_codec
 from diffjscc.training.codec_config import AdversarialConfig
+from diffjscc.training.codecs import start_from
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.fit import Stage, Validation, fit, start
 from diffjscc.training.images import identity, open_images
@@ -108,23 +108,6 @@ def build(config: AdversarialConfig, init: str | None) -> AdversarialLosses:
     return AdversarialLosses(codec, discriminator, config)
 
 
-def start_from(codec: JointCodec, source: str) -> None:
-    """Load the weights of an earlier codec, which may have been trained for other SNRs.
-
-    Raises:
-        WeightsError: it is missing, damaged or of another architecture.
-    """
-    earlier = load_codec(source)
-    ours, theirs = describe_codec(codec), describe_codec(earlier)
-    for name in sorted(theirs.keys() - {"snr_range_db"}):
-        if ours.get(name) != theirs[name]:
-            raise WeightsError(
-                f"the codec of {source} has {name} {theirs[name]}, the config {ours.get(name)}; "
-                f"set codec.{name} to start from it"
-            )
-    codec.load_state_dict(earlier.state_dict())
-
-
 class AdversarialStage(Stage[TransmissionBatch]):
     """Training of a codec and a discriminator.
 
@@ -140,12 +123,12 @@ class AdversarialStage(Stage[TransmissionBatch]):
     def __init__(
         self, config: AdversarialConfig, accelerator: Accelerator, init: str | None
     ) -> None:
-        training, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
-        self.identity = identity(training)
         set_seed(config.run.seed)
         networks = build(config, init).to(self.device)
         self.module, self.codec, self.trained = networks, networks.codec, networks.trained
+        training, self.held_out = open_images(config.data)
+        self.identity = identity(training)
         self.batches = TransmissionBatches(training, config, self.codec.rates)
         self.psnr = PSNRByRate(self.codec.rates)
         self.groups = (ParameterGroup(self.trained, config.optimiser, self.codec),)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diffjscc.configuration import Positive, Section
+from diffjscc.configuration import Count, Factor, Section
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,
@@ -14,6 +14,7 @@ from diffjscc.training.config import (
     RateShares,
     StageConfig,
     TrainingChannelConfig,
+    Width,
 )
 
 
@@ -28,7 +29,7 @@ class LossConfig(Section):
     """
 
     name: Literal["mse", "log-mse"] = "mse"
-    floor: Annotated[float, Field(gt=0)] = 1e-3
+    floor: Annotated[float, Field(gt=0, le=1)] = 1e-3
     extra: ExtraLossConfigs = ()
 
 
@@ -60,9 +61,9 @@ class AdversaryConfig(Section):
         width: channels of its first layer.
     """
 
-    weight: Annotated[float, Field(ge=0)] = 1e-3
-    start: Annotated[int, Field(ge=0)] = 0
-    width: Positive = 48
+    weight: Factor = 1e-3
+    start: Count = 0
+    width: Width = 48
 
 
 class AdversarialConfig(JSCCConfig):

@@ -11,7 +11,7 @@ from torch import nn
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.configuration import check
 from diffjscc.plugins import Factory
-from diffjscc.pretrained.build import build_codec
+from diffjscc.pretrained.build import build_codec, describe_codec
 from diffjscc.pretrained.custom import save_custom
 from diffjscc.pretrained.pretrained import load_codec, open_weights, save_codec
 from diffjscc.pretrained.storage import WeightsError, compare, read_json, read_tensors
@@ -58,6 +58,8 @@ def build_training_codec(description: Mapping[str, Any]) -> nn.Module:
 def start_from(network: nn.Module, source: str) -> None:
     """Load the weights of an earlier codec of the same architecture; no code of it is run.
 
+    It may have been trained for other SNRs.
+
     Args:
         network: the codec.
         source: weights (name, folder or hub id).
@@ -66,7 +68,15 @@ def start_from(network: nn.Module, source: str) -> None:
         WeightsError: the weights are missing, damaged or of another architecture.
     """
     if isinstance(network, JointCodec):
-        state = load_codec(source).state_dict()
+        earlier = load_codec(source)
+        state = earlier.state_dict()
+        ours, theirs = describe_codec(network), describe_codec(earlier)
+        for name in sorted((ours.keys() | theirs.keys()) - {"snr_range_db"}):
+            if ours.get(name) != theirs.get(name):
+                raise WeightsError(
+                    f"the codec of {source} has {name} {theirs.get(name)}, the config "
+                    f"{ours.get(name)}; set codec.{name} to start from it"
+                )
     else:
         folder = open_weights(source).folder / "codec"
         file = read_json(folder / "config.json").get("file")

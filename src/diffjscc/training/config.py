@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from diffjscc.configuration import (
+    Count,
+    Decibels,
+    Factor,
     FilePath,
     Place,
     Positive,
@@ -22,7 +25,13 @@ from diffjscc.paths import expanded
 from diffjscc.plugins import Factory
 from diffjscc.schemes.channel import ChannelConfig
 
-RateShares = tuple[Annotated[float, Field(ge=0)], ...]
+RateShares = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+Gamma = Annotated[float, Field(gt=0, le=1e6)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Side = Annotated[int, Field(gt=0, le=8192)]
+Width = Annotated[int, Field(gt=0, le=4096)]
+Blocks = Annotated[int, Field(gt=0, le=256)]
+MOST_PIXELS = 1 << 31  # of an iteration: 24 GiB of float32
 SHIPPED = resources.files("diffjscc.training") / "configs"
 
 
@@ -46,7 +55,7 @@ class DataConfig(Section):
 
     train: Place
     args: dict[str, Any] = Field(default_factory=dict)
-    crop: Positive = 256
+    crop: Side = 256
     split: FilePath | None = None
     validation: Place | None = None
     validation_images: Positive = 8
@@ -64,7 +73,7 @@ class ExtraLossConfig(Factory):
         args: keyword arguments of the class.
     """
 
-    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    weight: Factor = 1.0
 
 
 ExtraLossConfigs = tuple[ExtraLossConfig, ...]
@@ -87,19 +96,19 @@ class OptimiserConfig(Section):
     """
 
     muon: tuple[str, ...] = ()
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: Factor = 0.0
+    warmup: Count = 0
     schedule: Literal["cosine", "linear-tail"] = "cosine"
-    tail: Annotated[int, Field(ge=0)] = 0
-    clip: Annotated[float, Field(gt=0)] | None = None
+    tail: Count = 0
+    clip: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
 
 class TrainingChannelConfig(ChannelConfig):
     """Channel of training; each image's SNR in dB is sampled uniformly from `snr_db`."""
 
-    snr_db: tuple[float, float] = (0.0, 14.0)
+    snr_db: tuple[Decibels, Decibels] = (0.0, 14.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> TrainingChannelConfig:
@@ -123,14 +132,14 @@ class RunConfig(Section):
     """
 
     iterations: Positive
-    batch: Positive
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    seed: int = 0
+    batch: Annotated[int, Field(gt=0, le=1 << 20)]
+    ema: Decay = 0.999
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     precision: Literal["no", "bf16"] = "no"
     checkpoint_every: Positive = 1000
     log_every: Positive = 100
     validate_every: Positive = 1000
-    skip_nonfinite: Annotated[int, Field(ge=0)] = 0
+    skip_nonfinite: Count = 0
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -144,10 +153,22 @@ class StageConfig(Section):
     Attributes:
         stage: name of the stage; names of its shipped configs end in it.
         run: settings of the training loop.
+        data: the images.
     """
 
     stage: ClassVar[str]
     run: RunConfig
+    data: DataConfig
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> Self:
+        pixels = self.run.batch * self.data.crop**2
+        if pixels > MOST_PIXELS:
+            raise ValueError(
+                f"run.batch = {self.run.batch} crops of {self.data.crop}x{self.data.crop} are "
+                f"{pixels:.2g} pixels an iteration; give at most {MOST_PIXELS:.2g}"
+            )
+        return self
 
 
 Config = TypeVar("Config", bound=StageConfig)

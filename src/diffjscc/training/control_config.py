@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from diffjscc.choices import Prediction, SamplerName
-from diffjscc.configuration import FilePath, Place, Positive, Section
+from diffjscc.configuration import Decibels, FilePath, Place, Section
 from diffjscc.training.config import (
     DataConfig,
+    Gamma,
     OptimiserConfig,
     StageConfig,
     TrainingChannelConfig,
@@ -33,9 +34,9 @@ class PrecomputeConfig(Section):
     """
 
     folder: FilePath
-    bins: Positive = 4
+    bins: Annotated[int, Field(gt=0, le=1000)] = 4
     rates: tuple[str, ...] | None = None
-    short_side: Positive | None = None
+    short_side: Annotated[int, Field(gt=0, le=65536)] | None = None
     captions: Literal["none", "blip2", "source"] = "none"
     blip2: Place | None = None
 
@@ -48,7 +49,7 @@ class MemoryConfig(Section):
         gradient_checkpointing: compute activations again in the backward pass, not keep them.
     """
 
-    accumulate: Positive = 1
+    accumulate: Annotated[int, Field(gt=0, le=4096)] = 1
     gradient_checkpointing: bool = False
 
 
@@ -86,10 +87,10 @@ class ControlConfig(StageConfig):
     channel: TrainingChannelConfig = TrainingChannelConfig()
     precompute: PrecomputeConfig
     snr_embedding: bool = True
-    snr_scale: float = 100.0
-    min_snr: float = 0.0
+    snr_scale: Annotated[float, Field(gt=0, le=1e6)] = 100.0
+    min_snr: Decibels = 0.0
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
-    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    min_snr_gamma: Gamma | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
     sampler: SamplingConfig = SamplingConfig()
     memory: MemoryConfig = MemoryConfig()

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from diffjscc.configuration import FilePath, Place, Positive, Section
+from diffjscc.configuration import Count, Factor, FilePath, Place, Positive, Section
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,
@@ -15,6 +15,7 @@ from diffjscc.training.config import (
     RateShares,
     StageConfig,
     TrainingChannelConfig,
+    Width,
 )
 
 
@@ -42,9 +43,9 @@ class SharesConfig(Section):
         initial: latents of the initial images.
     """
 
-    sampled: Annotated[float, Field(ge=0)] = 0.75
-    original: Annotated[float, Field(ge=0)] = 0.15
-    initial: Annotated[float, Field(ge=0)] = 0.10
+    sampled: Annotated[float, Field(ge=0, le=1)] = 0.75
+    original: Annotated[float, Field(ge=0, le=1)] = 0.15
+    initial: Annotated[float, Field(ge=0, le=1)] = 0.10
 
     @model_validator(mode="after")
     def _complete(self) -> SharesConfig:
@@ -68,12 +69,12 @@ class DecoderLossConfig(Section):
         extra: losses of the user's own.
     """
 
-    l1: Annotated[float, Field(ge=0)] = 1.0
-    lpips: Annotated[float, Field(ge=0)] = 0.5
-    features: Annotated[float, Field(ge=0)] = 0.5
-    frechet: Annotated[float, Field(ge=0)] = 0.0
-    lattice: Annotated[float, Field(ge=0)] = 8.0
-    adversarial: Annotated[float, Field(ge=0)] = 0.06
+    l1: Factor = 1.0
+    lpips: Factor = 0.5
+    features: Factor = 0.5
+    frechet: Factor = 0.0
+    lattice: Factor = 8.0
+    adversarial: Factor = 0.06
     extra: ExtraLossConfigs = ()
 
 
@@ -87,9 +88,9 @@ class DiscriminatorsConfig(Section):
         optimiser: settings of their optimiser.
     """
 
-    start: Annotated[int, Field(ge=0)] = 100
-    ramp: Annotated[int, Field(ge=0)] = 200
-    width: Positive = 48
+    start: Count = 100
+    ramp: Count = 200
+    width: Width = 48
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
@@ -110,13 +111,13 @@ class DecoderConfig(StageConfig):
     stage: ClassVar[str] = "decoder"
     weights: Place
     rate_shares: RateShares | None = None
-    window: Annotated[int, Field(ge=32)] = 208
+    window: Annotated[int, Field(ge=32, le=8192)] = 208
     shares: SharesConfig = SharesConfig()
     data: DataConfig
     channel: TrainingChannelConfig = TrainingChannelConfig()
     sampled: SampledConfig
     loss: DecoderLossConfig = DecoderLossConfig()
-    queue: Positive = 512
+    queue: Annotated[int, Field(gt=1, le=16384)] = 512
     discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
 

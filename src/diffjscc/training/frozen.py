@@ -23,7 +23,7 @@ from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.quantisation import SCALE
 from diffjscc.pretrained.single_file import SingleFile, is_single_file
 from diffjscc.pretrained.sources import bundled_weights, find_folder, is_hub_id, split_revision
-from diffjscc.pretrained.storage import WeightsError, as_float32, compare, has_hashes
+from diffjscc.pretrained.storage import MismatchError, WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.prior import check_prediction
 from diffjscc.refiners.sampling import paper_scheduler
@@ -237,9 +237,30 @@ def take_over(network: Network, source: str, name: str) -> Model:
         WeightsError: it is missing, damaged or of another architecture.
     """
     earlier = load_network(open_weights(source).folder, network.folder, as_float32)
-    compare(network.model.state_dict(), earlier.state_dict(), f"{source}'s {name}")
+    try:
+        compare(network.model.state_dict(), earlier.state_dict(), f"{source}'s {name}")
+    except MismatchError as error:
+        raise WeightsError(_differences(network.model, earlier, source, name)) from error
     network.model.load_state_dict(earlier.state_dict())
     return earlier
+
+
+def _differences(network: Model, earlier: Model, source: str, name: str) -> str:
+    """Say by which settings an earlier network differs from the config's."""
+    theirs, ours = dict(earlier.config), dict(network.config)
+    differing = [
+        f"{key} {theirs.get(key)}, the config {ours.get(key)}"
+        for key in sorted(theirs.keys() | ours.keys())
+        if not key.startswith("_") and theirs.get(key) != ours.get(key)
+    ]
+    kinds = type(earlier).__name__, type(network).__name__
+    if kinds[0] != kinds[1]:
+        differing.insert(0, f"class {kinds[0]}, the config {kinds[1]}")
+    return (
+        f"the {name} of {source} is of another architecture: it has "
+        f"{'; '.join(differing[:4]) or 'other tensors'}; make the config fit, or train without "
+        "--init"
+    )
 
 
 def tensors_hash(module: nn.Module) -> str:

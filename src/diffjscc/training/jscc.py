@@ -78,14 +78,14 @@ class JSCCStage(Stage[TransmissionBatch]):
         init: str | None = None,
         dataset: Dataset | None = None,
     ) -> None:
-        training, self.held_out = open_images(config.data, dataset)
         self.config, self.device = config, accelerator.device
-        self.identity = identity(training)
         set_seed(config.run.seed)
         network = build_training_codec(config.codec).to(self.device).train()
         if init is not None:
             start_from(network, init)
         self.codec = as_codec(network)
+        training, self.held_out = open_images(config.data, dataset)
+        self.identity = identity(training)
         self.batches = TransmissionBatches(training, config, self.codec.rates)
         self.psnr = PSNRByRate(self.codec.rates)
         self.trained, self.module = network, CodecLosses(network, config).to(self.device)

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from diffjscc.configuration import FilePath, Place, Positive, Section
-from diffjscc.training.config import DataConfig, ExtraLossConfigs, OptimiserConfig, StageConfig
+from diffjscc.configuration import Count, Factor, FilePath, Place, Section
+from diffjscc.training.config import (
+    Blocks,
+    DataConfig,
+    ExtraLossConfigs,
+    Gamma,
+    OptimiserConfig,
+    StageConfig,
+    Width,
+)
 
 
 class VAEArchitecture(Section):
     """Arguments of `CompactVAE`."""
 
-    latent_channels: Positive = 16
-    widths: tuple[Positive, Positive] = (112, 224)
-    encoder_blocks: tuple[Positive, Positive] = (2, 4)
-    decoder_blocks: tuple[Positive, Positive, Positive] = (10, 6, 4)
-    fine_width: Positive = 96
-    kernel: Positive = 5
-    deviation: Annotated[float, Field(gt=0)] = 0.1
+    latent_channels: Annotated[int, Field(gt=0, le=768)] = 16
+    widths: tuple[Width, Width] = (112, 224)
+    encoder_blocks: tuple[Blocks, Blocks] = (2, 4)
+    decoder_blocks: tuple[Blocks, Blocks, Blocks] = (10, 6, 4)
+    fine_width: Width = 96
+    kernel: Annotated[int, Field(gt=0, le=31)] = 5
+    deviation: Annotated[float, Field(gt=0, le=1e3)] = 0.1
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"give an odd number, such as {kernel + 1}")
+        return kernel
 
 
 class VAELossConfig(Section):
@@ -34,11 +49,11 @@ class VAELossConfig(Section):
         extra: losses of the user's own.
     """
 
-    l1: Annotated[float, Field(ge=0)] = 1.0
-    lpips: Annotated[float, Field(ge=0)] = 0.5
-    adversarial: Annotated[float, Field(ge=0)] = 0.05
-    adversarial_start: Annotated[int, Field(ge=0)] = 0
-    discriminator_width: Positive = 48
+    l1: Factor = 1.0
+    lpips: Factor = 0.5
+    adversarial: Factor = 0.05
+    adversarial_start: Count = 0
+    discriminator_width: Width = 48
     extra: ExtraLossConfigs = ()
 
 
@@ -70,16 +85,21 @@ class UNetArchitecture(Section):
         norm_groups: groups of every group norm.
     """
 
-    widths: tuple[Positive, ...] = (128, 192)
+    widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (128, 192)
     attention: tuple[bool, ...] = (False, True)
-    layers: Positive = 1
-    head_width: Positive = 32
-    norm_groups: Positive = 16
+    layers: Blocks = 1
+    head_width: Width = 32
+    norm_groups: Width = 16
 
     @model_validator(mode="after")
     def _matched(self) -> UNetArchitecture:
         if len(self.attention) != len(self.widths):
             raise ValueError(f"attention is {list(self.attention)}; give one for each width")
+        for width in self.widths:
+            if width % self.norm_groups:
+                raise ValueError(f"width {width} is no multiple of norm_groups, {self.norm_groups}")
+            if width % max(1, width // self.head_width):
+                raise ValueError(f"width {width} is no multiple of head_width, {self.head_width}")
         return self
 
 
@@ -99,6 +119,6 @@ class PriorConfig(StageConfig):
     unet: UNetArchitecture = UNetArchitecture()
     data: DataConfig
     latents: FilePath
-    short_side: Positive | None = None
-    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    short_side: Annotated[int, Field(gt=0, le=65536)] | None = None
+    min_snr_gamma: Gamma | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
