@@ -64,7 +64,8 @@ def image_of(item: object) -> NDArray[np.uint8]:
 class DatasetSource:
     """An `ImageSource` of a dataset.
 
-    Its fingerprint is taken of its length and of a few images, spread evenly.
+    Its fingerprint is taken of its length and of a few images, spread evenly. An item whose reading
+    fails counts as an image that cannot be read, whatever the dataset raises.
 
     Args:
         dataset: each item is or holds an image, see `image_of`, the same one at every call.
@@ -91,16 +92,26 @@ class DatasetSource:
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{len(self)}".encode())
-        for number in np.unique(np.linspace(0, len(self) - 1, SAMPLES).round().astype(int)):
-            image = self[int(number)]
-            if number == 0 and not np.array_equal(image, self[0]):
+        samples = np.unique(np.linspace(0, len(self) - 1, SAMPLES).round().astype(int)).tolist()
+        checked, broken = False, []
+        for number in samples:
+            try:
+                image = self[number]
+            except ImageError as error:  # training leaves it out
+                broken.append(error)
+                digest.update(b"unreadable")
+                continue
+            if not checked and not np.array_equal(image, self[number]):
                 raise ImageError(
-                    f"{self.name}[0]",
+                    f"{self.name}[{number}]",
                     "is another image at every call",
                     "remove random transforms; crops and flips are made by training itself",
                 )
+            checked = True
             digest.update(f"{image.shape}".encode())
             digest.update(image.data)
+        if not checked:
+            raise broken[0]
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -108,12 +119,14 @@ class DatasetSource:
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         index = range(len(self))[index]
+        name = f"{self.name}[{index}]"
         try:
             return image_of(self.dataset[index])
         except (TypeError, ValueError) as error:
-            raise ImageError(
-                f"{self.name}[{index}]", str(error), "convert it in the dataset"
-            ) from error
+            problem = str(error) or type(error).__name__
+            raise ImageError(name, problem, "convert it in the dataset") from error
+        except Exception as error:  # of whatever the dataset reads its items with
+            raise ImageError(name, f"cannot be read ({error!r})", "repair the dataset") from error
 
     def caption(self, index: int) -> str | None:
         """Text of the item as "txt", "caption" or "text", if it is a mapping with one of these."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from diffjscc.data.files import sha256_of
 from diffjscc.data.images import ImageError, is_image_name, read_pixels, to_bytes
+from diffjscc.data.passed_over import is_other_image, warn_unreadable_kinds
 
 
 class ImageSource(Protocol):
@@ -58,6 +59,23 @@ def clean_caption(text: bytes) -> str | None:
     return text.decode("utf-8", "replace").strip() or None
 
 
+def visible_files(folder: Path) -> Iterator[str]:
+    """Yield the files in a folder and its subfolders, relative to it; hidden ones are skipped.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:  # os.walk would silently skip the folder
+        raise error
+
+    for root, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                yield (Path(root) / name).relative_to(folder).as_posix()
+
+
 class FolderSource:
     """Image files in a folder and its subfolders, with captions in .txt files beside them.
 
@@ -73,7 +91,8 @@ class FolderSource:
         try:
             if not self.folder.is_dir():
                 raise ImageError(folder, "is not a folder", "check the path")
-            self.names: tuple[str, ...] = tuple(sorted(self._search()))
+            files = sorted(visible_files(self.folder))
+            self.names: tuple[str, ...] = tuple(filter(is_image_name, files))
             sizes = [(self.folder / name).stat().st_size for name in self.names]
         except OSError as error:
             raise ImageError(
@@ -81,18 +100,10 @@ class FolderSource:
                 f"cannot be read ({error.strerror})",
                 "check the permissions",
             ) from error
+        warn_unreadable_kinds(str(folder), list(filter(is_other_image, files)))
         if not self.names:
             raise ImageError(folder, "contains no images", "check the path")
         self.fingerprint = fingerprint_of(zip(self.names, sizes, strict=True))
-
-    def _search(self) -> Iterable[str]:
-        def fail(error: OSError) -> None:  # os.walk would silently skip the folder
-            raise error
-
-        for root, folders, files in os.walk(self.folder, onerror=fail):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in filter(is_image_name, files):
-                yield (Path(root) / name).relative_to(self.folder).as_posix()
 
     def __len__(self) -> int:
         return len(self.names)

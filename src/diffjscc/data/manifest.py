@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import Progress
 
@@ -107,15 +108,19 @@ def write_manifest(
     return Manifest(tuple(entries))
 
 
+_ENTRY = TypeAdapter(Entry)
+
+
 def _entries(path: Path, text: str) -> Iterator[Entry]:
     names: set[str] = set()
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            entry = Entry(**json.loads(line))
+            entry = _ENTRY.validate_json(line)
             int(entry.sha256, 16)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
+            first = str(error).splitlines()[0]
             raise ImageError(
-                path, f"line {number} is not a manifest entry ({error})", "write the manifest again"
+                path, f"line {number} is not a manifest entry ({first})", "write the manifest again"
             ) from error
         if entry.split not in get_args(Split) or len(entry.sha256) != 64 or entry.name in names:
             raise ImageError(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
@@ -39,6 +40,21 @@ class _Entry(NamedTuple):
     width: int
     sha256: str
     caption: str | None
+
+
+class _Index(BaseModel):
+    """What the index of a pack holds."""
+
+    model_config = ConfigDict(strict=True)
+
+    fingerprint: str
+    images: list[_Entry]
+
+
+def _fits(entry: _Entry, end: int) -> bool:
+    """Return whether an image lies between the magic bytes and the index, which starts at `end`."""
+    last = entry.offset + entry.height * entry.width * 3
+    return entry.offset >= len(_MAGIC) and min(entry.height, entry.width) > 0 and last <= end
 
 
 class _Decoded(NamedTuple):
@@ -78,15 +94,21 @@ class PackedSource:
                 if head != _MAGIC or magic != _MAGIC or not len(_MAGIC) <= position <= end:
                     raise ImageError(path, "is not a complete pack", "remove it and pack again")
                 file.seek(position)
-                index = json.loads(file.read(end - position))
+                text = file.read(end - position)
+            index = _Index.model_validate_json(text)
+            self._entries = [_Entry(*entry) for entry in index.images]
+            whole = all(_fits(entry, position) for entry in self._entries)
         except OSError as error:
             raise ImageError(
                 path, f"cannot be read ({error.strerror})", "check the path"
             ) from error
-        self._entries = [_Entry(*entry) for entry in index["images"]]
+        except ValidationError:
+            whole = False
+        if not whole:
+            raise ImageError(path, "has a damaged index", "remove it and pack again")
         self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         self.names: tuple[str, ...] = tuple(entry.name for entry in self._entries)
-        self.fingerprint: str = index["fingerprint"]
+        self.fingerprint: str = index.fingerprint
 
     def __len__(self) -> int:
         return len(self.names)

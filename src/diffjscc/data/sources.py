@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffjscc.data.datasets import DatasetSource
-from diffjscc.data.folders import FolderSource, ImageSource, Subset
-from diffjscc.data.images import ImageError
+from diffjscc.data.folders import FolderSource, ImageSource, Subset, visible_files
+from diffjscc.data.images import ImageError, is_image_name
 from diffjscc.data.packed import PackedSource, is_pack, pack
 from diffjscc.data.shards import ShardSource, find_shards
 from diffjscc.paths import expanded
@@ -27,7 +27,7 @@ def open_source(place: str | Path) -> ImageSource:
     """Open a source of images.
 
     Args:
-        place: a folder of images (searched recursively); a folder of .tar shards, one shard, or
+        place: a folder of images or of .tar shards (searched recursively); one shard, or
             a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a pack written by `pack`.
 
     Raises:
@@ -37,7 +37,16 @@ def open_source(place: str | Path) -> ImageSource:
     try:
         if path.is_dir():
             shards = find_shards(path)
-            return ShardSource(shards) if shards else FolderSource(path)
+            if not shards:
+                return FolderSource(path)
+            beside = next(filter(is_image_name, visible_files(path)), None)
+            if beside is not None:
+                raise ImageError(
+                    place,
+                    f"contains both tar shards ({shards[0].name}) and image files ({beside})",
+                    f"name one of them: {place}/*.tar, or a folder of the images alone",
+                )
+            return ShardSource(shards)
         if path.is_file():
             if path.suffix.lower() == ".tar":
                 return ShardSource([path])
