@@ -21,10 +21,11 @@ from diffjscc.pretrained.pretrained import save_codec
 from diffjscc.training.codec_config import AdversarialConfig
 from diffjscc.training.codecs import start_from
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
-from diffjscc.training.fit import Stage, Validation, fit, start
+from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.losses import ExtraLosses, distortion
 from diffjscc.training.optimiser import ParameterGroup
+from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.transmission import (
     PSNRByRate,
     TransmissionBatch,

@@ -32,12 +32,13 @@ from diffjscc.training.control_latents import (
     chosen_rates,
     latent_settings,
 )
-from diffjscc.training.fit import Stage, Validation, fit, start
+from diffjscc.training.fit import fit, start
 from diffjscc.training.frozen import load_prior, take_over
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.latents import LatentFolder
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup
+from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.validation import ReceiverValidation, load_lpips
 
 

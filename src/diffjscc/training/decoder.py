@@ -31,10 +31,11 @@ from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.decoder_losses import DecoderLosses
-from diffjscc.training.fit import Stage, Validation, fit, start
+from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.sampled import SampledBatch, SampledBatches, sample_folder
+from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.transmission import trained_rates
 from diffjscc.training.validation import ReceiverValidation, load_lpips
 

@@ -7,10 +7,10 @@ processes train on the batches that one would.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diffjscc.configuration import as_yaml
 from diffjscc.data.crops import prefetch
-from diffjscc.data.readable import ReadableImages, report_left_out
+from diffjscc.data.readable import report_left_out
 from diffjscc.refiners.devices import check_build
 from diffjscc.training.checkpoint import Checkpoint, kept
 from diffjscc.training.config import StageConfig
@@ -34,72 +34,12 @@ from diffjscc.training.finite import (
 )
 from diffjscc.training.interruption import SAVED, Interrupted, Interruption, listening
 from diffjscc.training.log import Log, RunningMean
-from diffjscc.training.optimiser import Optimiser, ParameterGroup, learning_rate_at
+from diffjscc.training.optimiser import Optimiser, learning_rate_at
 from diffjscc.training.processes import PATIENCE, largest, let_go
 from diffjscc.training.progress import TrainingBar
+from diffjscc.training.stage import Batch, Stage
 
 LISTED = 8  # names in a message
-
-Batch = TypeVar("Batch")
-Validation = Callable[[Log, int], None]  # logs metrics of held-out images after an iteration
-
-
-class Stage(Protocol[Batch]):
-    """One stage of training: networks, batches, losses, validation and export.
-
-    Attributes:
-        config: settings of the stage.
-        module: computes the losses; wrapped for data parallelism and mixed precision.
-        trained: all weights that training changes, in training mode; they are averaged,
-            checkpointed and exported.
-        groups: parameters of `trained`, by optimiser; the first one's learning rate is logged.
-        identity: of the training images, see `training.images.identity`.
-    """
-
-    config: StageConfig
-    module: nn.Module
-    trained: nn.Module
-    groups: Sequence[ParameterGroup]
-    identity: str
-
-    def batches_at(self, step: int, process: int, processes: int) -> Sequence[Batch]:
-        """One process's part of an iteration's batch, split further where memory is short.
-
-        Called in a background thread, ahead of time.
-        """
-        ...
-
-    def names_at(self, step: int, process: int, processes: int) -> Sequence[str]:
-        """Names of the images behind `batches_at`."""
-        ...
-
-    def readable(self) -> ReadableImages | None:
-        """Training images of which some may turn out to be damaged; None: they were read before."""
-        return None
-
-    def losses(self, module: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Losses of one element of `batches_at`, scalars by name; "loss" is minimised.
-
-        "mse", if it is among them, is of images in [0, 1] and shown as PSNR.
-
-        Args:
-            module: `self.module`, wrapped.
-            batch: on the CPU.
-            step: number of the iteration, from 0.
-        """
-        ...
-
-    def metrics(self) -> dict[str, float]:
-        """Further metrics of the training images since the last call, by name."""
-        return {}
-
-    def validation(self) -> Validation | None:
-        """Make the validation, in the main process only; None where there is none."""
-        return None
-
-    def save(self, folder: Path) -> None:
-        """Export the weights that `trained` holds."""
-        ...
 
 
 def start(config: StageConfig, accumulate: int = 1) -> Accelerator:
@@ -181,6 +121,7 @@ class _Run(Generic[Batch]):
             stage.identity,
         )
         self.progress = self.checkpoint.restore()
+        self.begin = self.progress.step
         readable = stage.readable()
         if readable is not None:
             readable.left_out.update(self.progress.left_out)
@@ -192,7 +133,7 @@ class _Run(Generic[Batch]):
 
     def train(self) -> None:
         """Go through the iterations that are left, then export the averaged weights."""
-        begin, last = self.progress.step, self.run.iterations
+        begin, last = self.begin, self.run.iterations
         share = self.accelerator.process_index, self.accelerator.num_processes
         if self.progress.owed and not self._validate(begin):
             raise Interrupted(self.interruption.asked, SAVED)
@@ -211,7 +152,10 @@ class _Run(Generic[Batch]):
         """Iteration `step`, with its reports and its checkpoint."""
         stage, accelerator, done = self.stage, self.accelerator, step + 1
         buffers = copy_buffers(stage.trained)
-        losses = backward(stage, self.module, batches, step, accelerator)
+        try:
+            losses = backward(stage, self.module, batches, step, accelerator)
+        except ValueError as error:
+            raise self._explained(error, step) from error
         bad = not is_finite(losses, stage.trained)
         skip, asked = largest((int(bad), self.interruption.asked), accelerator)
         if skip:
@@ -237,6 +181,20 @@ class _Run(Generic[Batch]):
             )
         return losses
 
+    def _explained(self, error: ValueError, step: int) -> ValueError:
+        """Say where an iteration failed; what fails in the first one is a setting's fault."""
+        if step == self.begin and "finite" not in str(error):
+            return error
+        return NotFiniteError(
+            f"{error}, in iteration {step + 1} ({listed(self._names(step))}); "
+            f"{kept(self.checkpoint.path)}; {REMEDIES}"
+        )
+
+    def _names(self, step: int) -> Sequence[str]:
+        """Names of this process's images in iteration `step`."""
+        accelerator = self.accelerator
+        return self.stage.names_at(step, accelerator.process_index, accelerator.num_processes)
+
     def _move(self, step: int) -> None:
         """Change the weights by the gradient of iteration `step`."""
         for group, optimiser in zip(self.stage.groups, self.optimisers, strict=True):
@@ -253,12 +211,9 @@ class _Run(Generic[Batch]):
             losses: of this process's part, if it is not finite; else none.
         """
         self.stage.trained.zero_grad()
-        share = self.accelerator.process_index, self.accelerator.num_processes
-        parts = [(offenders(losses), self.stage.names_at(step, *share))] if losses else []
-        parts = gather_object(parts)
+        parts = gather_object([(offenders(losses), self._names(step))] if losses else [])
         names = [name for _, own in parts for name in own]
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        what = f"{parts[0][0]} in iteration {step + 1} ({', '.join(names[:LISTED])}{more})"
+        what = f"{parts[0][0]} in iteration {step + 1} ({listed(names)})"
         self.progress.skipped.append(step)
         if len(self.progress.skipped) > self.run.skip_nonfinite:
             weights = self.output / "weights"
@@ -314,6 +269,12 @@ class _Run(Generic[Batch]):
         """Write the averaged weights."""
         with swap_weights(self.stage.trained, self.ema.state):
             self.stage.save(self.output / "weights")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names, at most `LISTED` of them."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def backward(

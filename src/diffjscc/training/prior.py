@@ -32,7 +32,7 @@ from diffjscc.refiners.sampling import (
     signal_powers,
 )
 from diffjscc.refiners.vae import VAE
-from diffjscc.training.fit import Stage, Validation, fit, start
+from diffjscc.training.fit import fit, start
 from diffjscc.training.frozen import encoder_hash, load_vae, take_over
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.latent_writing import TILE, fill, fitted
@@ -41,6 +41,7 @@ from diffjscc.training.log import Log
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.prior_config import PriorConfig, UNetArchitecture
+from diffjscc.training.stage import Stage, Validation
 
 SAMPLES = 4  # images sampled by validation
 

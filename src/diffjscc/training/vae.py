@@ -26,13 +26,14 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.latents import decode, encode, stride
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
-from diffjscc.training.fit import Stage, Validation, fit, start
+from diffjscc.training.fit import fit, start
 from diffjscc.training.frozen import take_over
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.log import Log
 from diffjscc.training.losses import ExtraLosses
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.prior_config import VAEConfig, VAELossConfig
+from diffjscc.training.stage import Stage, Validation
 
 TILE = DiffusionConfig().tile
 
