@@ -43,7 +43,7 @@ class _Entry(NamedTuple):
 
 
 class _Index(BaseModel):
-    """What the index of a pack holds."""
+    """Index of a pack."""
 
     model_config = ConfigDict(strict=True)
 
