@@ -49,7 +49,7 @@ PLACES = {"data.args", "data.split", "data.train"}
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
         step: iterations done.
