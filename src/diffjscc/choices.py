@@ -35,6 +35,7 @@ LPIPSNet = Literal["squeeze", "alex", "vgg"]
 MetricName = Literal["psnr", "ms_ssim", "lpips", "lpips_alex", "lpips_vgg", "niqe"]
 DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr", "ms_ssim", "lpips", "niqe")
 FeatureName = Literal["squeezenet", "inception"]
+PlotFormat = Literal["png", "pdf", "svg"]
 FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]
 FigureChoice = Literal[FigureName, "all"]
 Prediction = Literal["epsilon", "v_prediction"]  # of a prior, named as in diffusers

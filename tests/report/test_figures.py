@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,13 +13,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
+from diffjscc.choices import SchemeKind
 from diffjscc.cli import app
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import summarise
 from diffjscc.report.figures import make_plots, write_figures
+from diffjscc.report.means import as_csv
 from diffjscc.report.sheets import caption_sheets
+from diffjscc.report.styles import colour_of, styles_of
 from toy_results import IMAGES, SNRS_DB, toy_record, toy_records, toy_results, with_metrics
+
+SIX = tuple(f"kodim{number:02}" for number in range(1, 7))
 
 
 def toy(
@@ -66,7 +72,7 @@ def test_over_the_rate_at_each_snr_and_over_the_snr_at_each_rate(tmp_path: Path)
 
 
 def test_bands_are_the_intervals(tmp_path: Path) -> None:
-    results, plots = toy(tmp_path)
+    results, plots = toy(tmp_path, toy_records(SIX))
     ax = panel(plots["over-snr-1-128"], "PSNR / dB")
     cells = {one.point: one for one in summarise([results])}
     for band, scheme in zip(ax.collections, ("deepjscc", "diffjscc"), strict=True):
@@ -76,7 +82,68 @@ def test_bands_are_the_intervals(tmp_path: Path) -> None:
             assert {(snr_db, round(psnr.low, 6)), (snr_db, round(psnr.high, 6))} <= corners
 
 
-def test_schemes_that_cannot_send_take_no_colour(tmp_path: Path) -> None:
+def test_no_band_of_fewer_than_five_images(tmp_path: Path) -> None:
+    for count in (4, 5):
+        rows = toy_records(SIX[:count])
+        _, plots = toy(tmp_path / str(count), rows)
+        figure = plots["over-snr-1-128"]
+        assert bool(panel(figure, "PSNR / dB").collections) == (count == 5)
+        assert ("95 % confidence" in figure.get_suptitle()) == (count == 5)
+
+
+def test_intervals_stay_within_what_a_metric_can_be(tmp_path: Path) -> None:
+    """MS-SSIM of 0.2 to 1 has an interval up to 1.3, LPIPS of 0 to 0.9 one below 0."""
+    rows = [
+        with_metrics(
+            row, ms_ssim=0.2 if row.image == SIX[0] else 1.0, lpips=0.9 * (row.image == SIX[0])
+        )
+        for row in toy_records(SIX)
+    ]
+    results, plots = toy(tmp_path, rows)
+    (one, *_) = summarise([results])
+    assert one.estimates["ms_ssim"].high > 1
+    assert one.estimates["lpips"].low < 0
+    for name, bound in (("MS-SSIM", 1.0), ("LPIPS", 0.0)):
+        for band in panel(plots["over-snr-1-128"], name).collections:
+            ends = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+            assert (ends.max() if bound else ends.min()) == bound
+
+
+def test_the_means_fill_half_of_an_axis(tmp_path: Path) -> None:
+    """However far images are apart, schemes that differ by a dB are seen to differ."""
+    rows = [
+        with_metrics(row, psnr=20 + 5 * SIX.index(row.image) + (row.scheme == "deepjscc"))
+        for row in toy_records(SIX)
+    ]
+    _, plots = toy(tmp_path, rows)
+    low, high = panel(plots["over-snr-1-128"], "PSNR / dB").get_ylim()
+    assert 1 < high - low < 2.2
+
+
+def test_no_kernel_distance_of_a_few_patches(tmp_path: Path) -> None:
+    results, _ = toy(tmp_path)
+    few = tuple(replace(one, patches=8, kernel=-243.0) for one in results.distances)
+    summaries = summarise([replace(results, distances=few)])
+    labels = [ax.get_ylabel() for ax in dict(make_plots(summaries, None))["over-rate-1dB"].axes]
+    assert "Fréchet distance\n(SqueezeNet)" in labels
+    assert not [label for label in labels if "kernel" in label]
+    assert "kernel" not in as_csv(summaries)
+
+
+def test_a_scheme_has_one_colour_in_all_figures() -> None:
+    kinds = [kind for kind in get_args(SchemeKind) if kind != "custom"]
+    alone = {kind: styles_of([kind])[kind].colour for kind in kinds}
+    together = styles_of(["my_module:make", *reversed(kinds)])
+    assert {kind: together[kind].colour for kind in kinds} == alone
+    main = ("deepjscc", "diffjscc", "adv", "ddnm", "bpg-ldpc", "bpg-capacity")
+    assert len({alone[kind] for kind in main}) == len(main)
+    assert colour_of("DeepJSCC-adv, α1") == alone["adv"]
+    assert colour_of("bpg-ldpc, bpsk 2/3") == alone["bpg-ldpc"]
+    looks = list(together.values())
+    assert len(set(looks)) == len(looks)  # those of one colour differ in marker or dash
+
+
+def test_schemes_keep_their_colours_when_others_cannot_send(tmp_path: Path) -> None:
     summaries = summarise([read_results(toy_results(tmp_path))])
     unsent = [
         replace(summary, absent=1) if summary.scheme == "deepjscc" else summary
@@ -86,7 +153,8 @@ def test_schemes_that_cannot_send_take_no_colour(tmp_path: Path) -> None:
     for name, cells in (("all", summaries), ("fewer", unsent)):
         ax = panel(dict(make_plots(cells, None))["over-rate-4dB"], "PSNR / dB")
         colours[name] = {str(line.get_label()): line.get_color() for line in ax.get_lines()}
-    assert colours["fewer"]["diffjscc"] == colours["all"]["deepjscc"]
+    assert colours["fewer"]["diffjscc"] == colours["all"]["diffjscc"]
+    assert "deepjscc" not in colours["fewer"]
 
 
 def test_axes_say_what_they_show(tmp_path: Path) -> None:
@@ -204,7 +272,7 @@ def test_over_steps_with_the_initial_image(tmp_path: Path) -> None:
 
 
 def test_a_point_per_scheme_where_nothing_varies(tmp_path: Path) -> None:
-    rows = [row for row in toy_records() if row.point[2:] == ("1/64", 7.0)]
+    rows = [row for row in toy_records(SIX) if row.point[2:] == ("1/64", 7.0)]
     results, plots = toy(tmp_path, rows)
     assert list(plots) == ["schemes"]
     ax = panel(plots["schemes"], "PSNR / dB")
@@ -221,8 +289,9 @@ def test_a_point_per_scheme_where_nothing_varies(tmp_path: Path) -> None:
 def test_files_are_the_same_again_and_parse(tmp_path: Path) -> None:
     rows = [row for row in toy_records() if row.nominal_snr_db == 1.0]
     results, _ = toy(tmp_path / "in", rows, "fig3")
-    first, second = (write_figures([results], tmp_path / name) for name in ("one", "two"))
-    assert [path.name for path in first] == ["fig3.png", "fig3.svg"]
+    formats = ("png", "svg", "pdf")
+    first, second = (write_figures([results], tmp_path / name, formats) for name in ("one", "two"))
+    assert [path.name for path in first] == ["fig3.png", "fig3.svg", "fig3.pdf"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
     assert ElementTree.parse(first[1]).getroot().tag.endswith("svg")
@@ -267,8 +336,8 @@ def test_tables_of_captions(tmp_path: Path) -> None:
     blind = [toy_record("blind", row.image) for row in told]
     results, _ = toy(tmp_path / "in", told + blind, "fig8")
     written = [path.name for path in write_figures([results], tmp_path / "out")]
-    assert written[:4] == ["fig8.png", "fig8.svg", "fig8-captions.png", "fig8-captions.svg"]
-    assert written[4:] == ["fig8-captions-2.png", "fig8-captions-2.svg"]
+    assert written[:4] == ["fig8.png", "fig8.pdf", "fig8-captions.png", "fig8-captions.pdf"]
+    assert written[4:] == ["fig8-captions-2.png", "fig8-captions-2.pdf"]
     assert caption_sheets([read_results(toy_results(tmp_path / "b"))], tmp_path, "none") == []
 
 
@@ -287,12 +356,14 @@ def test_plot_from_the_command_line(tmp_path: Path) -> None:
     folder = toy_results(tmp_path / "in", rows)
     result = CliRunner().invoke(app, ["plot", str(folder)])
     assert result.exit_code == 0, result.output
-    assert (folder / "figures" / "schemes.svg").exists()
-    result = CliRunner().invoke(app, ["plot", str(folder), "-o", str(tmp_path / "out")])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "schemes.png",
-        "schemes.svg",
-    ]
+    names = sorted(path.name for path in (folder / "figures").iterdir())
+    assert names == ["schemes.pdf", "schemes.png"]
+    words = ["plot", str(folder), "-o", str(tmp_path / "out"), "--format", "svg"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["schemes.svg"]
+    result = CliRunner().invoke(app, [*words[:-1], "psd"])
+    assert result.exit_code == 2
+    assert "--format psd is not known; did you mean" in " ".join(result.stderr.split())
 
 
 def test_plot_of_no_results(tmp_path: Path) -> None:

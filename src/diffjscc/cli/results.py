@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.markup import escape
 
+from diffjscc.choices import PlotFormat
 from diffjscc.cli import paths
 from diffjscc.cli.terminal import printed, report_errors, stderr, stdout
 
@@ -31,14 +32,32 @@ def plot(
             help="Folder; default: figures in the first results.",
         ),
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help=f"{', '.join(get_args(PlotFormat))}; once or several times.",
+            show_default="png and pdf",
+        ),
+    ] = None,
 ) -> None:
     """Plot results: over rate, SNR or steps, whichever varies."""
     with report_errors():
+        from diffjscc.configuration import closest  # noqa: PLC0415
+
+        known = get_args(PlotFormat)
+        chosen: list[PlotFormat] = []
+        for name in formats or ("png", "pdf"):
+            if name not in known:
+                raise ValueError(f"--format {name} is not known; {closest(name, known)}")
+            chosen.append(cast("PlotFormat", name))
+
         from diffjscc.evaluation.results import read_results  # noqa: PLC0415
         from diffjscc.report.figures import write_figures  # noqa: PLC0415
 
         folder = results[0] / "figures" if output is None else output
-        for path in write_figures([read_results(place) for place in results], folder):
+        found = [read_results(place) for place in results]
+        for path in write_figures(found, folder, chosen):
             stdout.print(printed(path), soft_wrap=True)
 
 

@@ -114,7 +114,13 @@ def _load_niqe(_: torch.device) -> Metric:
 def _lpips_entry(name: str, label: str, net: LPIPSNet, below_images: bool) -> CatalogueEntry:
     """LPIPS on the features of one network; distances of different networks do not compare."""
     info = MetricInfo(
-        name, label, higher_is_better=False, digits=4, tolerance=0.003, below_images=below_images
+        name,
+        label,
+        higher_is_better=False,
+        digits=4,
+        tolerance=0.003,
+        bounds=(0, None),
+        below_images=below_images,
     )
     side = BACKBONES[net].smallest_side
     return CatalogueEntry(info, lambda device: LPIPS.load(net).to(device), (side, side))
@@ -182,9 +188,17 @@ def undefined(names: Iterable[object], sizes: Sequence[tuple[int, int]]) -> list
 
 # Numbers of a transmission rather than of an image, averaged and shown as metrics are.
 SECONDS = MetricInfo(
-    "seconds", "time", higher_is_better=False, digits=2, tolerance=math.inf, unit="s"
+    "seconds",
+    "time",
+    higher_is_better=False,
+    digits=2,
+    tolerance=math.inf,
+    unit="s",
+    bounds=(0, None),
 )
-OUTAGE = MetricInfo("outage", "outage rate", higher_is_better=False, digits=3, tolerance=0.005)
+OUTAGE = MetricInfo(
+    "outage", "outage rate", higher_is_better=False, digits=3, tolerance=0.005, bounds=(0, 1)
+)
 
 
 def frechet_info(features: str) -> MetricInfo:

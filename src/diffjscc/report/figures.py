@@ -12,10 +12,12 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
+from diffjscc.choices import PlotFormat
 from diffjscc.evaluation.records import OperatingPoint
 from diffjscc.evaluation.results import Results, check_records
 from diffjscc.evaluation.statistics import Quantity, Summary, summarise
 from diffjscc.report.plots import (
+    FORMATS,
     Condition,
     Curve,
     XAxis,
@@ -25,6 +27,7 @@ from diffjscc.report.plots import (
     save,
 )
 from diffjscc.report.sheets import caption_sheets, image_sheets
+from diffjscc.report.styles import Style, styles_of
 
 AxisName = Literal["rate", "snr", "steps"]
 
@@ -42,8 +45,10 @@ PAPER_CAPTIONS = "fig8"
 MOST_TICKS = 7
 
 
-def write_figures(results: Sequence[Results], output: Path) -> list[Path]:
-    """Write the plots of some folders of results, each as PNG and SVG.
+def write_figures(
+    results: Sequence[Results], output: Path, formats: Sequence[PlotFormat] = FORMATS
+) -> list[Path]:
+    """Write the plots of some folders of results, each as PNG and PDF.
 
     Folders for the same figure of the paper are plotted together: fig3 over the rate, fig4, fig6
     and fig8 over the SNR, the latter with tables of captions, fig7 over sampling steps, fig1 and
@@ -54,6 +59,7 @@ def write_figures(results: Sequence[Results], output: Path) -> list[Path]:
     Args:
         results: of the same schemes, or of others.
         output: folder for the files, made if need be; those of the same names are replaced.
+        formats: of plots; sheets of images are PNG.
 
     Returns:
         The files.
@@ -73,9 +79,9 @@ def write_figures(results: Sequence[Results], output: Path) -> list[Path]:
             written += image_sheets(group, output, figure)
         else:
             for name, plot in make_plots(summarise(group), figure):
-                written += save(plot, output, name)
+                written += save(plot, output, name, formats)
         if figure == PAPER_CAPTIONS:
-            written += caption_sheets(group, output, f"{figure}-captions")
+            written += caption_sheets(group, output, f"{figure}-captions", formats)
     return written
 
 
@@ -141,7 +147,7 @@ def _plots_over(
         conditions.setdefault(condition, []).append(summary)
     labels = _labels(axis, summaries)
     shown = dict.fromkeys(labels[summary.point] for summary in summaries if not summary.absent)
-    styles = {label: number for number, label in enumerate(shown)}
+    styles = styles_of(list(shown))
     places = [
         _place(axis, summary)
         for summary in summaries
@@ -179,7 +185,7 @@ def _curves(
     axis: AxisName | None,
     summaries: Sequence[Summary],
     labels: dict[OperatingPoint, str],
-    styles: dict[str, int],
+    styles: dict[str, Style],
     ends: tuple[float, float],
 ) -> list[Curve]:
     """Curves of the final images; where no scheme is the codec alone, of initial ones as well."""

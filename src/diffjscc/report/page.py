@@ -95,7 +95,7 @@ def _charts(results: Sequence[Results]) -> list[Markup]:
     """Plots as SVG elements; sheets of images are left out, the gallery shows more."""
     charts = []
     with TemporaryDirectory() as folder:
-        for path in write_figures(results, Path(folder)):
+        for path in write_figures(results, Path(folder), ("svg",)):
             if path.suffix != ".svg":
                 continue
             svg = path.read_text(encoding="utf-8").partition("<svg")[2]

@@ -1,4 +1,4 @@
-"""Panels of curves or points, one per metric, as PNG and SVG."""
+"""Panels of curves or points, one per metric, as PNG, PDF or SVG."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from diffjscc.choices import PlotFormat
 from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.statistics import Quantity, Summary, bias_note
 from diffjscc.metrics.catalogue import (
@@ -27,17 +28,15 @@ from diffjscc.metrics.catalogue import (
     kernel_info,
 )
 from diffjscc.report.fonts import families, one_warning
-
-# Okabe and Ito's colours, but for yellow, which is too pale for a line: readable by the
-# colour-blind. With as many markers a curve is known by either; past seven the line style differs.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", "-.")
-INITIAL_DASH: Any = (0, (1, 1.2))
+from diffjscc.report.means import kernel_distance
+from diffjscc.report.styles import INITIAL_DASH, Style
 
 COLUMNS = 3
 PANEL = (2.4, 1.9)  # inches: three columns are as wide as a page of a journal
 LETTER = 0.06  # inches, of text in 8 points
+FEWEST_IMAGES = 5  # that an interval is shown of: with fewer it is wider than all differences
+
+FORMATS: tuple[PlotFormat, ...] = ("png", "pdf")
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -64,6 +63,7 @@ def house_style() -> AbstractContextManager[None]:
             "lines.markersize": 4.2,
             "svg.hashsalt": "diffjscc",  # the same results give the same file
             "svg.fonttype": "path",
+            "pdf.fonttype": 42,  # letters that a drawing program can edit
             "text.parse_math": False,  # schemes have their names from users
         }
     )
@@ -107,15 +107,31 @@ class Panel:
     features: str | None = None
 
     def value(self, summary: Summary, initial: bool) -> tuple[float, float, float] | None:
-        """Mean and both ends of its interval (a distance has none); None without a value."""
+        """Mean and both ends of its interval, within the metric's bounds; None without a value.
+
+        The interval is the mean alone for distances, and of fewer than `FEWEST_IMAGES` images.
+        """
         if self.features is not None:
-            measured = None if initial else summary.distances.get(self.features)
-            if measured is None:
-                return None
-            distance: float | None = getattr(measured, self.info.name)
+            distance = None if initial else self._distance(self.features, summary)
             return None if distance is None else (distance, distance, distance)
         found = summary.estimates.get(Quantity(self.info, initial).key)
-        return None if found is None else (found.mean, found.low, found.high)
+        if found is None:
+            return None
+        if found.images < FEWEST_IMAGES:
+            return found.mean, found.mean, found.mean
+        least, most = self.info.bounds
+        low = found.low if least is None else max(found.low, min(least, found.mean))
+        high = found.high if most is None else min(found.high, max(most, found.mean))
+        return found.mean, low, high
+
+    def _distance(self, features: str, summary: Summary) -> float | None:
+        """A distance between sets of patches; no kernel distance of a few patches."""
+        if self.info.name == "kernel":
+            kernel = kernel_distance(features, summary)
+            return None if kernel is None else kernel[0]
+        found = summary.distances.get(features)
+        distance: float | None = None if found is None else getattr(found, self.info.name)
+        return distance
 
 
 def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[Panel]:
@@ -124,10 +140,10 @@ def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[
     metrics = dict.fromkeys(info for summary in summaries for info in summary.metrics)
     found = [Panel(info) for info in metrics if info.name in present]
     for features in dict.fromkeys(key for summary in summaries for key in summary.distances):
-        found.append(Panel(frechet_info(features), features))
-        if any(_has_256(summary, features) for summary in summaries):
-            found.append(Panel(frechet_256_info(features), features))
-        found.append(Panel(kernel_info(features), features))
+        for info in (frechet_info(features), frechet_256_info(features), kernel_info(features)):
+            panel = Panel(info, features)
+            if any(panel.value(summary, initial=False) for summary in summaries):
+                found.append(panel)
     outages = [one.estimates[OUTAGE.name] for one in summaries if OUTAGE.name in one.estimates]
     if any(rate.mean for rate in outages):
         found.append(Panel(OUTAGE))
@@ -136,38 +152,32 @@ def panels_of(summaries: Sequence[Summary], with_seconds: bool = False) -> list[
     return found
 
 
-def _has_256(summary: Summary, features: str) -> bool:
-    measured = summary.distances.get(features)
-    return measured is not None and measured.frechet_256 is not None
-
-
 @dataclass(frozen=True)
 class Curve:
     """Operating points that belong together.
 
     Attributes:
         label: for the legend.
-        style: its number, which decides colour and marker.
+        style: colour, marker and dash.
         points: (x, summary), by x.
         initial: metrics are those of the initial images.
         level: one point that has no x, a horizontal line to compare with.
     """
 
     label: str
-    style: int
+    style: Style
     points: tuple[tuple[float, Summary], ...]
     initial: bool = False
     level: bool = False
 
     def look(self) -> dict[str, Any]:
         """Colour, marker and line, as keywords of `Axes.plot`."""
-        number = self.style % len(COLOURS)
-        dash = DASHES[self.style // len(COLOURS) % len(DASHES)]
+        style = self.style
         return {
-            "color": COLOURS[number],
-            "marker": "none" if self.level else MARKERS[number],
-            "linestyle": INITIAL_DASH if self.initial else "--" if self.level else dash,
-            "markerfacecolor": "white" if self.initial else COLOURS[number],
+            "color": style.colour,
+            "marker": "none" if self.level else style.marker,
+            "linestyle": INITIAL_DASH if self.initial else "--" if self.level else style.dash,
+            "markerfacecolor": "white" if self.initial else style.colour,
         }
 
 
@@ -202,6 +212,7 @@ def curves_figure(
             ax.set_xticklabels([text for _, text in axis.ticks])
             ax.update_datalim([(value, ax.dataLim.y0) for value, _ in axis.ticks])
             ax.autoscale_view()
+            ax.set_ylim(_limits(panel, curves))
             ax.set_xlabel(axis.label)
             ax.set_ylabel(_in_lines(panel.info.heading))
             _say_direction(ax, panel, "↑" if panel.info.higher_is_better else "↓")
@@ -224,13 +235,13 @@ def points_figure(curves: Sequence[Curve], panels: Sequence[Panel], title: str) 
                 ax.errorbar(
                     [mean], [place], xerr=spread, label=curve.label, capsize=2.5, **curve.look()
                 )
+            ax.set_xlim(_limits(panel, curves))
             ax.set_ylim(len(curves) - 0.4, -0.6)
             ax.yaxis.set_major_locator(FixedLocator(range(len(curves))))
             ax.set_yticklabels([textwrap.fill(curve.label, 32) for curve in curves])
             ax.tick_params(axis="y", length=0, labelleft=number % COLUMNS == 0, labelsize=8)
             ax.grid(visible=False, axis="y")
             ax.set_xlabel(_in_lines(panel.info.heading))
-            ax.margins(x=0.12)
             _say_direction(ax, panel, "→" if panel.info.higher_is_better else "←")
         _head(figure, title, "bars", curves, panels)
     return figure
@@ -240,13 +251,17 @@ def save(
     figure: Figure,
     output: Path,
     name: str,
-    formats: Sequence[str] = ("png", "svg"),
+    formats: Sequence[PlotFormat] = FORMATS,
     dpi: int = 200,
 ) -> list[Path]:
-    """Write NAME.png and NAME.svg, atomically; the latter is the same for the same results."""
+    """Write NAME.png, NAME.pdf and so on, atomically; the same for the same results."""
     written = []
-    # Neither holds the version that wrote it, nor the day.
-    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    # None holds the version that wrote it, nor the day.
+    metadata: dict[PlotFormat, dict[str, None]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
     for suffix in formats:
         path = output / f"{name}.{suffix}"
         with house_style(), one_warning(), atomic_write(path) as temporary:
@@ -282,6 +297,18 @@ def _plot_curve(ax: Axes, curve: Curve, panel: Panel) -> None:
         else:
             alpha = 0.07 if curve.level else 0.15
             ax.fill_between(x, low, high, color=look["color"], alpha=alpha, linewidth=0)
+
+
+def _limits(panel: Panel, curves: Sequence[Curve]) -> tuple[float, float]:
+    """Ends of a metric's axis: the means fill about half of it, however wide intervals are."""
+    found = [panel.value(one, curve.initial) for curve in curves for _, one in curve.points]
+    values = [value for value in found if value is not None]
+    means = [mean for mean, _, _ in values]
+    least, most = min(means, default=0.0), max(means, default=1.0)
+    span = most - least or abs(most) * 0.1 or 1.0
+    low = max(min((low for _, low, _ in values), default=least), least - span / 2)
+    high = min(max((high for _, _, high in values), default=most), most + span / 2)
+    return low - 0.06 * span, high + 0.06 * span
 
 
 def _in_lines(label: str) -> str:

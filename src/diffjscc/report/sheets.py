@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from diffjscc.choices import PlotFormat
 from diffjscc.data.images import load_image
 from diffjscc.data.search import natural_key
 from diffjscc.evaluation.records import KeptImages, Record
@@ -19,7 +20,7 @@ from diffjscc.evaluation.results import Results
 from diffjscc.evaluation.statistics import metrics_of
 from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.metrics.evaluator import Metrics
-from diffjscc.report.plots import LETTER, Condition, house_style, save
+from diffjscc.report.plots import FORMATS, LETTER, Condition, house_style, save
 
 # All in inches: a sheet is as wide as a page of a journal, or wider where it has many columns.
 PAGE_WIDTH = 7.2
@@ -143,7 +144,12 @@ def _place(
     ax.text(0.5, -0.04 / height, text, transform=ax.transAxes, ha="center", va="top", fontsize=7)
 
 
-def caption_sheets(results: Sequence[Results], output: Path, name: str) -> list[Path]:
+def caption_sheets(
+    results: Sequence[Results],
+    output: Path,
+    name: str,
+    formats: Sequence[PlotFormat] = FORMATS,
+) -> list[Path]:
     """Write tables of the captions of every image's first transmission, and its metrics.
 
     Args:
@@ -151,8 +157,10 @@ def caption_sheets(results: Sequence[Results], output: Path, name: str) -> list[
         output: folder for the files; it must exist.
         name: the files' stem; conditions, and the page from the second on, follow.
 
+        formats: of the tables.
+
     Returns:
-        PNG and SVG files; none without captions.
+        The files; none without captions.
     """
     records = [one for result in results for one in result.records if one.repeat == 0]
     captioned = {record.image for record in records if record.caption is not None}
@@ -168,7 +176,7 @@ def caption_sheets(results: Sequence[Results], output: Path, name: str) -> list[
         table = CaptionTable(infos)
         for number, page in enumerate(table.pages(there), 1):
             stem = f"{name}{place.suffix(conditions)}" + (f"-{number}" if number > 1 else "")
-            written += save(table.figure(page, place.title()), output, stem)
+            written += save(table.figure(page, place.title()), output, stem, formats)
     return written
 
 
