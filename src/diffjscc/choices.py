@@ -39,3 +39,5 @@ PlotFormat = Literal["png", "pdf", "svg"]
 FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]
 FigureChoice = Literal[FigureName, "all"]
 Prediction = Literal["epsilon", "v_prediction"]  # of a prior, named as in diffusers
+WaveformName = Literal["ofdm-64", "ofdm-1024", "single-carrier"]
+DatatypeName = Literal["cf32_le", "ci16_le"]

@@ -6,12 +6,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from diffjscc.radio.captures import Samples
 from diffjscc.radio.frame import frame_samples
 from diffjscc.radio.front_end import white_noise
 from diffjscc.radio.header import Header
+from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.receiver import LostFrame, ReceivedFrame, receive_frames
-from diffjscc.radio.synchronisation import Samples
-from diffjscc.radio.waveform import WAVEFORMS
 
 Complex = NDArray[np.complex64]
 Air = Callable[[Complex, np.random.Generator], Complex]

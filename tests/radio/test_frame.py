@@ -10,8 +10,8 @@ from frames import header_of, random_symbols
 from diffjscc.radio.frame import Layout, compose, frame_samples, header_layout
 from diffjscc.radio.front_end import clipped, white_noise
 from diffjscc.radio.header import Header, demodulate_header, header_length
+from diffjscc.radio.presets import WAVEFORMS, papr_db
 from diffjscc.radio.sequences import interleaved, preamble
-from diffjscc.radio.waveform import WAVEFORMS, papr_db
 
 HEADER = Header(3, "0123456789ab", Fraction(3, 128), 512, 768, 3072, -4.56, 7, 5, True, False)
 every_waveform = pytest.mark.parametrize("name", WAVEFORMS)

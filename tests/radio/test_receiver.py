@@ -14,11 +14,12 @@ from frames import (
 )
 
 from diffjscc.radio import front_end
+from diffjscc.radio.captures import Samples
 from diffjscc.radio.frame import frame_samples
+from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.receiver import LostFrame, ReceivedFrame
 from diffjscc.radio.sequences import short_part
-from diffjscc.radio.synchronisation import Samples, carrier_rate, find_preambles
-from diffjscc.radio.waveform import WAVEFORMS
+from diffjscc.radio.synchronisation import carrier_rate, find_preambles
 
 SYMBOLS = random_symbols(1500)
 every_waveform = pytest.mark.parametrize("name", WAVEFORMS)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from diffjscc.cli import evaluation, report, results, training, transmit, weights
+from diffjscc.cli import evaluation, radio, report, results, symbols, training, transmit, weights
 from diffjscc.cli.terminal import replace_unprintable
 from diffjscc.version import __version__
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 train = typer.Typer(help="Train a part of a scheme.", no_args_is_help=True)
+payload = typer.Typer(help="Payload symbols for a radio chain of one's own.", no_args_is_help=True)
 fetch = typer.Typer(help="Download a data set, checked and resumable.", no_args_is_help=True)
 
 
@@ -42,6 +43,8 @@ def options(
 
 
 app.command()(transmit.transmit)
+app.command()(radio.send)
+app.command()(radio.receive)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.reproduce)
 app.command()(report.report)
@@ -59,6 +62,9 @@ train.command("control")(training.train_control)
 train.command("decoder")(training.train_decoder)
 fetch.command("kodak")(training.fetch_kodak)
 fetch.command("openimages")(training.fetch_openimages)
+payload.command("export")(symbols.export)
+payload.command("import")(symbols.import_)
+app.add_typer(payload, name="symbols")
 app.add_typer(train, name="train")
 app.add_typer(fetch, name="fetch")
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import j0
 
 from diffjscc.radio.frame import Layout
+from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.sequences import pilots
-from diffjscc.radio.waveform import WAVEFORMS, Waveform
+from diffjscc.radio.waveform import Waveform
 
 Complex = NDArray[np.complex64]
 Real = NDArray[np.float64]

@@ -11,6 +11,7 @@ where the SNR decides it, or its place in `mcs.ALL`, from 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -160,7 +161,13 @@ class Header:
 
 
 def quantised_snr(snr_db: float) -> float:
-    """Round an SNR in dB as the header does; both ends know the result."""
+    """Round an SNR in dB as the header does; both ends know the result.
+
+    Raises:
+        ValueError: it is not finite.
+    """
+    if not math.isfinite(snr_db):
+        raise ValueError(f"the assumed SNR is {snr_db} dB; it must be finite")
     return round(snr_db * _STEPS_PER_DB) / _STEPS_PER_DB
 
 

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from diffjscc.radio import estimation
+from diffjscc.radio.captures import Capture
 from diffjscc.radio.frame import Layout, header_layout
 from diffjscc.radio.header import Header, demodulate_header
+from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.sequences import PREAMBLE_LENGTH, pilots
-from diffjscc.radio.synchronisation import Capture, Detection, find_preambles
-from diffjscc.radio.waveform import WAVEFORMS, advanced
+from diffjscc.radio.synchronisation import Detection, find_preambles
+from diffjscc.radio.waveform import advanced
 from diffjscc.scheme import ChannelState, Received
 
 Complex = NDArray[np.complex64]
@@ -61,6 +63,7 @@ class FrameReport:
         carrier_offset: in cycles per sample.
         clock_offset_ppm: by which the receiver's sample period is longer than the transmitter's.
         snr_db: mean Es/N0 of the payload.
+        effective_snr_db: SNR after equalisation for the least mean squared error.
         delay_window: in points, of the channel estimate.
         doppler: in cycles per period of training rows, of the channel estimate.
         quality: of the detection, 0 to 1.
@@ -73,6 +76,7 @@ class FrameReport:
     carrier_offset: float
     clock_offset_ppm: float
     snr_db: float
+    effective_snr_db: float
     delay_window: tuple[float, float]
     doppler: float
     quality: float
@@ -177,12 +181,17 @@ def observe(capture: Capture, found: Detection, layout: Layout, rate: float, dri
     return Cells(values, gain, channel.noise_power, bins, channel, total, drift + more)
 
 
-def _finish(found: Detection, header: Header, layout: Layout, cells: Cells) -> ReceivedFrame:
+def _finish(
+    found: Detection, header: Header, layout: Layout, cells: Cells
+) -> ReceivedFrame | LostFrame:
     """Take payload and noise power of a frame's cells."""
     factor, noise_power = _aided(header, layout, cells)
     values, gain = layout.payload_cells(cells.values), layout.payload_cells(cells.gain) * factor
     present = gain != 0
-    power = float(np.mean(np.abs(gain[present]) ** 2)) if present.any() else 1.0
+    if not present.any():
+        reason = "the capture ends behind the frame's header, before its payload"
+        return LostFrame(found.start, layout.waveform.name, reason)
+    power = float(np.mean(np.abs(gain[present]) ** 2))
     scale = 1 / np.sqrt(power)
     gain = np.where(present, gain * scale, _ABSENT).astype(np.complex64)
     snr_db = float(10 * np.log10(power / noise_power))
@@ -194,6 +203,7 @@ def _finish(found: Detection, header: Header, layout: Layout, cells: Cells) -> R
         carrier_offset=cells.rate / (2 * np.pi),
         clock_offset_ppm=-1e6 * cells.drift / form.row_points,
         snr_db=snr_db,
+        effective_snr_db=_effective_snr_db(gain, noise_power / power),
         delay_window=cells.channel.delay_window,
         doppler=cells.channel.doppler,
         quality=found.quality,
@@ -203,6 +213,12 @@ def _finish(found: Detection, header: Header, layout: Layout, cells: Cells) -> R
     size, sent = (header.height, header.width), torch.from_numpy(values * scale)[None]
     received = Received(sent.to(torch.complex64), size, header.rate, state)
     return ReceivedFrame(header, received, report, cells)
+
+
+def _effective_snr_db(gain: Complex, noise_power: float) -> float:
+    """Compute w/(1 - w) in dB, w = mean of |h|²/(|h|² + N0) over the symbols."""
+    errors = noise_power / (np.abs(gain.astype(np.complex128)) ** 2 + noise_power)
+    return float(10 * np.log10(max(float(np.mean(1 - errors)), 1e-20) / np.mean(errors)))
 
 
 def _aided(header: Header, layout: Layout, cells: Cells) -> tuple[complex, float]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffjscc.radio.captures import Capture
+from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.sequences import LONG_LENGTH, SHORT, SHORT_LENGTH, long_part
-from diffjscc.radio.waveform import WAVEFORMS
 
 Complex = NDArray[np.complex64]
 Number = TypeVar("Number", np.float64, np.complex128)
@@ -32,41 +33,6 @@ _REACH = 16  # samples before the strongest path in which the first one is looke
 _CHUNK = 1 << 17
 _PIECE = 1024  # a longer stretch above the threshold, such as a tone, is searched in pieces
 _SLACK = 48  # samples by which the coarse time may be wrong
-
-
-class Capture(Protocol):
-    """Complex samples that are read piece by piece."""
-
-    @property
-    def length(self) -> int:
-        """Samples in all."""
-        ...
-
-    def read(self, start: int, count: int) -> Complex:
-        """Read finite samples from `start` on, complex64; zeros beyond either end."""
-        ...
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A capture in memory.
-
-    Attributes:
-        values: complex64 [N], finite.
-    """
-
-    values: Complex
-
-    @property
-    def length(self) -> int:
-        """Samples in all."""
-        return len(self.values)
-
-    def read(self, start: int, count: int) -> Complex:
-        """See `Capture.read`."""
-        part = self.values[max(start, 0) : max(start + count, 0)]
-        before = min(max(-start, 0), count)
-        return np.pad(part, (before, count - before - len(part)))
 
 
 @dataclass(frozen=True)
@@ -103,7 +69,8 @@ def self_correlation(samples: Complex) -> NDArray[np.float32]:
     correlation = _moving_sum(products.astype(np.complex128), span)
     energy = _moving_sum(energies.astype(np.float64), span)
     mean = 0.5 * (energy[:-SHORT] + energy[SHORT:])
-    floor = 1e-12 * max(float(mean.max(initial=0.0)), 1e-30)
+    # Differences of running sums are exact to a part of the whole sum.
+    floor = 1e-11 * float(energies.sum(dtype=np.float64)) + 1e-30
     metric: NDArray[np.float32] = (np.abs(correlation) / np.maximum(mean, floor)).astype(np.float32)
     return metric
 
@@ -130,7 +97,8 @@ def find_preambles(capture: Capture, begin: int = 0) -> Iterator[Detection]:
         samples = capture.read(start, count + SHORT_LENGTH - 1)
         if not samples.any():
             continue
-        centred = samples - samples[:count].mean()
+        # Exact silence stays silent: a constant would resemble a periodic sequence.
+        centred = np.where(samples == 0, 0, samples - samples[:count].mean())
         for first, peak in _peaks(self_correlation(centred)):
             if start + peak <= last:
                 continue
