@@ -61,7 +61,7 @@ def send(
     with report_errors():
         from diffjscc.cli.air import Air, build_frames  # noqa: PLC0415
         from diffjscc.configuration import check  # noqa: PLC0415
-        from diffjscc.data.images import find_images  # noqa: PLC0415
+        from diffjscc.data.search import find_images  # noqa: PLC0415
         from diffjscc.radio.sigmf_files import datatype_for, write_recording  # noqa: PLC0415
         from diffjscc.radio.streams import is_endpoint, send_stream  # noqa: PLC0415
         from diffjscc.schemes.air import Transmitter  # noqa: PLC0415

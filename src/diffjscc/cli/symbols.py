@@ -45,7 +45,8 @@ def export(
         import numpy as np  # noqa: PLC0415
 
         from diffjscc.data.files import atomic_write  # noqa: PLC0415
-        from diffjscc.data.images import find_images, load_image  # noqa: PLC0415
+        from diffjscc.data.images import load_image  # noqa: PLC0415
+        from diffjscc.data.search import find_images  # noqa: PLC0415
         from diffjscc.radio.sigmf_files import (  # noqa: PLC0415
             Annotation,
             datatype_for,
