@@ -133,3 +133,25 @@ def check_decoded(images: Tensor, shape: tuple[int, ...], name: str) -> None:
             f"point {shape}"
         )
     check_range(images, f"images that {name} gave")
+
+
+def check_texture(texture: Tensor, shape: tuple[int, int, int], name: str) -> None:
+    """Check a texture map that a codec gave.
+
+    Args:
+        texture: floating point, [B, 1, ⌈H/16⌉, ⌈W/16⌉], finite.
+        shape: number, height and width of the images, (B, H, W).
+        name: of the codec, for errors.
+
+    Raises:
+        ValueError: one of these rules is broken.
+    """
+    batch, height, width = shape
+    expected = (batch, 1, -(-height // 16), -(-width // 16))
+    if tuple(texture.shape) != expected or not texture.is_floating_point():
+        raise ValueError(
+            f"{name} gave a texture map of {texture.dtype} {tuple(texture.shape)}; it must be "
+            f"floating point {expected}"
+        )
+    if not bool(torch.isfinite(texture).all()):
+        raise ValueError(f"{name} gave a texture map with NaN or infinite values")

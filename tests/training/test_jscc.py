@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner
 
 from diffjscc.cli import app
@@ -178,7 +179,7 @@ def test_bad_settings_are_named(override: str, message: str) -> None:
 
 
 def test_missing_and_broken_configs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="neither a file nor one of compact-jscc, paper-jscc"):
+    with pytest.raises(ValueError, match="neither a file nor one of compact-jscc, compact-tex"):
         load_config(JSCCConfig, "paper-jsc")
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")
@@ -218,6 +219,21 @@ def test_muon_moves_matrices_alike_in_all_directions() -> None:
         model.add_module("norm", torch.nn.LayerNorm(4))
         with pytest.raises(ValueError, match=reason):
             Optimiser(model, OptimiserConfig(muon=(name,)))
+
+
+def test_fresh_modules_move_faster() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"old": nn.Linear(3, 3), "texture": nn.Linear(3, 3)})
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    config = OptimiserConfig(fresh=("texture",), fresh_factor=20, learning_rate=1e-3)
+    Optimiser(model, config).step(1e-3)
+    moved = {n: (p - before[n]).abs().mean().item() for n, p in model.named_parameters()}
+    assert moved["texture.weight"] == pytest.approx(20 * moved["old.weight"], rel=0.01)
+    assert moved["texture.bias"] == pytest.approx(20 * moved["old.bias"], rel=0.01)
+    with pytest.raises(ValueError, match="fresh names 'head'"):
+        Optimiser(model, OptimiserConfig(fresh=("head",)))
 
 
 def test_log_mse_weighs_decibels_alike() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,10 +12,15 @@ from torch.nn import functional as F
 
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
+from diffjscc.data.geometry import crop
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.spectral_gain import SpectralGain
+from diffjscc.layers.texture import texture_map
 from diffjscc.layers.tiling import apply_tiled
-from diffjscc.scheme import ChannelState
+from diffjscc.scheme import ChannelState, Received
+
+# log2 of levels, about the mean of photographs: where the texture map is centred.
+TYPICAL_TEXTURE = 2.0
 
 # In latent positions: tiles of 1024 px; the receptive fields reach 22 (encoder) and 33 (decoder).
 TILE, HALO = 64, 36
@@ -33,6 +39,7 @@ class CompactConfig:
         kernel: side of a block's depthwise convolution.
         condition_width: width of the embedding of (SNR, rate).
         snr_range_db: SNR range of training in dB; inputs are clamped to it.
+        texture: whether the symbols also convey the texture map, see `layers.texture`.
     """
 
     rate_channels: tuple[int, ...] = (4, 8, 16, 32)
@@ -43,6 +50,7 @@ class CompactConfig:
     kernel: int = 5
     condition_width: int = 64
     snr_range_db: tuple[float, float] = (-5.0, 20.0)
+    texture: bool = False
 
     def __post_init__(self) -> None:
         most = 3 * STRIDE**2  # functions of the block DCT
@@ -144,6 +152,20 @@ class Gains(nn.Module):
         return x * gain[:, :, None, None]
 
 
+class TextureHead(nn.Module):
+    """Texture map from features at 1/16 of the image size."""
+
+    def __init__(self, width: int, kernel: int, expansion: int, condition_width: int) -> None:
+        super().__init__()
+        self.block = Block(width, kernel, expansion, condition_width)
+        self.head = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Transform [B, width, h, w] to the map [B, 1, h, w]."""
+        out: Tensor = TYPICAL_TEXTURE + self.head(self.block(x, condition))
+        return out
+
+
 class Encoder(nn.Module):
     """Encoder: images [B, 3, H, W] in [0, 1] to latent [B, C, H/16, W/16], C that of the rate.
 
@@ -164,6 +186,10 @@ class Encoder(nn.Module):
         self.mid = nn.ModuleList(Block(mid, *shape) for _ in range(config.encoder_blocks[0]))
         self.down = nn.Conv2d(mid, deep, 3, stride=2, padding=1)
         self.deep = nn.ModuleList(Block(deep, *shape) for _ in range(config.encoder_blocks[1]))
+        self.texture: nn.Conv2d | None = None
+        if config.texture:
+            self.texture = nn.Conv2d(1, deep, 3, padding=1)
+            nn.init.zeros_(self.texture.weight)
         self.head = nn.Conv2d(deep, max(self.channels), 1)
         basis, deviation = dct_basis(max(self.channels), STRIDE)
         analysis = basis.flatten(1) / deviation.sqrt()[:, None]
@@ -189,6 +215,8 @@ class Encoder(nn.Module):
         for block in self.mid:
             x = block(x, condition)
         x = self.down(x)
+        if self.texture is not None:
+            x = x + self.texture(texture_map(images, STRIDE) - TYPICAL_TEXTURE)
         for block in self.deep:
             x = block(x, condition)
         latent: Tensor = self.gains(self.transform(images), condition) + self.head(x)
@@ -221,6 +249,7 @@ class Decoder(nn.Module):
         self.register_buffer("synthesis", basis.flatten(1).T[:, :, None, None], persistent=False)
         self.gains = Gains((deviation * deviation.mean() * 4).sqrt(), config.condition_width)
         self.spectrum = SpectralGain(self.widest, config.condition_width)
+        self.texture = TextureHead(deep, *shape) if config.texture else None
         nn.init.dirac_(self.head.weight)
         for zeroed in (self.up_shallow.weight, self.up_shallow.bias, self.head.bias):
             assert zeroed is not None
@@ -235,20 +264,35 @@ class Decoder(nn.Module):
         condition: Tensor = self.condition(self.widen(latent), snr_db, rate_index)
         return condition
 
-    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Decode a latent, or a tile of one."""
-        latent = self.widen(latent)
-        coefficients = self.gains(latent, condition)
-        blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
-        x = self.stem(latent)
+    def features(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Compute features [B, deep, h, w] of a latent, or a tile of one."""
+        x: Tensor = self.stem(self.widen(latent))
         for block in self.deep:
             x = block(x, condition)
+        return x
+
+    def images(self, x: Tensor, latent: Tensor, condition: Tensor) -> Tensor:
+        """Decode `features` and their latent to images."""
+        coefficients = self.gains(self.widen(latent), condition)
+        blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
         x = F.pixel_shuffle(self.up_mid(x), 2)
         for block in self.mid:
             x = block(x, condition)
         x = F.pixel_shuffle(self.up_shallow(x), 2) + F.pixel_unshuffle(blocks, 4)
         x = x + F.silu(self.shallow(x))
         return (F.pixel_shuffle(self.head(x), 4) + 1) / 2
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Decode a latent, or a tile of one."""
+        return self.images(self.features(latent, condition), latent, condition)
+
+    def with_texture(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Decode as `forward` does; the texture map, enlarged, is a fourth channel."""
+        assert self.texture is not None
+        x = self.features(latent, condition)
+        texture = F.interpolate(self.texture(x, condition), scale_factor=float(STRIDE))
+        images = self.images(x, latent, condition)
+        return torch.cat((images, texture.to(images)), dim=1)
 
 
 class CompactJSCC(JointCodec):
@@ -303,15 +347,40 @@ class CompactJSCC(JointCodec):
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""
         assert self.decoder is not None
+        return self._decode_tiled(self.decoder, latent, csi, rate_index)
+
+    def reconstruct_with_texture(self, received: Received) -> tuple[Tensor, Tensor]:
+        """Decode as `reconstruct` does, and the texture map.
+
+        Returns:
+            Images [B, 3, H, W], not clamped, and the map [B, 1, ⌈H/16⌉, ⌈W/16⌉].
+        """
+        latent, csi, index = self.received_latent(received)
+        assert self.decoder is not None
+        network = self.decoder.with_texture
+        decoded = self._decode_tiled(network, latent, csi, index)
+        texture = decoded[:, 3:, ::STRIDE, ::STRIDE]
+        return crop(decoded[:, :3], received.image_size), texture
+
+    def attempt_with_texture(self, received: Received) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See `TextureCodec.attempt_with_texture`; no map without `CompactConfig.texture`."""
+        if not self.config.texture:
+            return *self.attempt(received), None
+        images, texture = self.reconstruct_with_texture(received)
+        return *self.bound(images, received), texture
+
+    def _decode_tiled(
+        self,
+        network: Callable[[Tensor, Tensor], Tensor],
+        latent: Tensor,
+        csi: ChannelState,
+        rate_index: int,
+    ) -> Tensor:
+        assert self.decoder is not None
         decoder = self.decoder
         latent = latent.contiguous(memory_format=torch.channels_last)
         condition = decoder.describe(latent, csi.snr_db, rate_index)
         latent = decoder.spectrum(latent, condition)
         return apply_tiled(
-            lambda part: decoder(part, condition),
-            latent,
-            1,
-            Fraction(STRIDE),
-            TILE,
-            HALO,
+            lambda part: network(part, condition), latent, 1, Fraction(STRIDE), TILE, HALO
         )

@@ -144,7 +144,11 @@ class JointCodec(nn.Module, ABC):
 
     def attempt(self, received: Received) -> tuple[Tensor, Tensor]:
         """See `DetectingCodec.attempt`; without `bounded` no image counts as an outage."""
-        images = self.reconstruct(received).clamp(0, 1)
+        return self.bound(self.reconstruct(received), received)
+
+    def bound(self, images: Tensor, received: Received) -> tuple[Tensor, Tensor]:
+        """Clamp reconstructed images, and shrink those of poor links; see `attempt`."""
+        images = images.clamp(0, 1)
         if not self.bounded:
             return images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
         low, _ = self.snr_range_db
@@ -155,6 +159,11 @@ class JointCodec(nn.Module, ABC):
 
     def reconstruct(self, received: Received) -> Tensor:
         """Decode without clamping to [0, 1], for training."""
+        images = self.synthesise(*self.received_latent(received))
+        return crop(images, received.image_size)
+
+    def received_latent(self, received: Received) -> tuple[Tensor, ChannelState, int]:
+        """Check received symbols, and arrange them as the arguments of `synthesise`."""
         if self.decoder is None:
             raise ValueError("this codec was loaded for the transmitter only; it cannot decode")
         index = self.rate_index(received.nominal_rate)
@@ -173,9 +182,7 @@ class JointCodec(nn.Module, ABC):
                 values, csi = bound_snr(values, csi, self.snr_range_db[0])
             csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
             values = values.masked_fill(self._lost(received)[:, None], 0)
-        latent = symbols_to_latent(values, channels, (height, width))
-        images = self.synthesise(latent, csi, index)
-        return crop(images, received.image_size)
+        return symbols_to_latent(values, channels, (height, width)), csi, index
 
     def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
         """Return the decoder's input symbols [B, K] and the CSI that it is conditioned on."""

@@ -20,6 +20,9 @@ from diffjscc.data.readable import ReadableImages
 
 T = TypeVar("T")
 
+# (image uint8 [H, W, 3], side in pixels, random numbers) to a square uint8 [side, side, 3].
+Cut = Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]]
+
 
 def random_crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Crop a square at a random position, with a random horizontal flip.
@@ -88,16 +91,19 @@ class TrainingCrops:
         crop: side of the crops, in pixels, at least 1.
         seed: at least 0; determines orders, crops and flips.
         batch: images per step, summed over all processes, at least 1.
+        cut: cuts the crops; see also `training.augmentation`.
     """
 
-    def __init__(self, source: ImageSource, crop: int, seed: int, batch: int) -> None:
+    def __init__(
+        self, source: ImageSource, crop: int, seed: int, batch: int, cut: Cut = random_crop
+    ) -> None:
         if crop < 1 or batch < 1 or seed < 0:
             raise ValueError(
                 f"crop is {crop}, batch {batch}, seed {seed}; crop and batch must be at least 1, "
                 "seed at least 0"
             )
         self.source = ReadableImages(source)
-        self.crop, self.seed, self.batch = crop, seed, batch
+        self.crop, self.seed, self.batch, self.cut = crop, seed, batch, cut
         self.order = EpochOrder(seed, len(source), batch)
 
     def _share(self, step: int, process_index: int, process_count: int) -> range:
@@ -145,7 +151,7 @@ class TrainingCrops:
         for place in places:
             # 1 + place: a last number of 0 would repeat the random numbers of the epoch's order.
             rng = np.random.default_rng([self.seed, step, 1 + place])
-            crops.append(random_crop(self.source[self.order(step, place)], self.crop, rng))
+            crops.append(self.cut(self.source[self.order(step, place)], self.crop, rng))
         images = torch.from_numpy(np.stack(crops))
         return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 

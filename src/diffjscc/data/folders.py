@@ -121,6 +121,37 @@ class FolderSource:
         return sha256_of(self.folder / self.names[index])
 
 
+class Joined:
+    """Images of several sources, one source after the other; a source may occur several times."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self.sources = tuple(sources)
+        self.places = [(n, i) for n, own in enumerate(sources) for i in range(len(own))]
+        self.names: tuple[str, ...] = tuple(f"{n}/{sources[n].names[i]}" for n, i in self.places)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the fingerprints of all sources, in their order."""
+        return fingerprint_of([(source.fingerprint, 0) for source in self.sources])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        source, own = self.places[index]
+        return self.sources[source][own]
+
+    def caption(self, index: int) -> str | None:
+        """See `ImageSource.caption`."""
+        source, own = self.places[index]
+        return self.sources[source].caption(own)
+
+    def sha256(self, index: int) -> str:
+        """See `ImageSource.sha256`."""
+        source, own = self.places[index]
+        return self.sources[source].sha256(own)
+
+
 class Subset:
     """Subset of another source, in the order of `indices`."""
 

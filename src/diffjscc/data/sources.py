@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffjscc.data.datasets import DatasetSource
-from diffjscc.data.folders import FolderSource, ImageSource, Subset, visible_files
+from diffjscc.data.folders import FolderSource, ImageSource, Joined, Subset, visible_files
 from diffjscc.data.images import ImageError, is_image_name
 from diffjscc.data.packed import PackedSource, is_pack, pack
 from diffjscc.data.shards import ShardSource, find_shards
@@ -15,6 +15,7 @@ __all__ = [
     "DatasetSource",
     "FolderSource",
     "ImageSource",
+    "Joined",
     "PackedSource",
     "ShardSource",
     "Subset",

@@ -135,7 +135,7 @@ class Link:
             raise ValueError(f"{self.name} has no refiner that samples; take one that has")
         generators = [image.generator(self.seed, repeat)]
         received = self.scheme.send(image.pixels[None].to(self.device), self.channel, generators)
-        initial, outage = self.scheme.attempt(received)
+        initial, received, outage = self.scheme.attempt(received)
         lost = outage is not None and bool(outage.all())
         samples = torch.empty(number, *image.pixels.shape)
         for sample in samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -34,6 +35,10 @@ class DiffusionConfig:
             capacity per pixel: (bits per pixel, deviation), as `detail`. For VAEs whose decoder
             was trained to turn it into grain. On poor links, areas without information have
             nearly constant latents; without noise a small decoder repeats one texture there.
+        texture_span: log2 of local deviations in levels of 255, (low, high), or None. Where the
+            received texture map is below `low`, the latent of the initial image is decoded, above
+            `high` the sampled one, in between a mixture, see `refiners.texture`. It has no effect
+            without a map; None, as in the paper, ignores it.
         clamp_snr: whether the control module is conditioned on the nearer end of its range of
             training in place of an SNR outside it. False for converted weights: the released code
             does not clamp.
@@ -50,6 +55,7 @@ class DiffusionConfig:
     control_scale: float = 1.0
     control_guidance_scale: float = 1.0
     decode_noise: ByBits = ((1.0, 0.0),)
+    texture_span: tuple[float, float] | None = None
     clamp_snr: bool = True
     geometry: Geometry = "reflect"
     tile: int = 128
@@ -61,5 +67,13 @@ class DiffusionConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {known}")
         check_by_bits("detail", self.detail)
         check_by_bits("decode_noise", self.decode_noise)
+        span = self.texture_span
+        if span is not None and not -math.inf < span[0] < span[1] < math.inf:
+            raise ValueError(f"texture_span is {span}; give two ascending numbers, or null")
+        if span is not None and self.geometry != "reflect":
+            raise ValueError(
+                f'texture_span is {span} and geometry "{self.geometry}"; a texture map needs the '
+                'geometry "reflect"'
+            )
         if self.tile < 8:
             raise ValueError(f"tile is {self.tile} latent positions; it must be at least 8")

@@ -21,7 +21,7 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
-from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode
+from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode, stride
 from diffjscc.refiners.prior import (
     bits_per_pixel,
     check_generators,
@@ -33,6 +33,7 @@ from diffjscc.refiners.prior import (
 )
 from diffjscc.refiners.sampling import Progress, at_bits, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
+from diffjscc.refiners.texture import fit_share, kept_share
 from diffjscc.scheme import Generators, Received, Reconstruction
 
 
@@ -179,6 +180,7 @@ class ControlledDiffusion:
             self.usable_snr(received.snr_db.to(self.placement.device)),
             self.context(captions, len(images)),
             posterior,
+            self.kept(received, latent),
         )
         with self.placement.holding(self.denoiser):
             deviations = self.decode_noise(received)
@@ -225,6 +227,17 @@ class ControlledDiffusion:
     def decode_noise(self, received: Received) -> list[float]:
         """Compute the `decode_noise` of each image; see `DiffusionConfig`."""
         return [at_bits(self.config.decode_noise, bits) for bits in bits_per_pixel(received)]
+
+    def kept(self, received: Received, latent: Tensor) -> Tensor | None:
+        """Compute the share of sampling that positions of `latent` [B, C, h, w] keep, if not all.
+
+        See `DiffusionConfig.texture_span`.
+        """
+        span = self.config.texture_span
+        if span is None or received.texture is None:
+            return None
+        share = kept_share(received.texture.to(latent.device), span, stride(self.vae))
+        return fit_share(share, (latent.shape[-2], latent.shape[-1]))
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
         """Clamp SNRs [B] in dB to the range of training if `clamp_snr`; warn if one is outside."""
@@ -345,13 +358,20 @@ class ControlledDiffusion:
             guide=guide,
             progress=progress,
         )
-        if not any(decode_noise):
+        if any(decode_noise):
+            z = z + torch.tensor(decode_noise, device=z.device)[:, None, None, None] * noise()
+        if posterior is None or conditions.kept is None:
             return z
-        return z + torch.tensor(decode_noise, device=z.device)[:, None, None, None] * noise()
+        return posterior.mean + conditions.kept * (z - posterior.mean)
 
     @property
     def _needs_posterior(self) -> bool:
-        return self.config.sampler.start == "initial" or self.config.latent_guidance.scale > 0
+        config = self.config
+        return (
+            config.sampler.start == "initial"
+            or config.latent_guidance.scale > 0
+            or config.texture_span is not None
+        )
 
     def _sample_all(
         self,

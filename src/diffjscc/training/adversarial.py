@@ -69,7 +69,7 @@ class AdversarialLosses(nn.Module):
             seeds: int64 [B].
             step: number of the iteration, from 0.
         """
-        reconstruction = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
+        reconstruction, _ = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
         mse = (reconstruction - images).square().mean(dim=(1, 2, 3))
         real, fake = 2 * images - 1, 2 * reconstruction - 1
         extra, own = self.extra(reconstruction, images)

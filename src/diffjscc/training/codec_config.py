@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from diffjscc.configuration import Count, Factor, Section
+from diffjscc.training.augmentation import Augmentation
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,
@@ -19,17 +20,22 @@ from diffjscc.training.config import (
 
 
 class LossConfig(Section):
-    """Distortion, and losses of the user's own.
+    """Distortion, losses of calm areas and the texture map, and losses of the user's own.
 
     Attributes:
         name: "mse", or "log-mse", mean log(MSE + floor) over images: a dB counts the same at
             every rate and SNR, so the high rates get their share.
         floor: MSE below which "log-mse" turns into plain MSE.
+        texture: weight of the Huber error of the received texture map, see `layers.texture`; has
+            an effect only on codecs that convey one.
+        flat_colour: weight of the colour error where the original is flat, see `flat_colour`.
         extra: losses added to it.
     """
 
     name: Literal["mse", "log-mse"] = "mse"
     floor: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    texture: Factor = 0.0
+    flat_colour: Factor = 0.0
     extra: ExtraLossConfigs = ()
 
 
@@ -40,12 +46,14 @@ class JSCCConfig(StageConfig):
         codec: class and architecture, see `build_codec`; or a codec of the user's own,
             {kind: custom, factory: "my_module:make_codec", args: {…}}, see `build_training_codec`.
         rate_shares: probability of each of the codec's rates, ascending; equal without it.
+        augmentation: changes to the training crops; none by default.
     """
 
     stage: ClassVar[str] = "jscc"
     codec: dict[str, Any]
     rate_shares: RateShares | None = None
     data: DataConfig
+    augmentation: Augmentation = Augmentation()
     channel: TrainingChannelConfig = TrainingChannelConfig()
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -58,7 +58,7 @@ def build_training_codec(description: Mapping[str, Any]) -> nn.Module:
 def start_from(network: nn.Module, source: str) -> None:
     """Load the weights of an earlier codec of the same architecture; no code of it is run.
 
-    It may have been trained for other SNRs.
+    It may have been trained for other SNRs, and may lack the layers of the texture map.
 
     Args:
         network: the codec.
@@ -69,14 +69,16 @@ def start_from(network: nn.Module, source: str) -> None:
     """
     if isinstance(network, JointCodec):
         earlier = load_codec(source)
-        state = earlier.state_dict()
         ours, theirs = describe_codec(network), describe_codec(earlier)
         for name in sorted((ours.keys() | theirs.keys()) - {"snr_range_db"}):
-            if ours.get(name) != theirs.get(name):
+            joins = name == "texture" and ours.get(name)  # its layers may be new
+            if ours.get(name) != theirs.get(name) and not joins:
                 raise WeightsError(
                     f"the codec of {source} has {name} {theirs.get(name)}, the config "
                     f"{ours.get(name)}; set codec.{name} to start from it"
                 )
+        new = {k: v for k, v in network.state_dict().items() if k.split(".")[1] == "texture"}
+        state = new | earlier.state_dict()
     else:
         folder = open_weights(source).folder / "codec"
         file = read_json(folder / "config.json").get("file")

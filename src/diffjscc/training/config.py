@@ -43,6 +43,9 @@ class DataConfig(Section):
             a dataset of the user's own by import string, "my_module:make_dataset": a function that
             returns an object with `__len__` and `__getitem__`, see `data.datasets`.
         args: keyword arguments of that function.
+        further: more training images, if any: a path as for `train`, or a function that is called
+            without arguments. They are neither split nor packed.
+        further_crops: crops of each of them in an epoch, which has one of every other image.
         crop: side of the square training crops, in pixels.
         split: manifest (`diffjscc fetch openimages` writes one) that says which images of
             `train` are for training and which for validation; without it all are for training.
@@ -55,6 +58,8 @@ class DataConfig(Section):
 
     train: Place
     args: dict[str, Any] = Field(default_factory=dict)
+    further: Place | None = None
+    further_crops: Annotated[int, Field(ge=1, le=1000)] = 1
     crop: Side = 256
     split: FilePath | None = None
     validation: Place | None = None
@@ -85,6 +90,8 @@ class OptimiserConfig(Section):
     Attributes:
         muon: names of layers whose weights, matrices, get orthogonalised steps of the same size
             in place of Adam's (Jordan et al., kellerjordan.github.io/posts/muon).
+        fresh: names of modules with random weights among trained ones.
+        fresh_factor: factor on their learning rate.
         learning_rate: peak learning rate.
         betas: decay of the first and second moment.
         weight_decay: on weights, not on biases and gains.
@@ -96,6 +103,8 @@ class OptimiserConfig(Section):
     """
 
     muon: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    fresh_factor: Annotated[float, Field(ge=1, le=1000)] = 10.0
     learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Factor = 0.0

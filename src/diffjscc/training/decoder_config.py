@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from diffjscc.configuration import Count, Factor, FilePath, Place, Positive, Section
+from diffjscc.training.augmentation import Augmentation
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,
@@ -65,6 +66,7 @@ class DecoderLossConfig(Section):
         frechet: Fréchet distance of the latest images' mean SqueezeNet features (`FeatureQueue`);
             it is no sum over images, so several processes train otherwise than one.
         lattice: error of patterns that repeat with the decoder's squares, see `lattice`.
+        calm: deviation of fine scales beyond the image's, where that has little, see `excess`.
         adversarial: the discriminators' loss, after its ramp.
         extra: losses of the user's own.
     """
@@ -74,20 +76,25 @@ class DecoderLossConfig(Section):
     features: Factor = 0.5
     frechet: Factor = 0.0
     lattice: Factor = 8.0
+    calm: Factor = 0.0
     adversarial: Factor = 0.06
     extra: ExtraLossConfigs = ()
 
 
 class DiscriminatorsConfig(Section):
-    """Discriminators of images at full and half size; they learn from the first iteration on.
+    """Discriminators; they learn from the first iteration on.
 
     Attributes:
+        kind: "patch": of images at full and half size. "projected": of the features of a frozen
+            EfficientNet-Lite1 at four scales, see `projected`; they need about a twentieth of the
+            weight.
         start: iteration from which the adversarial loss counts.
         ramp: iterations in which its weight then grows to the full one.
         width: channels of the first layer of each.
         optimiser: settings of their optimiser.
     """
 
+    kind: Literal["patch", "projected"] = "patch"
     start: Count = 100
     ramp: Count = 200
     width: Width = 48
@@ -105,6 +112,7 @@ class DecoderConfig(StageConfig):
         shares: kinds of latents that the decoder is trained on.
         queue: number of latest images on which the Fréchet loss is computed.
         data: `crop` is the side of the sampled crops, in pixels.
+        augmentation: changes to the crops; none by default.
         channel: channel over which the initial images were received.
     """
 
@@ -114,6 +122,7 @@ class DecoderConfig(StageConfig):
     window: Annotated[int, Field(ge=32, le=8192)] = 208
     shares: SharesConfig = SharesConfig()
     data: DataConfig
+    augmentation: Augmentation = Augmentation()
     channel: TrainingChannelConfig = TrainingChannelConfig()
     sampled: SampledConfig
     loss: DecoderLossConfig = DecoderLossConfig()

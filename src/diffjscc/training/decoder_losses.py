@@ -14,6 +14,7 @@ from diffjscc.refiners.vae import VAE
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.losses import ExtraLosses
+from diffjscc.training.projected import EfficientNetFeatures, ProjectedDiscriminator, augmented
 
 DEEP_TAPS = 3  # last taps of LPIPS's network, whose mean features are compared
 PERIODS = (4, 16)  # pixels: squares of the decoder's last layer, and those of a latent position
@@ -109,6 +110,32 @@ def lattice(pixels: Tensor, period: int) -> Tensor:
     return phases - phases.mean(dim=2, keepdim=True)
 
 
+def fine_deviation(pixels: Tensor) -> Tensor:
+    """Deviation of fine scales in windows of 16x16 pixels that overlap by half, [B, 1, h, w].
+
+    Args:
+        pixels: [B, 3, H, W].
+
+    Returns:
+        Root mean square, over a window and the channels, of the pixels minus their 9x9 means.
+    """
+    fine = pixels - F.avg_pool2d(pixels, 9, 1, padding=4, count_include_pad=False)
+    power = F.avg_pool2d(fine.square(), 16, 8).mean(dim=1, keepdim=True)
+    return (power + 1e-8).sqrt()
+
+
+def excess(decoded: Tensor, wanted: Tensor) -> Tensor:
+    """Mean deviation of fine scales beyond that of the originals, both [B, 3, H, W] in [-1, 1].
+
+    A window whose original deviates by s levels of 255 counts as 1/(1 + (s/2.5)²): calm areas
+    stay calm, and textures may have any form.
+    """
+    own, other = fine_deviation(decoded), fine_deviation(wanted)
+    weight = 1 / (1 + (127.5 / 2.5 * other).square())
+    beyond: Tensor = (weight * F.relu(own - 1.15 * other - 0.25 / 127.5)).mean()
+    return beyond
+
+
 class DecoderLosses(nn.Module):
     """Decoder and discriminators, and the losses of both.
 
@@ -122,7 +149,13 @@ class DecoderLosses(nn.Module):
         super().__init__()
         self.vae, self.lpips, self.config = vae, lpips, config
         width = config.discriminators.width
-        self.discriminators = nn.ModuleList(PatchDiscriminator(width) for _ in range(2))
+        self.features: EfficientNetFeatures | None = None
+        if config.discriminators.kind == "projected":
+            self.features = EfficientNetFeatures()
+            projected = ProjectedDiscriminator(self.features.channels, width)
+            self.discriminators = nn.ModuleList([projected])
+        else:
+            self.discriminators = nn.ModuleList(PatchDiscriminator(width) for _ in range(2))
         self.decoder = decoding_half(vae)
         self.extra = ExtraLosses(config.loss.extra)
         self.queue = FeatureQueue(config.queue)
@@ -164,13 +197,8 @@ class DecoderLosses(nn.Module):
             losses["frechet"] = self.queue(*sets)
         else:
             losses["frechet"] = decoded.new_zeros(())
-        fakes, reals = ((x, F.avg_pool2d(x, 2)) for x in (decoded, pixels))
-        generator, hinge = [], []
-        for discriminator, fake, real in zip(self.discriminators, fakes, reals, strict=True):
-            generator.append(generator_loss(discriminator, fake))
-            hinge.append(hinge_loss(discriminator(real), discriminator(fake.detach())))
-        losses["adversarial"] = torch.stack(generator).mean()
-        losses["discriminators"] = torch.stack(hinge).mean()
+        losses["calm"] = excess(decoded, pixels)
+        losses |= self.adversarial(decoded, pixels, step)
         weights = self.config.loss
         extra, own = self.extra((decoded + 1) / 2, images)
         loss = (
@@ -179,10 +207,38 @@ class DecoderLosses(nn.Module):
             + weights.features * losses["features"]
             + weights.frechet * losses["frechet"]
             + weights.lattice * losses["lattice"]
+            + weights.calm * losses["calm"]
             + self.adversarial_weight(step) * losses["adversarial"]
             + losses["discriminators"]
         )
         return {"loss": loss + extra, **losses, **own}
+
+    def adversarial(self, decoded: Tensor, pixels: Tensor, step: int) -> dict[str, Tensor]:
+        """Losses of decoder and discriminators against each other.
+
+        Args:
+            decoded: decoded images, [B, 3, H, W] in about [-1, 1].
+            pixels: photographs of the same shape.
+            step: number of the iteration; seeds the augmentation of what features are taken of.
+        """
+        if self.features is None:
+            fakes, reals = ((x, F.avg_pool2d(x, 2)) for x in (decoded, pixels))
+            generator, hinge = [], []
+            for discriminator, fake, real in zip(self.discriminators, fakes, reals, strict=True):
+                generator.append(generator_loss(discriminator, fake))
+                hinge.append(hinge_loss(discriminator(real), discriminator(fake.detach())))
+        else:
+            (discriminator,) = self.discriminators
+            found = self.features((augmented(decoded, 2 * step) + 1) / 2)
+            with torch.no_grad():
+                wanted = self.features((augmented(pixels, 2 * step + 1) + 1) / 2)
+            apart = [x.detach() for x in found]
+            generator = [generator_loss(discriminator, found)]
+            hinge = [hinge_loss(discriminator(wanted), discriminator(apart))]
+        return {
+            "adversarial": torch.stack(generator).mean(),
+            "discriminators": torch.stack(hinge).mean(),
+        }
 
     def adversarial_weight(self, step: int) -> float:
         """Weight of the adversarial loss in iteration `step`."""

@@ -47,8 +47,8 @@ def without_gradients(network: nn.Module) -> Iterator[None]:
         network.requires_grad_(True)
 
 
-def generator_loss(discriminator: nn.Module, fake: Tensor) -> Tensor:
-    """Adversarial loss of generated images [B, 3, H, W]; the discriminator gets no gradient."""
+def generator_loss(discriminator: nn.Module, fake: Tensor | list[Tensor]) -> Tensor:
+    """Adversarial loss of generated images, or of their features; no gradient of its weights."""
     with without_gradients(discriminator):
         logits: Tensor = discriminator(fake)
         return -logits.mean()

@@ -15,6 +15,7 @@ from diffjscc.data.packed import pack_fingerprint
 from diffjscc.data.sources import (
     DatasetSource,
     ImageSource,
+    Joined,
     PackedSource,
     Subset,
     open_source,
@@ -48,6 +49,8 @@ def open_images(
         manifest = read_manifest(config.split)
         training = manifest.select(everything, "train")
         held_out = manifest.select(everything, "validation")
+    if config.further is not None:
+        training = Joined([training, *[_open(config.further, {})] * config.further_crops])
     validation = held_out if config.validation is None else _open(config.validation, {})
     return training, validation
 

@@ -1,4 +1,4 @@
-"""Distortion of transmitted images, and losses of the user's own."""
+"""Distortion of transmitted images, colour errors of flat areas, and losses of the user's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffjscc.plugins import import_object
 from diffjscc.training.codec_config import LossConfig
@@ -15,6 +16,29 @@ from diffjscc.training.config import ExtraLossConfig
 def distortion(mse: Tensor, config: LossConfig) -> Tensor:
     """Distortion of a batch, a scalar, from its images' MSE [B]."""
     return mse.mean() if config.name == "mse" else torch.log(mse + config.floor).mean()
+
+
+def window_means(images: Tensor) -> Tensor:
+    """Means over windows of 16x16 pixels that overlap by half, [B, C, h, w]."""
+    return F.avg_pool2d(images, 16, 8)
+
+
+def flat_colour(reconstruction: Tensor, original: Tensor) -> Tensor:
+    """Mean colour error where the original is flat, in units of the pixels.
+
+    Over windows of 16x16 pixels, the root mean square error of the colours less their brightness
+    is taken. A window whose original deviates by s levels of 255 counts as 1/(1 + (s/4)²).
+
+    Args:
+        reconstruction: float32 [B, 3, H, W], in about [0, 1].
+        original: float32 [B, 3, H, W] in [0, 1].
+    """
+    error = reconstruction - original
+    colour = error - error.mean(dim=1, keepdim=True)
+    size = (window_means(colour.square()).mean(dim=1) + 1e-6).sqrt()
+    variance = window_means(original.square()) - window_means(original).square()
+    weight = 1 / (1 + (255 / 4) ** 2 * variance.clamp(min=0).mean(dim=1))
+    return (weight * size).mean()
 
 
 class ExtraLosses(nn.Module):

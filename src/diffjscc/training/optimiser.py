@@ -38,7 +38,8 @@ class Optimiser:
         config: settings.
 
     Raises:
-        ValueError: `config.muon` names a layer that does not exist, or whose weight is no matrix.
+        ValueError: `config.muon` names a layer that does not exist, or whose weight is no matrix;
+            or `config.fresh` a module that does not exist.
     """
 
     def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
@@ -50,10 +51,19 @@ class Optimiser:
         for wanted in config.muon:
             if not any(_is_named(name, (wanted,)) for name in matrices):
                 raise ValueError(f"optimiser.muon names {wanted!r}, but no weight is named so")
-        others = [p for name, p in trained.items() if name not in matrices]
+        others = {name: p for name, p in trained.items() if name not in matrices}
+        fresh = {name for name in others if not set(config.fresh).isdisjoint(name.split("."))}
+        for wanted in config.fresh:
+            if not any(wanted in name.split(".") for name in fresh):
+                raise ValueError(f"optimiser.fresh names {wanted!r}, but no module is named so")
         groups = [
-            {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": params, "weight_decay": decay, "factor": factor}
+            for factor, names in ((1.0, others.keys() - fresh), (config.fresh_factor, fresh))
+            for params, decay in (
+                ([p for n, p in others.items() if n in names and p.ndim > 1], config.weight_decay),
+                ([p for n, p in others.items() if n in names and p.ndim <= 1], 0.0),
+            )
+            if names or factor == 1
         ]
         rate, decay = config.learning_rate, config.weight_decay
         self.parts: list[torch.optim.Optimizer] = [
@@ -70,7 +80,7 @@ class Optimiser:
         """Move the parameters along their gradients, then clear the gradients."""
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get("factor", 1.0)
             part.step()
             part.zero_grad()
 

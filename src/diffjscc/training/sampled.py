@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.data.crops import EpochOrder, random_crop
+from diffjscc.data.crops import EpochOrder
 from diffjscc.data.sources import ImageSource, Subset
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import begin_index, gaussian
 from diffjscc.scheme import Received, Scheme
+from diffjscc.training.augmentation import augmented_crop
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash
 from diffjscc.training.latent_writing import fill
@@ -54,7 +55,7 @@ class LatentSampler:
         del text  # the receiver reads none
         config, refiner = self.config, self.refiner
         rng = np.random.default_rng([config.run.seed, 4, number])
-        crop = random_crop(source, config.data.crop, rng)
+        crop = augmented_crop(source, config.data.crop, rng, config.augmentation)
         snr_db, jitter = rng.uniform(*config.channel.snr_db), rng.uniform(-1, 1)
         index = int(rng.choice(len(self.probabilities), p=self.probabilities))
         seeds = rng.integers(2**62, size=2).tolist()
@@ -64,14 +65,16 @@ class LatentSampler:
         image = pixels.to(refiner.placement.device).float() / 255
         scheme = Scheme(self.codec, self.codec.rates[index])
         received = scheme.send(image, config.channel.at(snr_db), noise)
-        initial = self.codec.decode(received)
+        initial, received, _ = scheme.attempt(received)
         original, posterior = refiner.posterior(image), refiner.posterior(initial)
         own = refiner.condition_encoder is None
+        condition = posterior.mean if own else refiner.condition(initial)
         conditions = Conditions(
-            posterior.mean if own else refiner.condition(initial),
+            condition,
             refiner.usable_snr(received.snr_db),
             refiner.context(None, 1),
             posterior,
+            refiner.kept(received, condition),
         )
         sampler, level = refiner.config.sampler, self.level(received, jitter)
         latent = refiner.sample_latents(
@@ -125,9 +128,11 @@ def sampled_settings(
         "control_scale": options.control_scale,
         "control_guidance_scale": options.control_guidance_scale,
         "decode_noise": options.decode_noise,
+        "texture_span": options.texture_span,
         "channel": config.channel.model_dump(mode="json"),
         "rate_shares": rate_probabilities(config.rate_shares, codec.rates),
         "crop": config.data.crop,
+        "augmentation": config.augmentation.model_dump(mode="json"),
         "level_jitter": config.sampled.level_jitter,
         "seed": config.run.seed,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffjscc.codecs.compact import CompactJSCC
 from diffjscc.data.crops import TrainingCrops
 from diffjscc.data.sources import ImageSource
-from diffjscc.scheme import Codec, Scheme
+from diffjscc.scheme import Codec, Received, Scheme
+from diffjscc.training.augmentation import augmented_crop
 from diffjscc.training.codec_config import JSCCConfig
 from diffjscc.training.config import RateShares, TrainingChannelConfig
 
@@ -72,7 +75,8 @@ class TransmissionBatches:
         self.config = config
         self.probabilities = rate_probabilities(config.rate_shares, rates)
         run = config.run
-        self.crops = TrainingCrops(source, config.data.crop, run.seed, run.batch)
+        cut = functools.partial(augmented_crop, augmentation=config.augmentation)
+        self.crops = TrainingCrops(source, config.data.crop, run.seed, run.batch, cut)
 
     def batch_at(self, step: int, process: int = 0, processes: int = 1) -> TransmissionBatch:
         """One process's part of the batch of iteration `step`."""
@@ -99,7 +103,7 @@ def transmit(
     snr_db: Tensor,
     rates: Tensor,
     seeds: Tensor,
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Encode, transmit and decode a batch, differentiably.
 
     Args:
@@ -112,17 +116,27 @@ def transmit(
         seeds: seeds of each image's noise and fade, int64 [B].
 
     Returns:
-        Reconstructed images, float32 [B, 3, H, W].
+        Reconstructed images, float32 [B, 3, H, W], and received texture maps, float32
+        [B, 1, h, w], or None where the codec conveys none.
     """
-    decode = getattr(codec, "reconstruct", codec.decode)
-    reconstructed = torch.empty_like(images)
+    reconstructed, maps = torch.empty_like(images), dict[int, Tensor]()
     for index in sorted(set(rates.tolist())):
         chosen = (rates == index).nonzero().flatten()
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen].tolist()]
         scheme = Scheme(codec, codec.rates[index])
         received = scheme.send(images[chosen], channel.at(snr_db[chosen]), generators)
-        reconstructed[chosen] = decode(received).float()
-    return reconstructed
+        decoded, texture = _reconstruct(codec, received)
+        reconstructed[chosen] = decoded.float()
+        if texture is not None:
+            maps |= dict(zip(chosen.tolist(), texture.float(), strict=True))
+    return reconstructed, torch.stack([maps[i] for i in sorted(maps)]) if maps else None
+
+
+def _reconstruct(codec: Codec, received: Received) -> tuple[Tensor, Tensor | None]:
+    """Decode without clamping where the codec can; also the texture map that it conveys."""
+    if isinstance(codec, CompactJSCC) and codec.config.texture:
+        return codec.reconstruct_with_texture(received)
+    return getattr(codec, "reconstruct", codec.decode)(received), None
 
 
 class PSNRByRate:
