@@ -18,7 +18,7 @@ from diffjscc.pretrained.convert.checkpoint import state_tensors
 from diffjscc.pretrained.convert.checkpoint_file import open_checkpoint
 from diffjscc.pretrained.convert.inert_pickle import MAX_STEPS, Inert, StoredTensor
 from diffjscc.pretrained.storage import WeightsError
-from lightning_checkpoint import Container, EarlyStopping, lightning
+from lightning_checkpoint import Container, EarlyStopping, lightning, sparse
 
 
 def weights() -> dict[str, Tensor]:
@@ -276,20 +276,3 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     assert len(lines) == len(paths) + 1
     assert "more than 500,000 steps" in lines[-2]
     assert float(lines[-1]) < 500  # MiB
-
-
-def sparse(path: Path, members: dict[str, bytes | int]) -> None:
-    """A zip file of stored members; a number stands for as many zeros, which take no space."""
-    with path.open("wb") as file:
-        archive = zipfile.ZipFile(file, "w")
-        for name, content in members.items():
-            if isinstance(content, bytes):
-                archive.writestr(name, content)
-                continue
-            info = zipfile.ZipInfo(name)
-            with archive.open(info, "w", force_zip64=True) as target:
-                target.write(b"")
-            file.seek(content, 1)
-            info.file_size = info.compress_size = content
-            archive.start_dir = file.tell()
-        archive.close()
