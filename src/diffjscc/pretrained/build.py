@@ -65,7 +65,7 @@ def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointC
     """
     values = dict(description)
     name = values.pop("class", None)
-    if name not in CODECS:
+    if not isinstance(name, str) or name not in CODECS:
         raise ValueError(f"codec class {name!r} is unknown; {closest(str(name), list(CODECS))}")
     codec_class, config_class = CODECS[name]
     codec: JointCodec = codec_class(build_config(config_class, values, name), parts)
