@@ -89,7 +89,7 @@ def test_another_architecture_is_named(weights: Path) -> None:
     config = weights / "codec" / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"widths": [16, 32]}))
-    with pytest.raises(WeightsError, match="does not fit its config"):
+    with pytest.raises(WeightsError, match="do not fit its config"):
         load_codec(weights)
 
 

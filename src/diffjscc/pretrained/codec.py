@@ -17,6 +17,7 @@ from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.pretrained.build import build_codec, describe_codec
 from diffjscc.pretrained.storage import (
     WeightsError,
+    compare,
     read_json,
     read_tensors,
     remove_stale,
@@ -50,18 +51,25 @@ def read_codec(
     config = read_json(target / "config.json")
     files = config.pop("files", {})
     try:
-        codec = build_codec(config, parts)
+        with torch.device("meta"):  # a codec of any size takes no memory there
+            described = build_codec(config, parts)
     except ValueError as error:
         raise WeightsError(f"{target / 'config.json'}: {error}") from error
+    except (TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(
+            f"{target / 'config.json'} has settings that make no codec ({reason})"
+        ) from error
+    states = {}
     for part in PARTS[parts]:
-        if part not in files:
+        if not isinstance(files, dict) or part not in files:
             raise WeightsError(f"{target / 'config.json'} names no file for the {part}")
         path = target / Path(str(files[part])).name
-        state = read_tensors(path)
-        try:
-            getattr(codec, part).load_state_dict(state)
-        except RuntimeError as error:
-            raise WeightsError(f"{path} does not fit its config: {error}") from error
+        states[part] = read_tensors(path)
+        compare(getattr(described, part).state_dict(), states[part], str(path))
+    codec = build_codec(config, parts)
+    for part, state in states.items():
+        getattr(codec, part).load_state_dict(state)
     return codec.to(device).eval().requires_grad_(False)
 
 
