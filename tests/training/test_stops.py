@@ -175,7 +175,7 @@ def test_training_that_diverges_stops(config: Path, tmp_path: Path) -> None:
     huge = ["optimiser.learning_rate=1e3", "run.iterations=200", "run.validate_every=200"]
     result = invoke(config, tmp_path / "run", *huge, "optimiser.weight_decay=1e5")
     assert result.exit_code == 2
-    assert "in iteration 2 (" in result.stderr
+    assert "this is in iteration 2 (" in result.stderr
     assert "learning_rate" in result.stderr
     if (tmp_path / "run" / "checkpoint.pt").exists():
         assert all(value.isfinite().all() for value in state(tmp_path / "run")["model"].values())

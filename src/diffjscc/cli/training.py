@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,12 @@ RunFolder = Annotated[
     Path, paths.option(paths.output_folder, "--output", "-o", help="The run's folder.")
 ]
 FetchFolder = Annotated[Path, paths.option(paths.output_folder, "--output", "-o", help="Folder.")]
+
+
+def say(text: str) -> None:
+    """Print a line, in the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        stdout.print(text, soft_wrap=True)
 
 
 @contextmanager
@@ -69,7 +76,7 @@ def train_jscc(
         from diffjscc.training.jscc import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
+        say(f"weights are in {printed(weights)}")
 
 
 def train_adversarial(
@@ -95,7 +102,7 @@ def train_adversarial(
         from diffjscc.training.adversarial import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
+        say(f"weights are in {printed(weights)}")
 
 
 def train_vae(
@@ -118,7 +125,7 @@ def train_vae(
         from diffjscc.training.vae import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
+        say(f"weights are in {printed(weights)}")
 
 
 def train_prior(
@@ -141,7 +148,7 @@ def train_prior(
         from diffjscc.training.prior import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
+        say(f"weights are in {printed(weights)}")
 
 
 def precompute_latents(
@@ -163,7 +170,7 @@ def precompute_latents(
         from diffjscc.training.precompute import precompute  # noqa: PLC0415 - torch
 
         folder = precompute(settings)
-        stdout.print(f"latents are in {printed(folder)}", soft_wrap=True)
+        say(f"latents are in {printed(folder)}")
 
 
 def train_control(
@@ -190,7 +197,7 @@ def train_control(
         from diffjscc.training.control import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output, init)
-        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
+        say(f"weights are in {printed(weights)}")
 
 
 def train_decoder(
@@ -214,7 +221,7 @@ def train_decoder(
         from diffjscc.training.decoder import train  # noqa: PLC0415 - torch
 
         weights = train(settings, output)
-        stdout.print(f"weights are in {printed(weights)}", soft_wrap=True)
+        say(f"weights are in {printed(weights)}")
 
 
 def fetch_kodak(

@@ -13,6 +13,7 @@ REMEDIES = (
     "a smaller optimiser.learning_rate, optimiser.clip=1 or run.precision=no may help in another "
     "run, which --init can start from weights"
 )
+GRADIENT = "the gradient is not finite"
 
 
 class NotFiniteError(ValueError):
@@ -34,7 +35,7 @@ def offenders(losses: Mapping[str, Tensor]) -> str:
         for name, value in losses.items()
         if not bool(torch.isfinite(value))
     ]
-    return ", ".join(named) or "the gradient is not finite"
+    return ", ".join(named) or GRADIENT
 
 
 def first_not_finite(state: Mapping[str, Tensor]) -> str | None:

@@ -6,6 +6,7 @@ processes train on the batches that one would.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -25,6 +26,7 @@ from diffjscc.training.checkpoint import Checkpoint, kept
 from diffjscc.training.config import StageConfig
 from diffjscc.training.ema import EMA, swap_weights
 from diffjscc.training.finite import (
+    GRADIENT,
     REMEDIES,
     NotFiniteError,
     copy_buffers,
@@ -40,14 +42,16 @@ from diffjscc.training.progress import TrainingBar
 from diffjscc.training.stage import Batch, Stage
 
 LISTED = 8  # names in a message
+NUMERIC = re.compile(r"\b(nan|inf|infinite|finite)\b", re.IGNORECASE)
 
 
-def start(config: StageConfig, accumulate: int = 1) -> Accelerator:
+def start(config: StageConfig, accumulate: int = 1, partial: bool = False) -> Accelerator:
     """Join the processes of a run.
 
     Args:
         config: batch size and precision.
         accumulate: parts that each process computes its share of a batch in.
+        partial: whether some weights may be without a gradient in some iterations.
 
     Raises:
         ValueError: the batch cannot be shared out equally, or torch was not built for the GPU.
@@ -56,8 +60,7 @@ def start(config: StageConfig, accumulate: int = 1) -> Accelerator:
         mixed_precision=config.run.precision,
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=PATIENCE),
-            # A discriminator, say, has no gradient before its start.
-            DistributedDataParallelKwargs(find_unused_parameters=True),
+            DistributedDataParallelKwargs(find_unused_parameters=partial),
         ],
     )
     check_build(accelerator.device)
@@ -183,12 +186,12 @@ class _Run(Generic[Batch]):
 
     def _explained(self, error: ValueError, step: int) -> ValueError:
         """Say where an iteration failed; what fails in the first one is a setting's fault."""
-        if step == self.begin and "finite" not in str(error):
+        numeric = NUMERIC.search(str(error)) is not None
+        if step == self.begin and not numeric:
             return error
-        return NotFiniteError(
-            f"{error}, in iteration {step + 1} ({listed(self._names(step))}); "
-            f"{kept(self.checkpoint.path)}; {REMEDIES}"
-        )
+        where = f"in iteration {step + 1} ({listed(self._names(step))})"
+        text = f"{error}; this is {where}; {kept(self.checkpoint.path)}"
+        return NotFiniteError(f"{text}; {REMEDIES}") if numeric else ValueError(text)
 
     def _names(self, step: int) -> Sequence[str]:
         """Names of this process's images in iteration `step`."""
@@ -212,8 +215,10 @@ class _Run(Generic[Batch]):
         """
         self.stage.trained.zero_grad()
         parts = gather_object([(offenders(losses), self._names(step))] if losses else [])
-        names = [name for _, own in parts for name in own]
-        what = f"{parts[0][0]} in iteration {step + 1} ({listed(names)})"
+        # Where one process's loss is not finite, the gradients of all are not.
+        causes = [part for part in parts if part[0] != GRADIENT] or parts
+        names = [name for _, own in causes for name in own]
+        what = f"{causes[0][0]} in iteration {step + 1} ({listed(names)})"
         self.progress.skipped.append(step)
         if len(self.progress.skipped) > self.run.skip_nonfinite:
             weights = self.output / "weights"

@@ -20,6 +20,7 @@ from diffjscc.training.codec_config import JSCCConfig
 from diffjscc.training.codecs import (
     as_codec,
     build_training_codec,
+    custom_factory,
     save_training_codec,
     start_from,
 )
@@ -153,5 +154,5 @@ def train(
     Returns:
         The folder of the exported, averaged weights.
     """
-    accelerator = start(config)
+    accelerator = start(config, partial=custom_factory(config.codec) is not None)
     return fit(JSCCStage(config, accelerator, init, dataset), accelerator, output)

@@ -228,5 +228,5 @@ def train(config: VAEConfig, output: Path, init: str | None = None) -> Path:
     Returns:
         The folder that holds the averaged VAE as `vae/`.
     """
-    accelerator = start(config)
+    accelerator = start(config, partial=config.loss.adversarial_start > 0)
     return fit(VAEStage(config, accelerator, init), accelerator, output)
