@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -136,7 +137,10 @@ def make_solver(
             solver_order=1 if config.name == "ddim" else 2,
             use_karras_sigmas=True,
         )
-    solver.set_timesteps(config.num_inference_steps)
+    with warnings.catch_warnings():
+        # It hands tensors to NumPy, which misses a keyword of theirs and copies them all the same.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        solver.set_timesteps(config.num_inference_steps)
     return solver
 
 
