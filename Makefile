@@ -1,6 +1,8 @@
 # make demo: set up, send a photograph, show what comes back.   make test: set up, check everything.
 PYTHON ?= python3
 VENV ?= .venv
+# Pins torch where the environment has none yet; CONSTRAINTS=/dev/null takes the newest.
+CONSTRAINTS ?= constraints-ci.txt
 BIN := $(VENV)/bin
 PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg
 
@@ -23,10 +25,11 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=20
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet --constraint "$(CONSTRAINTS)" torch
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

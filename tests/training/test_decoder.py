@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from gradients import STANDSTILL, assert_same_gradients
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -48,7 +49,6 @@ from diffjscc.training.decoder_losses import (
 from diffjscc.training.latents import ImageLatents, LatentFolder, part_path, write_part
 from diffjscc.training.projected import EfficientNetFeatures
 from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, sample_folder
-from gradients import STANDSTILL, assert_same_gradients
 from toy_refiner import make_control, make_unet, make_vae, receive
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from gradients import STANDSTILL, assert_same_gradients
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -24,7 +25,6 @@ from diffjscc.training.config import OptimiserConfig, load_config, shipped_confi
 from diffjscc.training.jscc import train
 from diffjscc.training.losses import distortion
 from diffjscc.training.optimiser import Optimiser, learning_rate_at
-from gradients import STANDSTILL, assert_same_gradients
 
 
 @pytest.fixture(scope="module")
