@@ -44,6 +44,7 @@ Label = Annotated[str, AfterValidator(printable)]  # stands in tables, plots and
 Place = Annotated[str, AfterValidator(expanded)]  # a path, a name, a hub id or an import string
 
 SHOWN = 60  # characters of a value in an error
+LONGEST_RULE = 500  # characters; it may repeat a value
 MOST_PROBLEMS = 6  # in an error
 
 
@@ -190,7 +191,8 @@ def _rule(item: Any) -> str:  # noqa: ANN401 - as pydantic describes an error
     if item["type"] in _MUST:
         return f"it must be {_MUST[item['type']].format(**context)}"
     message: str = item["msg"]
-    return message.removeprefix("Value error, ").replace("\n", " ")
+    message = message.removeprefix("Value error, ").replace("\n", " ")
+    return message if len(message) <= LONGEST_RULE else f"{message[:LONGEST_RULE]}…"
 
 
 def _keys(section: Any) -> list[str]:  # noqa: ANN401 - a Section or a dataclass

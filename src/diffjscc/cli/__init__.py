@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from diffjscc.cli import evaluation, radio, report, results, symbols, training, transmit, weights
+from diffjscc.cli.once import Command
 from diffjscc.cli.terminal import replace_unprintable
 from diffjscc.version import __version__
 
@@ -67,6 +68,9 @@ payload.command("import")(symbols.import_)
 app.add_typer(payload, name="symbols")
 app.add_typer(train, name="train")
 app.add_typer(fetch, name="fetch")
+for group in (app, train, fetch, payload):
+    for command in group.registered_commands:
+        command.cls = Command
 
 
 def main() -> None:
