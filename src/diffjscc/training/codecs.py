@@ -70,7 +70,7 @@ def start_from(network: nn.Module, source: str) -> None:
     if isinstance(network, JointCodec):
         earlier = load_codec(source)
         ours, theirs = describe_codec(network), describe_codec(earlier)
-        for name in sorted((ours.keys() | theirs.keys()) - {"snr_range_db"}):
+        for name in ("class", *sorted((ours.keys() | theirs.keys()) - {"snr_range_db"})):
             joins = name == "texture" and ours.get(name)  # its layers may be new
             if ours.get(name) != theirs.get(name) and not joins:
                 raise WeightsError(

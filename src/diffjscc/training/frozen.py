@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -247,10 +248,10 @@ def take_over(network: Network, source: str, name: str) -> Model:
 
 def _differences(network: Model, earlier: Model, source: str, name: str) -> str:
     """Say by which settings an earlier network differs from the config's."""
-    theirs, ours = dict(earlier.config), dict(network.config)
+    theirs, ours = (json.loads(each.to_json_string()) for each in (earlier, network))
     differing = [
         f"{key} {theirs.get(key)}, the config {ours.get(key)}"
-        for key in sorted(theirs.keys() | ours.keys())
+        for key in sorted((theirs.keys() | ours.keys()) - {"snr_range_db"})
         if not key.startswith("_") and theirs.get(key) != ours.get(key)
     ]
     kinds = type(earlier).__name__, type(network).__name__

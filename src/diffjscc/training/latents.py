@@ -12,6 +12,7 @@ the images and the latents that the prior sampled are kept too.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from diffjscc.pretrained.storage import read_json
 
 PART = 256  # images; a killed process loses at most so many
 INDEX = "index.json"
+KINDS = ("original", "initial", "snr_db", "rates")  # tensors of every image
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ class LatentFolder:
                 part: Any = safe_open(path, "pt")
                 metadata: dict[str, str] = part.metadata()
                 captions = json.loads(metadata["captions"])
-            except (SafetensorError, OSError, ValueError) as error:
+                names = {f"{kind}.{row}" for row in range(len(captions)) for kind in KINDS}
+                if lost := names - set(part.keys()):
+                    raise ValueError(f"it lacks {min(lost)}")
+            except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
                 raise ValueError(
                     f"{path} is damaged ({error}); remove it and run the same command again"
                 ) from error
@@ -125,6 +130,12 @@ class LatentFolder:
             self._captions += captions
         if not self._places:
             raise ValueError(f"none of the images of {folder} could be read; check data.train")
+        if left_out := expected["images"] - len(self):
+            warnings.warn(
+                f"{left_out} of {expected['images']} images could not be read when the latents in "
+                f"{folder} were made, and are left out",
+                stacklevel=2,
+            )
 
     def __len__(self) -> int:
         return len(self._places)

@@ -46,7 +46,7 @@ class Log:
         self.path = folder / "log.jsonl"
         lines = []
         if self.path.exists():
-            text = self.path.read_text(encoding="utf-8")
+            text = self.path.read_text(encoding="utf-8", errors="replace")
             lines = [line for line in text.split("\n") if _step(line) <= start]
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
@@ -69,8 +69,8 @@ class Log:
 
 
 def _step(line: str) -> float:
-    """Iteration of a line; infinite for a line that a kill cut off."""
+    """Iteration of a line; infinite for a line that was cut off or damaged."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf

@@ -29,6 +29,7 @@ from diffjscc.training.frozen import has_text, load_scheduler, load_vae
 from diffjscc.training.images import open_images
 from diffjscc.training.latent_writing import TILE, fill, fitted
 from diffjscc.training.latents import ImageLatents
+from diffjscc.training.processes import PATIENCE
 
 
 class Precomputation:
@@ -135,7 +136,7 @@ def precompute(config: ControlConfig) -> Path:
         CaptionerError: the captioner cannot be had.
         OSError: the folder cannot be written.
     """
-    device = PartialState().device
+    device = PartialState(timeout=PATIENCE).device
     check_build(device)
     # Refuses before any work a prior that training would refuse.
     load_scheduler(config.prior, config.prior_prediction)
