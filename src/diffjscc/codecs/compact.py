@@ -21,6 +21,8 @@ from diffjscc.scheme import ChannelState, Received
 
 # log2 of levels, about the mean of photographs: where the texture map is centred.
 TYPICAL_TEXTURE = 2.0
+# Brings the map to the size of trained features (about 10) and latents (about 30).
+TEXTURE_GAIN = 8.0
 
 # In latent positions: tiles of 1024 px; the receptive fields reach 22 (encoder) and 33 (decoder).
 TILE, HALO = 64, 36
@@ -188,8 +190,10 @@ class Encoder(nn.Module):
         self.deep = nn.ModuleList(Block(deep, *shape) for _ in range(config.encoder_blocks[1]))
         self.texture: nn.Conv2d | None = None
         if config.texture:
-            self.texture = nn.Conv2d(1, deep, 3, padding=1)
+            self.texture = nn.Conv2d(1, deep + max(self.channels), 3, padding=1)
             nn.init.zeros_(self.texture.weight)
+            assert self.texture.bias is not None
+            nn.init.zeros_(self.texture.bias)
         self.head = nn.Conv2d(deep, max(self.channels), 1)
         basis, deviation = dct_basis(max(self.channels), STRIDE)
         analysis = basis.flatten(1) / deviation.sqrt()[:, None]
@@ -215,11 +219,15 @@ class Encoder(nn.Module):
         for block in self.mid:
             x = block(x, condition)
         x = self.down(x)
+        sent: Tensor | float = 0.0
         if self.texture is not None:
-            x = x + self.texture(texture_map(images, STRIDE) - TYPICAL_TEXTURE)
+            texture = TEXTURE_GAIN * (texture_map(images, STRIDE) - TYPICAL_TEXTURE)
+            deep = len(self.texture.weight) - max(self.channels)
+            known, sent = self.texture(texture).tensor_split((deep,), dim=1)
+            x = x + known
         for block in self.deep:
             x = block(x, condition)
-        latent: Tensor = self.gains(self.transform(images), condition) + self.head(x)
+        latent: Tensor = self.gains(self.transform(images), condition) + self.head(x) + sent
         return latent[:, : self.channels[rate_index]]
 
 
