@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from diffjscc.cli import evaluation, radio, report, results, symbols, training, transmit, weights
+from diffjscc.cli import (
+    demo,
+    evaluation,
+    radio,
+    report,
+    results,
+    symbols,
+    training,
+    transmit,
+    weights,
+)
 from diffjscc.cli.once import Command
 from diffjscc.cli.terminal import replace_unprintable
 from diffjscc.version import __version__
@@ -48,6 +58,7 @@ app.command()(radio.send)
 app.command()(radio.receive)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.reproduce)
+app.command()(demo.demo)
 app.command()(report.report)
 app.command()(results.plot)
 app.command()(results.table)

@@ -1,0 +1,101 @@
+"""Work that reports its steps, ends when nobody looks any more, and never takes too long."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Result = TypeVar("Result")
+Progress = Callable[[int, int], None]
+
+TIME_LIMIT = 180.0  # seconds of one request
+PATIENCE = 15.0  # seconds that a step waits for somebody to look at it
+
+
+class TimeLimitError(ValueError):
+    """A request took longer than the page allows."""
+
+
+class _CancelledError(Exception):
+    """Nobody waits for the result any more."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a job: `done` of `total`."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """A job's result."""
+
+    value: Result
+
+
+def run(
+    work: Callable[[Progress], Result], time_limit: float = TIME_LIMIT, patience: float = PATIENCE
+) -> Iterator[Step | Done[Result]]:
+    """Run `work` in a thread of its own, and give its steps and then its result.
+
+    Closing the iterator cancels the work at its next step; so does leaving it alone for `patience`
+    seconds, as a browser does that went away.
+
+    Args:
+        work: called with a function that it calls with (steps done, steps in all).
+        time_limit: in seconds.
+        patience: in seconds.
+
+    Raises:
+        TimeLimitError: the work took longer than `time_limit`.
+        Exception: whatever `work` raised.
+    """
+    messages: queue.Queue[Step | Done[Result] | BaseException] = queue.Queue(maxsize=1)
+    closed = threading.Event()
+    deadline = time.monotonic() + time_limit
+
+    def post(message: Step | Done[Result] | BaseException) -> None:
+        waited = time.monotonic() + patience
+        while not closed.is_set() and time.monotonic() < waited:
+            try:
+                return messages.put(message, timeout=0.2)
+            except queue.Full:
+                continue
+        raise _CancelledError
+
+    def report(done: int, total: int) -> None:
+        if time.monotonic() > deadline:
+            raise TimeLimitError(
+                f"this took longer than {time_limit:.0f} s and was stopped; take fewer steps or a "
+                "smaller image"
+            )
+        post(Step(done, total))
+
+    def worker() -> None:
+        try:
+            try:
+                post(Done(work(report)))
+            except _CancelledError:
+                return
+            except BaseException as error:  # handed to the one who waits
+                post(error)
+        except _CancelledError:
+            return
+
+    threading.Thread(target=worker, daemon=True).start()
+    try:
+        while True:
+            message = messages.get()
+            if isinstance(message, BaseException):
+                raise message
+            yield message
+            if isinstance(message, Done):
+                return
+    finally:
+        closed.set()
