@@ -60,19 +60,15 @@ class Handlers:
         source, note = read_upload(example_path(name))
         return source, f"example: {name}, {note}"
 
-    def codec(self, source: SourceImage | None, settings: DemoSettings) -> tuple[Shown, Pixels]:
+    def codec(self, source: SourceImage, settings: DemoSettings) -> tuple[Shown, Pixels]:
         """Transmit by the codec alone; also plots the constellation."""
-        if source is None:
-            raise ValueError(NO_IMAGE)
         shown = delivered(INITIAL, self.engine.codec(source, settings))
         return shown, constellation(self.engine.received(source, settings))
 
     def receiver(
-        self, source: SourceImage | None, settings: DemoSettings
+        self, source: SourceImage, settings: DemoSettings
     ) -> Generator[tuple[Shown, str], None, None]:
         """Refine by diffusion; gives the state of the work, then the image."""
-        if source is None:
-            return
         if not settings.refine:
             yield Shown(FINAL, words="switched off"), ""
             return

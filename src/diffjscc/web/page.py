@@ -23,6 +23,7 @@ from diffjscc.web.handlers import (
 from diffjscc.web.settings import DemoSettings, FadingName, Rival
 from diffjscc.web.tables import Shown
 from diffjscc.web.uploads import LARGEST_FILE, LONGEST_SIDE, example_names, example_path
+from diffjscc.web.visits import Visits
 
 TITLE = "DiffJSCC: images over noisy channels"
 INTRODUCTION = """
@@ -56,12 +57,23 @@ def theme() -> gr.themes.Base:
     return gr.themes.Default(font=list(FONTS), font_mono=list(MONO))
 
 
+class Upload(gr.Image):
+    """An image that a visitor brings; `read_upload` reads it, with words where it cannot."""
+
+    is_template = True  # gradio takes the front end of the class above
+
+    def preprocess(self, payload: gr.data_classes.ImageData | None) -> str | None:
+        """Return the file's path; gradio's own reader would open it first."""
+        return None if payload is None else payload.path
+
+
 class Page:
     """The page of an engine; `blocks` is what gradio serves."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._handlers = Handlers(engine)
+        self._visits = Visits()
         with gr.Blocks(
             title=TITLE, analytics_enabled=False, delete_cache=(300, 900), fill_width=True
         ) as self.blocks:
@@ -81,7 +93,7 @@ class Page:
     def _inputs(self) -> None:
         defaults = DemoSettings()
         engine = self._engine
-        self.image = gr.Image(
+        self.image = Upload(
             type="filepath",
             image_mode=None,
             sources=["upload", "clipboard"],
@@ -233,16 +245,27 @@ class Page:
         initial, final, rival = (self.shown[name] for name in (INITIAL, FINAL, RIVAL))
         handlers = self._handlers
 
-        def codec(source: SourceImage | None, *values: object) -> tuple[object, ...]:
+        def codec(
+            request: gr.Request, source: SourceImage | None, *values: object
+        ) -> tuple[object, ...]:
             if source is None:
                 return (gr.skip(),) * 6
             settings = guarded(lambda: self._read(*values))
+            self._visits.choose(str(request.session_hash), source, settings)
             shown, symbols = guarded(lambda: handlers.codec(source, settings))
             name = source.name
             return shown, symbols, settings.command(name), settings.query, None, None
 
-        def receiver(source: SourceImage | None, *values: object) -> Iterator[tuple[Shown, str]]:
-            yield from _steps(lambda: handlers.receiver(source, self._read(*values)))
+        def receiver(
+            request: gr.Request, source: SourceImage | None, *values: object
+        ) -> Iterator[object]:
+            if source is None:
+                return
+            settings = guarded(lambda: self._read(*values))
+            for step in _steps(lambda: handlers.receiver(source, settings)):
+                if not self._visits.chosen(str(request.session_hash), source, settings):
+                    return  # closes the steps, and so ends the sampling
+                yield step
 
         def digital(source: SourceImage | None, *values: object) -> Shown:
             return guarded(lambda: handlers.rival(source, self._read(*values)))
@@ -278,6 +301,7 @@ class Page:
             receiver,
             inputs,
             [final, self.status],
+            trigger_mode="multiple",
             concurrency_id="sampling",
             concurrency_limit=1,
             show_progress="full",
@@ -288,6 +312,7 @@ class Page:
             digital,
             inputs,
             rival,
+            trigger_mode="multiple",
             concurrency_id="digital",
             concurrency_limit=1,
             show_progress="hidden",
@@ -309,8 +334,6 @@ class Page:
                 **PRIVATE,
             ),
         ]
-        # A new setting stops what still computes for the old one.
-        gr.on(changed, None, None, None, cancels=[second, third, *slow])
         self.stop.click(
             lambda: ("cancelled", "", ""),
             None,

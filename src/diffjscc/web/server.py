@@ -34,7 +34,7 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
         DemoUnavailableError: gradio is not installed.
         ValueError: the port is taken, there is no such host, weights or device.
     """
-    number = _free_port(host, port)
+    number = free_port(host, port)
     with tempfile.TemporaryDirectory(prefix="diffjscc-demo-") as folder:
         # Read when gradio is imported: no telemetry, no look-up of versions, our own folder.
         os.environ.update(
@@ -72,7 +72,7 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
             blocks.close(verbose=False)
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """Return `port`, or a free one for 0.
 
     Raises:

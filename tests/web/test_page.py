@@ -1,0 +1,170 @@
+"""The demo page in a real browser."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from browser import complaints, requests, resize
+from diffjscc.data.images import load_image
+from diffjscc.web.uploads import example_path
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+T = TypeVar("T")
+
+PATIENCE = 120  # seconds; machines that build are slow
+QUICK = "example=cat&steps=2"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Address of a page that is served while the tests of this file run."""
+    pytest.importorskip("gradio", reason="the page needs the extra [demo]")
+    from diffjscc.web.server import serve  # noqa: PLC0415
+
+    with serve("compact", "cpu", "127.0.0.1", 0) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: "WebDriver", address: str) -> Callable[[str], "WebDriver"]:
+    """Open the page with a query in its address, on a desk."""
+
+    def opened(query: str = QUICK) -> "WebDriver":
+        resize(browser, 1400, 1600)
+        complaints(browser)
+        requests(browser)
+        browser.get(f"{address}?{query}")
+        return browser
+
+    return opened
+
+
+def until(condition: Callable[[], T | None], what: str) -> T:
+    """Wait for a condition, and return what it gives."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            found = condition()
+        except StaleElementReferenceException:  # redrawn meanwhile
+            continue
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"no {what} within {PATIENCE} s")
+
+
+def address_of(page: "WebDriver", name: str) -> str | None:
+    """Address of the image that a component shows."""
+    images = page.find_elements(By.CSS_SELECTOR, f"#image-{name} img")
+    return images[0].get_attribute("src") if images else None
+
+
+def shown(page: "WebDriver", name: str, other_than: str | None = None) -> tuple[str, np.ndarray]:
+    """Wait for an image; gives its address and uint8 [H, W, 3]."""
+
+    def found() -> str | None:
+        source = address_of(page, name)
+        return source if source and source != other_than else None
+
+    source = until(found, f"image of {name}")
+    with urlopen(source) as file:  # of the test's own server
+        return source, np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def test_an_address_with_settings_shows_all_images(page: Callable[[str], "WebDriver"]) -> None:
+    driver = page("example=cat&steps=2&snr=13&rate=1/16")
+    original = load_image(example_path("cat")).mul(255).byte().permute(1, 2, 0).numpy()
+    for name in ("original", "codec", "receiver", "digital"):
+        _, image = shown(driver, name)
+        assert image.shape == original.shape
+        assert psnr(image, original) > (20 if name != "original" else 60)
+    assert driver.find_element(By.CSS_SELECTOR, "#snr input[type=number]").get_property(
+        "value"
+    ) in ("13", "13.0")
+    table = until(lambda: driver.find_element(By.ID, "table").text, "table")
+    for words in ("PSNR", "LPIPS", "codec", "receiver", "bpg-ldpc"):
+        assert words in table
+    assert driver.find_elements(By.CSS_SELECTOR, "#slider img")
+    outside = [url for url in requests(driver) if "://127.0.0.1" not in url and "chrome" not in url]
+    assert outside == []
+
+
+def test_the_codec_follows_the_slider_and_the_address_too(
+    page: Callable[[str], "WebDriver"],
+) -> None:
+    driver = page(QUICK)
+    before, first = shown(driver, "codec")
+    shown(driver, "receiver")
+    number = driver.find_element(By.CSS_SELECTOR, "#snr input[type=number]")
+    number.send_keys(Keys.CONTROL, "a")
+    number.send_keys("20", Keys.TAB)
+    _, second = shown(driver, "codec", other_than=before)
+    original = load_image(example_path("cat")).mul(255).byte().permute(1, 2, 0).numpy()
+    assert psnr(second, original) > psnr(first, original) + 0.5
+    until(lambda: "snr=20" in driver.current_url, "setting in the address")
+    assert parse_qs(urlsplit(driver.current_url).query)["example"] == ["cat"]
+
+
+def test_uploads_are_sent_and_unsuitable_ones_refused(
+    page: Callable[[str], "WebDriver"], tmp_path: Path
+) -> None:
+    driver = page(QUICK)
+    before, _ = shown(driver, "codec")
+    own = np.zeros((96, 160, 3), np.uint8)
+    own[:, :80] = (200, 30, 30)
+    Image.fromarray(own).save(tmp_path / "own.png")
+    upload = driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]")
+    upload.send_keys(str(tmp_path / "own.png"))
+    _, image = shown(driver, "codec", other_than=before)
+    assert image.shape == own.shape
+    assert image[:, :60, 0].mean() > image[:, :60, 2].mean() + 80
+    assert "example" not in driver.current_url
+    driver = page(QUICK)
+    (tmp_path / "<img src=x onerror=alert(1)>.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    shown(driver, "codec")
+    upload = driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]")
+    upload.send_keys(str(tmp_path / "<img src=x onerror=alert(1)>.png"))
+    toast = until(
+        lambda: "".join(e.text for e in driver.find_elements(By.CSS_SELECTOR, ".toast-body")),
+        "words about the file",
+    )
+    assert "error" in toast.lower()
+    assert not driver.find_elements(By.CSS_SELECTOR, "img[src='x']")
+    assert address_of(driver, "codec"), "what was there stays"
+
+
+def test_sampling_can_be_cancelled(page: Callable[[str], "WebDriver"]) -> None:
+    driver = page("example=coffee&steps=50")
+    status = until(lambda: driver.find_elements(By.ID, "status"), "page")[0]
+    until(lambda: "step" in status.text, "progress")
+    driver.find_element(By.ID, "cancel").click()
+    until(lambda: "cancelled" in status.text, "end of the sampling")
+    time.sleep(1)
+    assert address_of(driver, "receiver") is None
+
+
+def test_a_telephone_shows_it_without_scrolling_sideways(
+    page: Callable[[str], "WebDriver"],
+) -> None:
+    driver = page(QUICK)
+    resize(driver, 390, 844)
+    shown(driver, "receiver")
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
