@@ -24,7 +24,7 @@ from diffjscc.web.uploads import (
 
 
 def test_settings_survive_the_address() -> None:
-    settings = DemoSettings(snr=-3.5, rate="1/32", channel="rayleigh", steps=4, example="cat")
+    settings = DemoSettings(snr=-3.5, rate="1/32", channel="rayleigh", steps=4, example="chelsea")
     query = dict(pair.split("=") for pair in settings.query.replace("%2F", "/").split("&"))
     assert DemoSettings.from_query(query) == settings
     assert DemoSettings().query == ""

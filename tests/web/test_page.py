@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 120  # seconds; machines that build are slow
-QUICK = "example=cat&steps=2"
+QUICK = "example=chelsea&steps=2"
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_an_address_with_settings_shows_all_images(page: Callable[[str], "WebDriver"]) -> None:
-    driver = page("example=cat&steps=2&snr=13&rate=1/16")
-    original = load_image(example_path("cat")).mul(255).byte().permute(1, 2, 0).numpy()
+    driver = page("example=chelsea&steps=2&snr=13&rate=1/16")
+    original = load_image(example_path("chelsea")).mul(255).byte().permute(1, 2, 0).numpy()
     for name in ("original", "codec", "receiver", "digital"):
         _, image = shown(driver, name)
         assert image.shape == original.shape
@@ -117,10 +117,10 @@ def test_the_codec_follows_the_slider_and_the_address_too(
     number.send_keys(Keys.CONTROL, "a")
     number.send_keys("20", Keys.TAB)
     _, second = shown(driver, "codec", other_than=before)
-    original = load_image(example_path("cat")).mul(255).byte().permute(1, 2, 0).numpy()
+    original = load_image(example_path("chelsea")).mul(255).byte().permute(1, 2, 0).numpy()
     assert psnr(second, original) > psnr(first, original) + 0.5
     until(lambda: "snr=20" in driver.current_url, "setting in the address")
-    assert parse_qs(urlsplit(driver.current_url).query)["example"] == ["cat"]
+    assert parse_qs(urlsplit(driver.current_url).query)["example"] == ["chelsea"]
 
 
 def test_uploads_are_sent_and_unsuitable_ones_refused(

@@ -51,7 +51,6 @@ ADDRESS = "(query) => { history.replaceState(null, '', query ? '?' + query : loc
 FONTS = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 
-
 def theme() -> gr.themes.Base:
     """Make the page's theme; its fonts are the visitor's own, so nothing is fetched."""
     return gr.themes.Default(font=list(FONTS), font_mono=list(MONO))
@@ -68,10 +67,10 @@ class Upload(gr.Image):
         return None if payload is None else payload.path
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class Page:
     """The page of an engine; `blocks` is what gradio serves."""
@@ -400,20 +399,16 @@ class Page:
             values["steps"] = self._engine.steps or 1
         return [*values.values(), source, note]
 
-
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-
 
 def _panel(name: str) -> Callable[[Shown | None], object]:
     return lambda shown: _image(shown or Shown(name))
-
 
 def _image(shown: Shown | None) -> object:
     """An update of an image component."""
     if shown is None:
         return None
     return gr.Image(value=shown.image, label=shown.caption)
-
 
 def _steps(make: Callable[[], Generator[Any, None, None]]) -> Generator[Any, None, None]:
     """Give what an iterator gives; its errors are said on the page."""
