@@ -57,16 +57,6 @@ def theme() -> gr.themes.Base:
     return gr.themes.Default(font=list(FONTS), font_mono=list(MONO))
 
 
-class Upload(gr.Image):
-    """An image that a visitor brings; `read_upload` reads it, with words where it cannot."""
-
-    is_template = True  # gradio takes the front end of the class above
-
-    def preprocess(self, payload: gr.data_classes.ImageData | None) -> str | None:
-        """Return the file's path; gradio's own reader would open it first."""
-        return None if payload is None else payload.path
-
-
 class Page:
     """The page of an engine; `blocks` is what gradio serves."""
 
@@ -93,13 +83,8 @@ class Page:
     def _inputs(self) -> None:
         defaults = DemoSettings()
         engine = self._engine
-        self.image = Upload(
-            type="filepath",
-            image_mode=None,
-            sources=["upload", "clipboard"],
-            label="Your image",
-            height=220,
-            elem_id="upload",
+        self.image = gr.File(
+            file_types=["image"], type="filepath", label="Your image", height=120, elem_id="upload"
         )
         self.note = gr.HTML(
             f'<p class="note">Up to {LARGEST_FILE / 1e6:.0f} MB; sent with at most '
