@@ -22,7 +22,7 @@ from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.rate import parse_rate
 from diffjscc.scheme import DetectingCodec, InfeasibleError, Received, Scheme
 from diffjscc.schemes.channel import ChannelConfig
-from diffjscc.schemes.digital import DigitalOptions
+from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.loader import SchemeLoader
 from diffjscc.schemes.options import RefinerOptions
 from diffjscc.web.settings import DemoSettings
