@@ -1,4 +1,4 @@
-"""What the page computes: one image over one link, by `Scheme`s that share their networks."""
+"""Computations of the page: one image over one link, by `Scheme`s that share their networks."""
 
 from __future__ import annotations
 
