@@ -271,3 +271,49 @@ def test_processes_share_a_folder(bucket, serve, tmp_path):
     assert len(asked) == len(set(asked)) == 13
     names = sorted(path.name for path in (tmp_path / "openimages").rglob("*"))
     assert len(names) == 15  # the list, the folder, its manifest and 12 images
+
+
+KILLED = """
+import os, signal, sys
+from diffjscc.data.fetch import fetch_openimages
+
+def fetch(last):
+    seen = 0
+    def watch(event, arguments):
+        nonlocal seen
+        seen += (counted := event in ("open", "os.rename", "os.remove", "os.mkdir"))
+        if counted and seen == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    fetch_openimages(sys.argv[1], "train", 12, list_url=sys.argv[2] + "/list.csv",
+                     base_url=sys.argv[2], threads=2, attempts=1, progress=False)
+
+for moment in range(10):
+    child = os.fork()
+    if child == 0:
+        try:
+            fetch(1 + 9 * moment)
+        finally:
+            os._exit(0)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]))
+fetch(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+def test_killed_at_any_moment_it_goes_on(bucket, serve, tmp_path):
+    url, _ = serve(bucket)
+    folder = tmp_path / "openimages"
+    command = [sys.executable, "-c", KILLED, str(folder), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split().count("9") >= 5  # later ones may find everything there
+    images = sorted((folder / "train").glob("*.jpg"))
+    assert len(images) == 12
+    for image in images:
+        assert image.read_bytes() == (bucket / "train" / image.name).read_bytes()
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"list.csv", "train", "train.jsonl"}
+    left = {path.name for path in folder.rglob("*")} - names - {image.name for image in images}
+    assert not left, left
+    assert len(read_manifest(folder / "train.jsonl").entries) == 12

@@ -97,12 +97,14 @@ def download(
         raise ValueError(f'sha256 is "{sha256}"; give 8 to 64 digits 0-9a-f')
     if attempts < 1:
         raise ValueError(f"attempts is {attempts}; it must be at least 1")
+    lock = _lock(path)
     if _is_there(path, sha256, check):
+        if lock.exists():  # of a process that was killed
+            _remove(lock)
         return path
     if is_offline():
         raise DownloadError(url, path, "HF_HUB_OFFLINE is set; unset it to use the network")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".part.lock")
     with WeakFileLock(lock):
         try:
             if _is_there(path, sha256, check):  # another process has downloaded it meanwhile
@@ -110,9 +112,22 @@ def download(
             transfer = _Transfer(url, path, sha256 is not None, progress, timeout)
             transfer.complete(lambda part: _check_part(part, sha256, check), attempts, pause)
         finally:
-            with suppress(OSError):  # Windows removes no open file
-                lock.unlink()
+            _remove(lock)
     return path
+
+
+def is_complete(path: Path) -> bool:
+    """Return whether a file is there, and no process is downloading it or was killed doing so."""
+    return path.is_file() and not _lock(path).exists()
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(path.name + ".part.lock")
+
+
+def _remove(lock: Path) -> None:
+    with suppress(OSError):  # Windows removes no open file; others may be as quick
+        lock.unlink()
 
 
 def is_offline() -> bool:
@@ -183,8 +198,8 @@ class _Transfer:
         except ValueError as error:
             self.discard()
             raise DownloadError(self.url, self.path, str(error)) from error
+        self.tag.unlink(missing_ok=True)
         self.part.replace(self.path)
-        self.discard()
 
     def run(self, attempts: int, pause: float) -> None:
         """Download the whole file into the .part, over several connections if necessary."""

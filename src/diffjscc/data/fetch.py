@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 from rich.console import Console
 from rich.progress import Progress
 
-from diffjscc.data.download import DownloadError, download, mirrored
+from diffjscc.data.download import DownloadError, download, is_complete, mirrored
 from diffjscc.data.folders import FolderSource
 from diffjscc.data.images import ImageError, read_pixels, to_bytes
 from diffjscc.data.manifest import write_manifest
@@ -192,7 +192,7 @@ def fetch_openimages(
             f"{base_url}/{split}/{name}.jpg": images / f"{name}.jpg"
             for name in choose_images(image_list, count)
         }
-        missing = {url: path for url, path in places.items() if not path.is_file()}
+        missing = {url: path for url, path in places.items() if not is_complete(path)}
         task = bar.add_task("OpenImages", total=count, completed=count - len(missing))
         failed: dict[str, str] = {}
         for path, error in _fetch_images(missing, threads, attempts):

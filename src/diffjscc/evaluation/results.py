@@ -165,7 +165,7 @@ def read_setup(layout: Layout) -> Setup | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         written = values.pop("format", None)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:  # the last two: no object
         raise ResultsError(f"{path} is damaged: {error}; remove the folder") from error
     if written != FORMAT:
         raise ResultsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +21,9 @@ def usable_device(name: str) -> torch.device:
     Raises:
         ValueError: no such device on this machine, or one that this build of torch cannot use.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in _DEVICES:
+    if not re.fullmatch(rf"({'|'.join(_DEVICES)})(:\d{{1,2}})?", name):
         raise ValueError(f"device {name!r} is unknown; give one of {', '.join(_DEVICES)} or auto")
+    device = torch.device(name)
     if device.type == "cpu":
         return torch.device("cpu")
     backend = getattr(torch, device.type)
