@@ -323,3 +323,38 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_all_combinations_of_rates_and_snrs_are_sent(tmp_path: Path) -> None:
+    """Names, rows and the table say which is which; one of each leaves names as they are."""
+    source, rows = image(tmp_path / "a.png", 64, 48), tmp_path / "rows.jsonl"
+    points = ["--snr", 1, "--snr=-7", "--rate", "1/64", "--rate", "0.0625"]
+    result = transmit(tmp_path, source, *points, "--json", rows)
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    sent = {(row["nominal_rate"], row["nominal_snr_db"]): row for row in found}
+    assert set(sent) == {("1/64", 1.0), ("1/64", -7.0), ("1/16", 1.0), ("1/16", -7.0)}
+    assert len(found) == 4
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    stems = [f"a-rate1-{n}-snr{snr}dB" for n in (64, 16) for snr in ("1", "-7")]
+    assert names == {f"{stem}{end}.png" for stem in stems for end in ("", "-side-by-side")}
+    assert "0.015625" in result.stdout
+    assert "-7.00" in result.stdout
+    alone = transmit(tmp_path / "x", source, "--snr=-7", "--rate", "1/16")
+    assert alone.exit_code == 0, alone.output
+    same = (tmp_path / "x" / "out" / "a.png").read_bytes()
+    assert same == (tmp_path / "out" / "a-rate1-16-snr-7dB.png").read_bytes()
+
+
+def test_schemes_and_channels_are_combined_too(tmp_path: Path) -> None:
+    source, rows = image(tmp_path / "a.png", 64, 48), tmp_path / "rows.jsonl"
+    schemes = ["--scheme", "deepjscc", "--scheme", "jpeg2000-capacity"]
+    over = ["--channel", "awgn", "--channel", "rician", "--rate", "1/16", "--snr", 20]
+    words = ["transmit", source, *schemes, *over, "-o", tmp_path / "out", "--json", rows]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    places = {(row["scheme"], row["channel"]) for row in found}
+    assert {("deepjscc", "awgn"), ("deepjscc", "rician, K = 4")} <= places
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"a-awgn-deepjscc.png", "a-rician-K-4-side-by-side.png"} <= names

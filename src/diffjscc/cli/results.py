@@ -114,7 +114,7 @@ def show_means(results: Sequence[Results], csv_file: Path | None, latex_file: Pa
             temporary.write_text(text, encoding="utf-8")
         stdout.print(f"table is in {printed(file)}", soft_wrap=True)
     if not written:
-        print_means(stdout, summaries)
+        print_means(stdout, summaries, [one for result in results for one in result.records])
 
 
 def compare(

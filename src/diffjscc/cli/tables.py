@@ -20,7 +20,7 @@ from diffjscc.evaluation.statistics import Summary, bias_note
 from diffjscc.metrics.catalogue import SECONDS, MetricInfo
 from diffjscc.metrics.evaluator import Metrics
 from diffjscc.paths import printable
-from diffjscc.report.means import columns_of, counted
+from diffjscc.report.means import columns_of, counted, padding_note
 
 NARROWEST = 12  # columns of the terminal that a name gets at least
 BETWEEN = 2  # columns of the terminal that each column of a table takes beside its text
@@ -135,7 +135,10 @@ def print_metrics(
         values.append(Column(heading, [_value(record, info) for record in records]))
     seconds = [f"{record.seconds:.{SECONDS.digits}f}" for record in records]
     values.append(Column(SECONDS.unit, seconds))
-    caption = "initial image, → final image" if refined else None
+    remarks = ["initial image, → final image"] if refined else []
+    note = padding_note(records)
+    remarks += [note] if note else []
+    caption = "; ".join(remarks) or None
     print_table(console, names, values, caption)
 
 
@@ -151,8 +154,16 @@ def _number(metrics: Metrics, info: MetricInfo) -> str:
     return "–" if value is None else f"{value:.{info.digits}f}"
 
 
-def print_means(console: Console, summaries: Sequence[Summary]) -> None:
-    """Print a row of means per operating point: scheme, channel, rate and SNR."""
+def print_means(
+    console: Console, summaries: Sequence[Summary], records: Sequence[Record] = ()
+) -> None:
+    """Print a row of means per operating point: scheme, channel, rate and SNR.
+
+    Args:
+        console: the terminal or file.
+        summaries: a row each.
+        records: that they summarise, for a note where K differs at one rate.
+    """
     names = [Column("scheme", [escape(one.scheme) for one in summaries])]
     if len({one.channel for one in summaries}) > 1:
         names.append(Column("channel", [escape(one.channel) for one in summaries]))
@@ -170,7 +181,7 @@ def print_means(console: Console, summaries: Sequence[Summary]) -> None:
     caption = "means; ± half of the 95 % interval over images, of a kernel distance over subsets"
     caption += "; images: " + ", ".join(f"{images} ({times} sent)" for images, times in sent)
     note = bias_note(summaries)
-    caption += f"; {note}" if note else ""
+    caption += "".join(f"; {note}" for note in (note, padding_note(records)) if note)
     absent = [one for one in summaries if one.absent]
     if absent:
         values.append(Column("not\nsent", [str(one.absent) for one in summaries]))

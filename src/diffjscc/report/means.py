@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.statistics import Quantity, Summary
 from diffjscc.metrics.catalogue import OUTAGE, SECONDS, frechet_256_info, frechet_info, kernel_info
 
@@ -108,6 +109,30 @@ def counted(summary: Summary) -> tuple[int, int]:
     """Images and transmissions behind a point's means."""
     found = summary.estimates.get(SECONDS.name)
     return (0, 0) if found is None else (found.images, found.transmissions)
+
+
+def padding_note(records: Iterable[Record]) -> str | None:
+    """Describe where schemes spend other K on one image at one nominal rate, since some pad it.
+
+    A digital link spends ⌈R·H·W⌉ channel uses, a neural codec those of the padded image, up to a
+    few per cent more. True rates count all of them.
+    """
+    spent: dict[tuple[str, str, str], dict[str, Record]] = {}
+    for record in records:
+        place = (record.image, record.image_hash, record.nominal_rate)
+        spent.setdefault(place, {}).setdefault(record.scheme, record)
+    for (_, _, rate), by_scheme in spent.items():
+        for padded in by_scheme.values():
+            exact = padded.channel_uses - padded.uses_by_kind.get("padding", 0)
+            for other in by_scheme.values():
+                if other.channel_uses == exact < padded.channel_uses:
+                    return (
+                        f"at the rate {rate} {padded.scheme} spends {padded.channel_uses:,} "
+                        f"channel uses on {padded.width}x{padded.height} pixels and "
+                        f"{other.scheme} {exact:,}, since the former pads the sides to multiples of its stride; "
+                        "true rates count that"
+                    )
+    return None
 
 
 def as_csv(summaries: Sequence[Summary]) -> str:
