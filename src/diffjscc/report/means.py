@@ -129,8 +129,8 @@ def padding_note(records: Iterable[Record]) -> str | None:
                     return (
                         f"at the rate {rate} {padded.scheme} spends {padded.channel_uses:,} "
                         f"channel uses on {padded.width}x{padded.height} pixels and "
-                        f"{other.scheme} {exact:,}, since the former pads the sides to multiples of its stride; "
-                        "true rates count that"
+                        f"{other.scheme} {exact:,}, since the former pads the sides to "
+                        "multiples of its stride; true rates count that"
                     )
     return None
 
