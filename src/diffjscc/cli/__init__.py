@@ -10,6 +10,7 @@ import typer
 
 from diffjscc.cli import (
     demo,
+    doctor,
     evaluation,
     radio,
     report,
@@ -59,6 +60,7 @@ app.command()(radio.receive)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.reproduce)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 app.command()(report.report)
 app.command()(results.plot)
 app.command()(results.table)
