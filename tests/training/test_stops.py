@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import shutil
 import signal
@@ -311,3 +312,59 @@ with atomic_write(Path(sys.argv[1])) as temporary:
     assert "OSError: [Errno 27]" in result.stderr  # not torch's "unexpected pos"
     assert path.read_bytes() == b"before"
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+# Several processes
+
+PARTS = """
+import os
+import signal
+
+calls = 0
+
+
+def _third() -> bool:
+    global calls
+    calls += 1
+    return os.environ["RANK"] == "1" and calls == 3
+
+
+def fails(reconstruction, original):
+    if _third():
+        raise ValueError("a part of my own has failed")
+    return (reconstruction - original).abs().mean()
+
+
+def signals(reconstruction, original):
+    if _third():
+        os.kill(os.getpid(), signal.SIGTERM)
+    return (reconstruction - original).abs().mean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("fails", "a part of my own has failed; this is in iteration 3"),
+        ("signals", "stopped by SIGTERM: run/checkpoint.pt holds all 3 of 8 iterations"),
+    ],
+)
+def test_one_process_stops_all_with_one_message(
+    config: Path, tmp_path: Path, part: str, words: str
+) -> None:
+    (tmp_path / "stopping_parts.py").write_text(PARTS)
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "diffjscc"]
+    loss = f"loss.extra=[{{factory: 'stopping_parts:{part}', weight: 0.1}}]"
+    train = ["train", "jscc", "--config", str(config), "-o", "run", loss]
+    result = subprocess.run(
+        [sys.executable, "-m", *launch, *train],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 1  # the launcher's
+    assert result.stderr.count(words) == 1, result.stderr
+    assert (tmp_path / "run" / "checkpoint.pt").exists() == (part == "signals")

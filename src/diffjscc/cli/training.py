@@ -30,7 +30,11 @@ def say(text: str) -> None:
 @contextmanager
 def one_of_several() -> Iterator[None]:
     """Report errors and signals once, whatever the number of processes that train together."""
-    from diffjscc.training.interruption import Interrupted, stopping  # noqa: PLC0415
+    from diffjscc.training.interruption import (  # noqa: PLC0415
+        Interrupted,
+        ignore_signals,
+        stopping,
+    )
     from diffjscc.training.processes import let_go, others_stopped, speaks_first  # noqa: PLC0415
 
     code = 2
@@ -41,6 +45,8 @@ def one_of_several() -> Iterator[None]:
             return
         except Interrupted as error:
             code = error.code
+            if "RANK" in os.environ:
+                ignore_signals()  # that a launcher passes on
             if speaks_first():
                 stderr.print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
         except (ValueError, OSError, MemoryError):

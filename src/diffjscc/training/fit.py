@@ -41,6 +41,7 @@ from diffjscc.training.processes import PATIENCE, largest, let_go
 from diffjscc.training.progress import TrainingBar
 from diffjscc.training.stage import Batch, Stage
 
+RELAYED = 5.0  # seconds in which a launcher passes a signal on
 LISTED = 8  # names in a message
 NUMERIC = re.compile(r"\b(nan|inf|infinite|finite)\b", re.IGNORECASE)
 
@@ -92,7 +93,9 @@ def fit(stage: Stage[Batch], accelerator: Accelerator, output: Path) -> Path:
         OSError: something could not be written; the checkpoint stays.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with listening() as interruption:
+    # Ctrl-C reaches every process, and once more from the one that launched them.
+    patience = RELAYED if accelerator.num_processes > 1 else 0.0
+    with listening(patience) as interruption:
         _Run(stage, accelerator, output, interruption).train()
     if accelerator.is_main_process:
         report_left_out(stage.readable())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -34,19 +35,26 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """Memory of the first signal that came.
 
+    Args:
+        patience: seconds in which a second Ctrl-C counts as the first one again.
+
     Attributes:
         asked: its number; 0 while there is none.
         at_once: raise `Interrupted` as soon as a signal comes, in work that may be cut short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.0) -> None:
+        self.patience = patience
         self.asked = 0
         self.at_once = False
+        self._first = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, as Python's `signal` calls it; a second Ctrl-C stops at once."""
         del frame
-        if self.asked and number == signal.SIGINT:
+        if not self.asked:
+            self._first = time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._first >= self.patience:
             raise Interrupted(number, f"a second time, so at once; {SAVED}")
         self.asked = self.asked or int(number)
         if self.at_once:
@@ -54,12 +62,15 @@ class Interruption:
 
 
 @contextmanager
-def listening() -> Iterator[Interruption]:
+def listening(patience: float = 0.0) -> Iterator[Interruption]:
     """Note signals within a `with` block instead of ending the process.
+
+    Args:
+        patience: see `Interruption`.
 
     Outside the main thread, where Python handles no signals, none is noted.
     """
-    interruption = Interruption()
+    interruption = Interruption(patience)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
@@ -80,6 +91,12 @@ def stopping() -> Iterator[None]:
     with listening() as interruption:
         interruption.at_once = True
         yield
+
+
+def ignore_signals() -> None:
+    """Ignore signals in a process that is about to end."""
+    for number in EXIT_CODES:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _name(number: int) -> str:
