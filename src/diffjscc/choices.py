@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-ChannelName = Literal["awgn", "rayleigh", "rician", "custom"]
+TDLName = Literal["tdl-a", "tdl-b", "tdl-c", "tdl-d", "tdl-e"]
+ChannelName = Literal["awgn", "rayleigh", "rician", "ofdm", TDLName, "custom"]
+EqualiserName = Literal["none", "zf", "mmse"]
 DigitalKind = Literal[
     "bpg-ldpc",
     "bpg-capacity",

@@ -64,8 +64,19 @@ class ChannelState:
 
     @property
     def snr_db(self) -> Tensor:
-        """Effective SNR |h|²/N0 in dB, float32 [B]; at least `LOWEST_SNR_DB`, also for gain 0."""
-        effective = self.mean_snr_db + 10 * torch.log10(self.gain.abs().square().mean(dim=1))
+        """Effective SNR in dB, float32 [B]; at least `LOWEST_SNR_DB`, also for gain 0.
+
+        It is |h|²/N0 with one gain. With a gain per symbol it is w/(1 - w), where w is the mean of
+        |h_k|²/(|h_k|² + N0): the SNR of one gain that would leave the error of MMSE equalisation.
+        """
+        power = self.gain.abs().square()
+        if power.shape[1] == 1:
+            effective = self.mean_snr_db + 10 * torch.log10(power[:, 0])
+        else:
+            snr = power.double() / self.noise_power[:, None].double()
+            # 1 - w would be rounded to 0 at high SNRs.
+            weight, error = (snr / (1 + snr)).mean(dim=1), (1 / (1 + snr)).mean(dim=1)
+            effective = (10 * torch.log10(weight / error)).to(self.mean_snr_db.dtype)
         return effective.clamp(min=LOWEST_SNR_DB)
 
     @property
@@ -74,7 +85,8 @@ class ChannelState:
 
         Its `snr_db` is the SNR that the transmitter encodes for; both ends know it.
         """
-        return self if self.transmitter_csi else replace(self, gain=torch.ones_like(self.gain))
+        unknown = torch.ones_like(self.gain[:, :1])
+        return self if self.transmitter_csi else replace(self, gain=unknown)
 
     def select(self, rows: slice) -> ChannelState:
         """Take some of the images."""

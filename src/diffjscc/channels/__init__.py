@@ -2,6 +2,7 @@
 
 from diffjscc.channels.awgn import AWGN
 from diffjscc.channels.fading import Rayleigh, Rician
+from diffjscc.channels.multipath import Multipath
 from diffjscc.channels.power import normalise_power
 
-__all__ = ["AWGN", "Rayleigh", "Rician", "normalise_power"]
+__all__ = ["AWGN", "Multipath", "Rayleigh", "Rician", "normalise_power"]

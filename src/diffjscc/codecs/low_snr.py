@@ -51,10 +51,8 @@ def equalise(received: Received) -> tuple[Tensor, ChannelState]:
     snr = state.gain.abs().square().double() / state.noise_power[:, None].double()
     weights = snr / (1 + snr)
     mean = weights.mean(dim=1, keepdim=True).clamp(min=SILENCE)
-    # 1 - mean(w) would be rounded to 0 at high SNRs.
-    unweighted = (1 / (1 + snr)).mean(dim=1)
-    equal_db = (10 * torch.log10(mean[:, 0] / unweighted)).float()
-    alike = ChannelState(torch.ones_like(state.gain[:, :1]), equal_db, state.transmitter_csi)
+    one = torch.ones_like(state.gain[:, :1])
+    alike = ChannelState(one, state.snr_db, state.transmitter_csi)
     return received.equalised * (weights / mean).float(), alike
 
 

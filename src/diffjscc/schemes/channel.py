@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 from pydantic import Field, model_validator
 
-from diffjscc.choices import ChannelName
+from diffjscc.choices import ChannelName, EqualiserName, TDLName
 from diffjscc.configuration import Factor, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
 
@@ -16,13 +16,45 @@ if TYPE_CHECKING:  # settings are checked before torch is imported
     from diffjscc.scheme import Channel
 
 
+class OFDMOptions(Section):
+    """Settings of the channels under OFDM, see `Multipath`.
+
+    Attributes:
+        taps, decay: of the channel ofdm, in samples.
+        delay_spread_ns, bandwidth_hz: of tdl-a to tdl-e.
+        subcarriers: of an OFDM symbol.
+        doppler: largest Doppler shift in cycles per OFDM symbol.
+        antennas: of the receiver.
+        csi_error: variance of the error of the receiver's CSI, in multiples of N0.
+        equaliser: "none" leaves it to the codec.
+    """
+
+    taps: Annotated[int, Field(ge=1, le=1024)] = 8
+    decay: Annotated[float, Field(gt=0, le=1e6)] = 4.0
+    delay_spread_ns: Annotated[float, Field(gt=0, le=1e6)] = 100.0
+    bandwidth_hz: Annotated[float, Field(gt=0, le=1e12)] = 20e6
+    subcarriers: Annotated[int, Field(ge=1, le=65536)] = 64
+    doppler: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    antennas: Annotated[int, Field(ge=1, le=64)] = 1
+    csi_error: Factor = 0.0
+    equaliser: EqualiserName = "none"
+
+    @property
+    def label(self) -> str:
+        """The settings that differ from the defaults."""
+        changed = self.model_dump(exclude_defaults=True)
+        return ", ".join(f"{name} = {value}" for name, value in changed.items())
+
+
 class ChannelConfig(Section):
     """A channel as users name it, at an SNR that is given later.
 
     Attributes:
-        name: "awgn"; block fading: "rayleigh", "rician"; or "custom", what `factory` returns.
+        name: "awgn"; block fading: "rayleigh", "rician"; multipath under OFDM: "ofdm" (exponential
+            profile), "tdl-a" to "tdl-e"; or "custom", what `factory` returns.
         k_factor: Rician only: power of the line-of-sight path over that of the scattered ones.
         transmitter_csi: fading only: the transmitter knows the fade before it encodes.
+        ofdm: settings of multipath channels.
         factory: name "custom": import string of a class or function that is called with the SNR in
             dB, one number or [B], and returns a `Channel`.
         args: its further keyword arguments.
@@ -31,6 +63,7 @@ class ChannelConfig(Section):
     name: ChannelName = "awgn"
     k_factor: Factor = 4.0
     transmitter_csi: bool = False
+    ofdm: OFDMOptions = OFDMOptions()
     factory: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
 
@@ -48,7 +81,10 @@ class ChannelConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ChannelConfig:
-        if self.name in ("awgn", "custom") and self.transmitter_csi:
+        multipath = self.name == "ofdm" or self.name.startswith("tdl-")
+        if not multipath and self.ofdm != OFDMOptions():
+            raise ValueError(f"ofdm: has no effect on {self.name}; remove it, or name: ofdm")
+        if (multipath or self.name in ("awgn", "custom")) and self.transmitter_csi:
             raise ValueError(
                 f"transmitter_csi is for fading channels, not for {self.name}"
                 + (": a custom channel has its own" if self.name == "custom" else "")
@@ -69,6 +105,7 @@ class ChannelConfig(Section):
         """Name and settings, such as "rician, K = 4, transmitter CSI"."""
         parts: list[str] = [self.name if self.factory is None else self.factory]
         parts += [f"K = {self.k_factor:g}"] if self.name == "rician" else []
+        parts += [self.ofdm.label] if self.ofdm != OFDMOptions() else []
         parts += [f"{name} = {value}" for name, value in self.args.items()]
         parts += ["transmitter CSI"] if self.transmitter_csi else []
         return ", ".join(parts)
@@ -81,12 +118,16 @@ class ChannelConfig(Section):
         """
         if self.factory is not None:
             return _custom(Factory(factory=self.factory, args=self.args), snr_db)
-        from diffjscc.channels import AWGN, Rayleigh, Rician  # noqa: PLC0415 - torch
+        from diffjscc.channels import AWGN, Multipath, Rayleigh, Rician  # noqa: PLC0415 - torch
 
         if self.name == "awgn":
             return AWGN(snr_db)
         if self.name == "rayleigh":
             return Rayleigh(snr_db, transmitter_csi=self.transmitter_csi)
+        if self.name == "ofdm":
+            return Multipath(snr_db, **self.ofdm.model_dump())
+        if self.name in get_args(TDLName):
+            return Multipath(snr_db, cast(TDLName, self.name), **self.ofdm.model_dump())
         return Rician(snr_db, self.k_factor, transmitter_csi=self.transmitter_csi)
 
 

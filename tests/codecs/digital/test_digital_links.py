@@ -278,3 +278,15 @@ def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hevc, "_load_av", missing)
     with pytest.raises(SourceUnavailable, match="needs PyAV: pip install"):
         digital_scheme("bpg-capacity", RATE)
+
+
+def test_capacity_over_gains_of_single_symbols_is_their_mean() -> None:
+    """log2(1 + |h|²/N0) averages to the assumed capacity, where the mean power is above it."""
+    from diffjscc.codecs.digital.capacity import _fits  # noqa: PLC0415
+    from diffjscc.scheme import ChannelState  # noqa: PLC0415
+
+    state = ChannelState(torch.tensor([[1.2, 0.7]], dtype=torch.complex64), torch.tensor([10.0]))
+    rates = torch.log2(1 + 10 * torch.tensor([1.44, 0.49]))
+    assert bool(_fits(state)) == (rates.mean() >= torch.log2(torch.tensor(11.0)))
+    weaker = ChannelState(torch.full((1, 2), 0.99, dtype=torch.complex64), torch.tensor([10.0]))
+    assert not bool(_fits(weaker))

@@ -75,6 +75,18 @@ class IdealReceived(Received):
         return replace(super().select(rows), payload=self.payload[rows])
 
 
+def _fits(state: ChannelState) -> Tensor:
+    """Return whether the channel carries what the transmitter assumed, bool [B].
+
+    With a gain per symbol its capacity is the mean of theirs: the code spans all symbols.
+    """
+    assumed = state.at_transmitter.snr_db
+    if state.gain.shape[1] == 1:
+        return state.snr_db >= assumed
+    snr = state.gain.abs().square() / state.noise_power[:, None]
+    return torch.log2(1 + snr).mean(dim=1) >= torch.log2(1 + torch.pow(10.0, assumed / 10))
+
+
 @dataclass(frozen=True)
 class CapacityCodec:
     """Error-free transmission of ⌊K·log2(1 + SNR)⌋ bits of an image file: an upper bound.
@@ -142,7 +154,7 @@ class CapacityCodec:
                 "these symbols have no payload: they were sent by another codec; CapacityCodec "
                 "decodes only symbols of its own"
             )
-        fits = received.snr_db >= received.state.at_transmitter.snr_db
+        fits = _fits(received.state)
         outage = ~fits | (received.payload == 0).all(dim=1)
         images = []
         for data, lost in zip(received.payload, outage.tolist(), strict=True):
