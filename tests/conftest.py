@@ -3,6 +3,7 @@
 import copy
 import http.server
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -29,8 +30,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Start every test, its fixtures included, from the same seed, whatever ran before it."""
+    """Start every test, its fixtures included, from the same state, whatever ran before it."""
     torch.manual_seed(0)
+    # Accelerate keeps device and precision per process; it is slow to import.
+    if "accelerate.state" in sys.modules:
+        state = sys.modules["accelerate.state"].AcceleratorState
+        state._reset_state(reset_partial_state=True)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell how to repeat this order; with -q no header does."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(f"--randomly-seed={seed} repeats this order")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,11 @@
 """Digital links in sweeps: what cannot be sent, outages, and what figures and report make of it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from diffjscc.codecs.digital.mcs import thresholds_db
@@ -25,12 +23,6 @@ from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital_options import DigitalOptions
 
 BPSK = {"mcs": "bpsk 2/3"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

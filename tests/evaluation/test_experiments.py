@@ -2,12 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from accelerate.state import AcceleratorState
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,12 +16,6 @@ from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.experiments import Experiment, Request, default_images, make_experiment
 from diffjscc.evaluation.results import read_results
 from diffjscc.pretrained.diffjscc import DiffJSCC
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ After a change that is meant to change figures, such as new weights, make them a
 says, look at what `diffjscc compare` says of it, and commit both.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from accelerate.state import AcceleratorState
 
 from diffjscc.configuration import check, read_yaml
 from diffjscc.evaluation.compare import compare
@@ -38,13 +36,12 @@ EXACT = {
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Results, Results]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
     """The golden results and new ones."""
     values = read_yaml(GOLDEN / "sweep.yaml") | {"images": [str(PHOTO)]}
     folder = tmp_path_factory.mktemp("golden") / "sweep"
     new = Sweep(check(SweepConfig, values, "sweep.yaml"), folder).prepare().run(lambda _: None)
-    yield read_results(GOLDEN / "sweep"), new
-    AcceleratorState._reset_state(reset_partial_state=True)
+    return read_results(GOLDEN / "sweep"), new
 
 
 def assert_close(now: Metrics, golden: Metrics, tolerance: dict[str, float]) -> None:

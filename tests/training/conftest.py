@@ -4,16 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from diffjscc.training.ema import EMA
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> None:
-    """Accelerate keeps one precision per process; other tests may have chosen theirs."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
