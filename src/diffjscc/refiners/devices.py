@@ -27,7 +27,7 @@ def usable_device(name: str) -> torch.device:
     if device.type == "cpu":
         return torch.device("cpu")
     backend = getattr(torch, device.type)
-    if not backend.is_available():
+    if not (torch.backends.mps if device.type == "mps" else backend).is_available():
         raise ValueError(
             f"device {name!r} cannot be used: this machine, or this build of torch, has no "
             f"{device.type} device; use --device cpu or auto"
