@@ -22,13 +22,14 @@ def memory_error(error: BaseException) -> MemoryError | None:
     # By name: torch is not imported only to ask this.
     gpu = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     if gpu or "MPS backend" in str(error) or "CUBLAS" in str(error):
-        ways = "use --offload, --dtype float16, smaller images or batches, or --device cpu"
+        smaller = "smaller images (--max-side 1024) or batches"
+        ways = f"use --offload, --dtype float16, {smaller}, or --device cpu"
         return MemoryError(f"the memory of the GPU is too small; {ways}")
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
     ):
         return MemoryError(
-            "the memory of this machine is too small; use smaller images or batches, or close "
-            "other programs"
+            "the memory of this machine is too small; use smaller images (--max-side 1024) or "
+            "batches, or close other programs"
         )
     return None

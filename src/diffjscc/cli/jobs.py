@@ -67,6 +67,7 @@ class Job:
         samples: images to sample from each transmission, at least 2, for a map of their
             disagreement; None goes without.
         suffix: of the files' names, after the image's, see `choice.Point`.
+        max_side: larger images are reduced to this longest side, in pixels.
 
     Raises:
         ValueError: samples are asked for, but the refiner does not sample.
@@ -77,6 +78,7 @@ class Job:
     output: Path
     samples: int | None = None
     suffix: str = ""
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.link.sampler is None:
@@ -106,7 +108,7 @@ class Job:
     def send(self, path: Path, stem: str, sent: Sent) -> list[Record]:
         """Transmit one file; `sent` gets the record of each."""
         stem += self.suffix
-        source = SourceImage.read(path)
+        source = SourceImage.read(path, max_side=self.max_side)
         records = []
         # One by one: a batch's rounding may differ in the last bit, and then metrics would too.
         for repeat in range(self.repeats):

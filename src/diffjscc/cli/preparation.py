@@ -33,6 +33,7 @@ class Preparation:
         output: folder of the images.
         evaluator: of the metrics.
         device: to compute on.
+        max_side: larger images are reduced to this longest side, in pixels.
     """
 
     points: Sequence[Point]
@@ -41,6 +42,7 @@ class Preparation:
     output: Path
     evaluator: MetricEvaluator
     device: torch.device
+    max_side: int | None = None
 
     def comparison(self, choices: Sequence[SchemeConfig]) -> Jobs[Record | Absent]:
         """Load several schemes, to be sent side by side at each point.
@@ -54,7 +56,8 @@ class Preparation:
             links = [
                 self._link(choice.name, loader.at(choice, point.rate), point) for choice in choices
             ]
-            jobs.append(Comparison(links, point.snr_db, self.repeats, self.output, point.suffix))
+            to = self.output, point.suffix, self.max_side
+            jobs.append(Comparison(links, point.snr_db, self.repeats, *to))
         return Jobs(jobs)
 
     def transmission(self, own: OwnReceiver, options: RefinerOptions) -> Jobs[Record]:
@@ -74,6 +77,7 @@ class Preparation:
                     self.output,
                     own.samples,
                     point.suffix,
+                    self.max_side,
                 )
                 for point in self.points
             ]

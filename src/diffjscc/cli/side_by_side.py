@@ -35,6 +35,7 @@ class Comparison:
         repeats: transmissions per image and scheme.
         output: folder of the images.
         suffix: of the files' names, after the image's, see `choice.Point`.
+        max_side: larger images are reduced to this longest side, in pixels.
     """
 
     links: Sequence[Link]
@@ -42,6 +43,7 @@ class Comparison:
     repeats: int
     output: Path
     suffix: str = ""
+    max_side: int | None = None
 
     def files(self, stem: str) -> list[Path]:
         """STEM-SCHEME.png (STEM-SCHEME-2.png, …) of each scheme, and STEM-side-by-side.png."""
@@ -57,7 +59,7 @@ class Comparison:
         What a scheme cannot send is left blank in the image of all of them.
         """
         stem += self.suffix
-        image = SourceImage.read(path)
+        image = SourceImage.read(path, max_side=self.max_side)
         height, width = image.pixels.shape[-2:]
         lines: list[Record | Absent] = []
         panels: list[Tensor] = [image.pixels]

@@ -83,6 +83,10 @@ def transmit(
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of noise and fades.")
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    max_side: Annotated[
+        int | None,
+        typer.Option(min=1, help="Reduce larger images to this longest side, in pixels."),
+    ] = None,
     json_file: Annotated[
         Path | None,
         files.option(
@@ -206,7 +210,7 @@ def transmit(
         evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
         for metric, reason in unavailable.items():
             stderr.print(f"[yellow]no {metric}:[/] {printed(reason)}", soft_wrap=True)
-        preparation = Preparation(places, repeats, seed, output, evaluator, computing)
+        preparation = Preparation(places, repeats, seed, output, evaluator, computing, max_side)
         job: Sending[Record | Absent]
         if choices:
             job = preparation.comparison(choices)

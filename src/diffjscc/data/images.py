@@ -2,147 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from diffjscc.arrays import to_pil
+from diffjscc.data.decoding import MAX_PIXELS, ImageError, Pixels, decode, is_image_name
 from diffjscc.data.files import atomic_write
-from diffjscc.paths import printable
 
-Pixels = NDArray[np.uint8] | NDArray[np.float32]
-
-# Pillow's own limit by default; 8K has 33 million.
-MAX_PIXELS = 178_956_970
-
-# EPS, PDF and the like are excluded, since Pillow would run another program to read them.
-_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "Pixels",
+    "decode",
+    "grey",
+    "is_image_name",
+    "load_image",
+    "quantise",
+    "read_pixels",
+    "save_image",
+    "to_bytes",
+    "to_pillow",
+]
 
 
-class ImageError(ValueError):
-    """An image, or a source of images, is not usable.
-
-    Attributes:
-        path: path given by the user.
-        problem: the problem.
-        remedy: the way out.
-    """
-
-    def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
-        super().__init__(path, problem, remedy)
-        self.path, self.problem, self.remedy = Path(path), problem, remedy
-
-    def __str__(self) -> str:
-        return f"{printable(str(self.path))}: {self.problem}; {self.remedy}"
-
-
-@functools.cache
-def _readable_formats() -> dict[str, str]:
-    """Map suffixes (lower case) to the formats that this Pillow can read."""
-    extensions = Image.registered_extensions()
-    return {suffix: name for suffix, name in extensions.items() if name in _FORMATS}
-
-
-def is_image_name(name: str) -> bool:
-    """Return whether a file name has the suffix of an image and is not hidden."""
-    return not name.startswith(".") and Path(name).suffix.lower() in _readable_formats()
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF data does not affect the pixels
-        return 1
-
-
-def _scaled_grey(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
-    """Scale 16-bit, 32-bit and float grey [H, W] to [0, 1]; integers count as 16-bit."""
-    values = np.asarray(image).astype(np.float32)
-    white = 1.0 if image.mode == "F" else 65535.0
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= white):  # false for NaN too
-        raise ImageError(
-            path,
-            f"its values range from {low:g} to {high:g}, where 0 is black and {white:g} is white",
-            "scale them to that range, or export it with 8 or 16 bits",
-        )
-    return values / np.float32(white)
-
-
-def _to_rgb(image: Image.Image, path: str | Path) -> Pixels:
-    image.load()  # first: Pillow rotates TIFF files while loading
-    turn = _TURNS.get(_orientation(image))
-    if turn is not None:
-        image = image.transpose(turn)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = _scaled_grey(image, path)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
-
-
-def decode(file: IO[bytes], path: str | Path) -> Pixels:
-    """Decode an open image file as RGB.
-
-    EXIF rotation is applied; transparency is composited on white; the first frame of an animation
-    is taken; colour profiles are not applied.
-
-    Args:
-        file: positioned at its beginning.
-        path: path named by errors.
-
-    Returns:
-        uint8 [H, W, 3], or float32 [H, W, 3] in [0, 1] for grey of more than 8 bits. (Pillow reads
-        16-bit colours as 8-bit ones.)
-
-    Raises:
-        ImageError: the file cannot be decoded, or has more than `MAX_PIXELS` pixels.
-    """
-    too_big = f"has more than {MAX_PIXELS / 1e6:.0f} million pixels"
-    shrink = "resize it or cut it into parts"
-    try:
-        formats = sorted(set(_readable_formats().values()))
-        with Image.open(file, formats=formats) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(path, too_big, shrink)
-            return _to_rgb(image, path)
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        kinds = ", ".join(formats)
-        raise ImageError(path, "is not a readable image", f"convert it to one of {kinds}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(path, too_big, shrink) from None
-    except MemoryError:
-        raise ImageError(path, "does not fit in memory", shrink) from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        raise ImageError(
-            path,
-            f"cannot be decoded ({error})",
-            "it is damaged, truncated or of an unusual kind: download or export it again",
-        ) from error
-
-
-def read_pixels(path: Path) -> Pixels:
+def read_pixels(path: Path, max_side: int | None = None) -> Pixels:
     """Decode the file at `path`, see `decode`; all problems are raised as ImageError."""
     try:
         if path.is_dir():
@@ -153,7 +41,7 @@ def read_pixels(path: Path) -> Pixels:
             if not file.read(1):
                 raise ImageError(path, "is empty", "download or export it again")
             file.seek(0)
-            return decode(file, path)
+            return decode(file, path, max_side)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -173,12 +61,13 @@ def to_bytes(pixels: Pixels) -> NDArray[np.uint8]:
     return pixels.astype(np.uint8, copy=False)
 
 
-def load_image(path: str | Path) -> Tensor:
+def load_image(path: str | Path, max_side: int | None = None) -> Tensor:
     """Read an image file.
 
     Args:
         path: PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, PPM or JPEG 2000, of any size up to
-            `MAX_PIXELS`. See `decode` for transparency, rotation and bit depth.
+            `MAX_PIXELS`. See `decode` for transparency, rotation, bit depth and colour profiles.
+        max_side: larger images are reduced to this longest side, in pixels.
 
     Returns:
         float32 [3, H, W] in [0, 1], RGB.
@@ -186,9 +75,10 @@ def load_image(path: str | Path) -> Tensor:
     Raises:
         ImageError: the image cannot be read; with the path, the problem and the remedy.
     """
-    pixels = read_pixels(Path(path))
-    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float()
-    return image / 255 if pixels.dtype == np.uint8 else image
+    pixels = read_pixels(Path(path), max_side)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    # In place: a photograph of 48 megapixels takes 0.6 GB.
+    return image.float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def quantise(image: Tensor) -> Tensor:
@@ -202,7 +92,20 @@ def quantise(image: Tensor) -> Tensor:
     Returns:
         float32, same shape.
     """
-    return image.float().clamp(0, 1).mul(255).round() / 255
+    return image.float().clamp(0, 1).mul_(255).round_().div_(255)
+
+
+def grey(image: Tensor) -> Tensor:
+    """Take the colours from an image, rounded as by `quantise`: ITU-R BT.601 luma, three times.
+
+    Args:
+        image: floating point [3, H, W] in [0, 1].
+
+    Returns:
+        float32, same shape.
+    """
+    red, green, blue = image.float()
+    return quantise(0.299 * red + 0.587 * green + 0.114 * blue).expand(3, -1, -1)
 
 
 def to_pillow(image: Tensor) -> Image.Image:
@@ -224,7 +127,9 @@ def to_pillow(image: Tensor) -> Image.Image:
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Write an image as 8-bit RGB PNG, atomically; values are rounded as by `quantise`.
+    """Write an image as 8-bit PNG, atomically; values are rounded as by `quantise`.
+
+    An image without colours is written as a grey one, of one channel.
 
     Args:
         image: floating point [3, H, W] in [0, 1]; values outside are clamped.
@@ -239,5 +144,8 @@ def save_image(image: Tensor, path: str | Path) -> None:
     if path.suffix.lower() != ".png":
         raise ImageError(path, "is not a .png path", "images are written losslessly, as .png")
     pillow = to_pillow(image)
+    red, green, blue = pillow.split()
+    if red == green == blue:
+        pillow = green
     with atomic_write(path) as temporary:
         pillow.save(temporary, format="PNG")

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from diffjscc.data.images import ImageError, is_image_name
+from diffjscc.data.decoding import ImageError, is_image_name
+from diffjscc.data.passed_over import is_other_image, unreadable_kinds, warn_unreadable_kinds
 from diffjscc.paths import expanded
 
 # Windows refuses them, and a name with them in it cannot be copied there.
@@ -27,11 +28,16 @@ def natural_key(text: str) -> tuple[list[str | int], str]:
 def _expand(argument: Path) -> Iterator[Path]:
     """Find the image files that one argument names."""
     if argument.is_dir():
-        inside = [p for p in argument.iterdir() if is_image_name(p.name) and p.is_file()]
+        everything = list(argument.iterdir())
+        inside = [p for p in everything if is_image_name(p.name) and p.is_file()]
+        others = [p.name for p in everything if is_other_image(p.name)]
         if not inside:
             raise ImageError(
-                argument, "this folder contains no images", "subfolders are not searched; name one"
+                argument,
+                "this folder contains no images",
+                unreadable_kinds(others) or "subfolders are not searched; name one",
             )
+        warn_unreadable_kinds(str(argument), others)
         yield from inside
     elif argument.exists():
         yield argument
@@ -43,8 +49,11 @@ def _expand(argument: Path) -> Iterator[Path]:
         except ValueError as error:
             raise ImageError(argument, f"is not a pattern ({error})", "correct it") from error
         found = [p for p in matches if is_image_name(p.name) and p.is_file()]
+        others = [p.name for p in matches if is_other_image(p.name)]
         if not found:
-            raise ImageError(argument, "this pattern matches no image", "check it")
+            way = unreadable_kinds(others) or "check it"
+            raise ImageError(argument, "this pattern matches no image", way)
+        warn_unreadable_kinds(str(argument), others)
         yield from found
     else:
         raise ImageError(argument, "does not exist", "check the path")

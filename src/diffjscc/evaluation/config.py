@@ -32,6 +32,8 @@ class SweepConfig(Section):
         snrs_db: mean Es/N0.
         repeats: transmissions per image and point, each with other noise.
         seed: decides noise and fades: the same for all schemes.
+        max_side: larger images are reduced to this longest side first, in pixels; None takes
+            them as they are.
         crop: side of the square in the middle that is taken of each image, in pixels; None
             takes it whole.
         megapixels: that are received at once, an image at least. More fills a GPU; in other
@@ -51,6 +53,7 @@ class SweepConfig(Section):
     snrs_db: Several[Decibels] = Field(default=(1.0,), min_length=1)
     repeats: Annotated[int, Field(ge=1, le=10_000)] = 1
     seed: Seed = 0
+    max_side: Annotated[int, Field(ge=1, le=65_536)] | None = None
     crop: Annotated[int, Field(ge=1, le=65_536)] | None = None
     megapixels: Annotated[float, Field(gt=0, le=10_000)] = 2.0
     metrics: Several[str] = DEFAULT_METRICS

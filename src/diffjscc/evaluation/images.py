@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from diffjscc.data.images import load_image, quantise
 from diffjscc.data.search import find_images, unique_stems
 from diffjscc.evaluation.results import ImageInfo
 from diffjscc.paths import printable
+
+LARGE = 16_000_000  # pixels of an image of which a warning says that it takes its time
+KEPT_VALUES = 64_000_000  # of images that a sweep keeps in memory, 256 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +36,28 @@ class SourceImage:
     pixels: Tensor
 
     @classmethod
-    def read(cls, path: Path, name: str | None = None) -> SourceImage:
-        """Read the image in a file; its name is `name`, or the file's."""
-        return cls(printable(str(path)) if name is None else name, load_image(path))
+    def read(cls, path: Path, name: str | None = None, max_side: int | None = None) -> SourceImage:
+        """Read the image in a file.
+
+        Args:
+            path: of the file.
+            name: of the image; None takes the file's.
+            max_side: larger images are reduced to this longest side, in pixels.
+        """
+        image = cls(printable(str(path)) if name is None else name, load_image(path, max_side))
+        if image.pixels[0].numel() > LARGE:
+            warnings.warn(
+                f"images above {LARGE / 1e6:.0f} megapixels take minutes and gigabytes each; "
+                "--max-side 2048 (a setting of sweeps: max_side=2048) sends them smaller",
+                stacklevel=2,
+            )
+        return image
+
+    @cached_property
+    def grey(self) -> bool:
+        """Return whether it has no colours: then nor have the images that a receiver delivers."""
+        red, green, blue = self.pixels
+        return torch.equal(red, green) and torch.equal(green, blue)
 
     @cached_property
     def digest(self) -> str:
@@ -70,6 +93,7 @@ class SweepImages:
         patterns: files, folders or glob patterns.
         crop: side of the square in the middle that is taken of each image, in pixels; None takes
             it whole.
+        max_side: larger images are reduced to this longest side first, in pixels.
 
     Attributes:
         paths: of the files.
@@ -79,11 +103,13 @@ class SweepImages:
         ValueError: no image is found.
     """
 
-    def __init__(self, patterns: Sequence[str], crop: int | None) -> None:
+    def __init__(
+        self, patterns: Sequence[str], crop: int | None, max_side: int | None = None
+    ) -> None:
         self.paths = find_images(patterns)
         self.names = unique_stems(self.paths)
-        self.crop = crop
-        self._read = lru_cache(maxsize=16)(self._load)
+        self.crop, self.max_side = crop, max_side
+        self._kept: dict[int, SourceImage] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -94,14 +120,21 @@ class SweepImages:
         Raises:
             ValueError: it is no image, or smaller than the crop.
         """
-        return self._read(index)
+        if index not in self._kept:
+            self._kept[index] = self._load(index)
+            while len(self._kept) > 1 and self._values() > KEPT_VALUES:
+                del self._kept[next(iter(self._kept))]
+        return self._kept[index]
+
+    def _values(self) -> int:
+        return sum(image.pixels.numel() for image in self._kept.values())
 
     def infos(self) -> list[ImageInfo]:
         """Names, hashes and sizes; reads all files."""
         return [self[index].info for index in range(len(self))]
 
     def _load(self, index: int) -> SourceImage:
-        image = SourceImage.read(self.paths[index], self.names[index])
+        image = SourceImage.read(self.paths[index], self.names[index], self.max_side)
         side = self.crop
         if side is None:
             return image

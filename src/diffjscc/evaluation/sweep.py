@@ -65,7 +65,7 @@ class Sweep:
         """
         config = self.config
         processes = Processes(config.device)
-        images = SweepImages(config.images, config.crop)
+        images = SweepImages(config.images, config.crop, config.max_side)
         infos = images.infos()
         too_small = lacking_patches(images.paths, infos, config.crop is not None)
         features = () if too_small else config.features

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from diffjscc.data.images import quantise
+from diffjscc.data.images import grey, quantise
 from diffjscc.evaluation.environment import library_versions
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import OperatingPoint, Record
@@ -41,6 +41,11 @@ class _Decoded:
     initial: Tensor
     captions: list[str | None]
     outages: list[bool | None]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Concatenate batches; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -92,16 +97,23 @@ class Link:
         Raises:
             InfeasibleError: see there; then nothing is sent of any of them.
         """
-        images = torch.stack([source.pixels for source in sources]).to(self.device)
+        # Large images are not copied without need: one of 48 megapixels takes 0.6 GB.
+        alone = len(sources) == 1
+        images = sources[0].pixels[None] if alone else torch.stack([s.pixels for s in sources])
+        images = images.to(self.device)
         sent = list(product(sources, repeats))
         generators = [source.generator(self.seed, repeat) for source, repeat in sent]
         start = time.perf_counter()
         received = self.scheme.send(images, self.channel, generators, len(repeats))
         decoded = self._decode(received, generators, at_once)
+        for i, (source, _) in enumerate(sent):
+            if source.grey:
+                decoded.final[i] = grey(decoded.final[i])
+                decoded.initial[i] = grey(decoded.initial[i])
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = (time.perf_counter() - start) / len(sent)
-        references = images.repeat_interleave(len(repeats), 0)
+        references = images if len(repeats) == 1 else images.repeat_interleave(len(repeats), 0)
         refined = self.scheme.refiner is not None
         metrics = self.evaluator(decoded.final, references)
         before = self.evaluator(decoded.initial, references) if refined else [None] * len(sent)
@@ -140,7 +152,8 @@ class Link:
         samples = torch.empty(number, *image.pixels.shape)
         for sample in samples:
             final = initial if lost else sampler.sample(initial, received, 1, generators).image
-            sample.copy_(quantise(final[0]))
+            levels = quantise(final[0])
+            sample.copy_(grey(levels) if image.grey else levels)
         return samples
 
     def point(self, snr_db: float) -> OperatingPoint:
@@ -151,17 +164,17 @@ class Link:
         self, received: Received, generators: list[torch.Generator], at_once: int
     ) -> _Decoded:
         """Receive some transmissions at a time."""
-        results, captions, outages = [], list[str | None](), list[bool | None]()
+        final, initial = list[Tensor](), list[Tensor]()
+        captions, outages = list[str | None](), list[bool | None]()
         for first in range(0, len(generators), at_once):
             some = slice(first, first + at_once)
-            results.append(self.scheme.decode(received.select(some), generators[some]))
-            unknown = [None] * len(results[-1].image)
-            captions += results[-1].caption or unknown
-            lost = results[-1].outage
-            outages += unknown if lost is None else lost.tolist()
-        final = torch.cat([quantise(result.image) for result in results])
-        initial = torch.cat([quantise(result.initial) for result in results])
-        return _Decoded(final, initial, captions, outages)
+            result = self.scheme.decode(received.select(some), generators[some])
+            unknown = [None] * len(result.image)
+            captions += result.caption or unknown
+            outages += unknown if result.outage is None else result.outage.tolist()
+            final.append(quantise(result.image))
+            initial.append(quantise(result.initial))
+        return _Decoded(_joined(final), _joined(initial), captions, outages)
 
     def _record(
         self,

@@ -60,15 +60,27 @@ def apply_tiled(
         return slice(int(position.start * step), int(position.stop * step))
 
     step = stride * scale
-    bands = []
+    whole: Tensor | None = None  # tiles are put into their place at once: images may be large
     for read_rows, keep_rows in _spans(rows, tile, halo):
-        band = []
         for read_columns, keep_columns in _spans(columns, tile, halo):
             read = pick(read_rows, Fraction(stride)), pick(read_columns, Fraction(stride))
             part = inputs[..., *read].contiguous(memory_format=torch.channels_last)
-            band.append(network(part)[..., pick(keep_rows, step), pick(keep_columns, step)])
-        bands.append(torch.cat(band, dim=-1))
-    return torch.cat(bands, dim=-2)
+            out = network(part)
+            if whole is None:
+                size = (int(rows * step), int(columns * step))
+                whole = torch.empty(
+                    (*out.shape[:2], *size),
+                    dtype=out.dtype,
+                    device=out.device,
+                    memory_format=torch.channels_last,
+                )
+            kept = pick(keep_rows, step), pick(keep_columns, step)
+            top = int((read_rows.start + keep_rows.start) * step)
+            left = int((read_columns.start + keep_columns.start) * step)
+            part = out[..., *kept]
+            whole[..., top : top + part.shape[-2], left : left + part.shape[-1]] = part
+    assert whole is not None
+    return whole
 
 
 def tile_windows(length: int, tile: int) -> list[slice]:
@@ -122,4 +134,4 @@ def blend_tiles(
         weights[top, left] += weight
     assert total is not None
     assert weights is not None
-    return total / weights
+    return total.div_(weights)

@@ -99,7 +99,9 @@ class MetricEvaluator:
             or not torch.equal(references[i], references[i - 1])
             for i in range(len(images))
         ]
-        measured = self._measure(images[fresh], references[fresh])
+        if not all(fresh):  # large images are not copied without need
+            images, references = images[fresh], references[fresh]
+        measured = self._measure(images, references)
         return [measured[number - 1] for number in accumulate(fresh)]
 
     def _measure(self, images: Tensor, references: Tensor) -> list[Metrics]:

@@ -72,8 +72,13 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
         ValueError: the shapes differ or values leave [0, 1].
     """
     check_pair(images, references)
-    mse = F.mse_loss(images.float(), references.float(), reduction="none").mean(dim=(1, 2, 3))
+    mse = tiled_mean(_mse, images, references, TILE)
     return -10 * torch.log10(mse + 1e-8)
+
+
+def _mse(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error of [B, 3, H, W] per image."""
+    return F.mse_loss(x, y, reduction="none").mean(dim=(1, 2, 3))
 
 
 def ms_ssim(images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:

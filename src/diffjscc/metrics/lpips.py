@@ -20,6 +20,8 @@ from diffjscc.choices import LPIPSNet
 from diffjscc.metrics.fidelity import TILE, check_pair, tiled_mean
 from diffjscc.metrics.weights import WeightFile, fill, find_weights, read_state
 
+LARGE_MAP = 262_144  # positions of a map of features that is compared in bands
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -230,8 +232,15 @@ class LPIPS(nn.Module):
         """Distance [B] of images of which all `taps` are given."""
         total = torch.zeros((), device=self.scale.device)
         for x, y, head in zip(features, references, self.heads, strict=True):
-            difference = F.normalize(x, eps=1e-10) - F.normalize(y, eps=1e-10)
-            total = total + head(difference.square()).mean(dim=(1, 2, 3)).float()
+            # Maps of large images are compared in bands of rows, to bound the memory.
+            height, width = x.shape[-2:]
+            band = height if height * width <= LARGE_MAP else max(1, LARGE_MAP // (4 * width))
+            for top in range(0, height, band):
+                rows = slice(top, min(top + band, height))
+                first, second = x[..., rows, :], y[..., rows, :]
+                difference = F.normalize(first, eps=1e-10) - F.normalize(second, eps=1e-10)
+                mean = head(difference.square()).mean(dim=(1, 2, 3)).float()
+                total = total + mean * ((rows.stop - rows.start) / height)
         return total
 
 

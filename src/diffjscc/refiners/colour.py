@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from diffjscc.choices import ColourFix
 
 LEVELS = 5
+REACH = 2**LEVELS - 1  # of the low-pass filter, in pixels to each side
+LARGE = 4_000_000  # pixels of an image that is filtered in bands
 
 
 def blur(images: Tensor, radius: int) -> Tensor:
@@ -33,8 +35,22 @@ def low_frequencies(images: Tensor) -> Tensor:
 
 
 def wavelet(images: Tensor, reference: Tensor) -> Tensor:
-    """Combine the detail of `images` with the low frequencies of `reference`, [B, 3, H, W]."""
-    return images + low_frequencies(reference - images)
+    """Combine the detail of `images` with the low frequencies of `reference`, [B, 3, H, W].
+
+    Large images are filtered in bands of rows, with the same result.
+    """
+    height, width = images.shape[-2:]
+    if height * width <= LARGE:
+        return images + low_frequencies(reference - images)
+    band = max(REACH, LARGE // (4 * width))
+    combined = torch.empty_like(images)
+    for top in range(0, height, band):
+        bottom = min(top + band, height)
+        low, high = max(top - REACH, 0), min(bottom + REACH, height)
+        some = images[..., low:high, :]
+        detail = some + low_frequencies(reference[..., low:high, :] - some)
+        combined[..., top:bottom, :] = detail[..., top - low : bottom - low, :]
+    return combined
 
 
 def adain(images: Tensor, reference: Tensor) -> Tensor:

@@ -193,10 +193,13 @@ class ControlledDiffusion:
         with self.placement.holding(self.vae):
             decoded = self.decode(z)
             if posterior is not None and any(fractions):
-                lost = prepared - self.decode(posterior.mean)
-                detail = torch.tensor(fractions, device=lost.device)[:, None, None, None] * lost
-                decoded = decoded + detail[rows]
-        decoded = FIXES[self.config.colour_fix](decoded, prepared[rows]).clamp(0, 1)
+                # In place, like all that follows: an image of 48 megapixels takes 0.6 GB.
+                lost = self.decode(posterior.mean).neg_().add_(prepared)
+                lost.mul_(torch.tensor(fractions, device=lost.device)[:, None, None, None])
+                decoded.add_(lost if number == 1 else lost[rows])
+                del lost
+        reference = prepared if number == 1 else prepared[rows]
+        decoded = FIXES[self.config.colour_fix](decoded, reference).clamp_(0, 1)
         size = (initial.shape[-2], initial.shape[-1])
         image = self.restore(decoded, size).to(initial.device)
         for place, i in enumerate(rows):

@@ -101,10 +101,10 @@ def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Poster
         tile: side of a tile in latent positions; see `blend_tiles`.
     """
     side = stride(encoder)
-    pixels = (2 * images - 1).to(encoder.dtype)
 
     def network(rows: slice, columns: slice) -> Tensor:
-        features = encoder.encoder(pixels[..., scaled(rows, side), scaled(columns, side)])
+        pixels = images[..., scaled(rows, side), scaled(columns, side)]
+        features = encoder.encoder((2 * pixels - 1).to(encoder.dtype))
         moments: Tensor = features if encoder.quant_conv is None else encoder.quant_conv(features)
         return moments
 
@@ -135,4 +135,4 @@ def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
 
     pixels = blend_tiles(network, (latent.shape[-2], latent.shape[-1]), tile, stride(vae))
     check_overflow(pixels, vae.dtype, "the VAE's decoder")
-    return (pixels.float() + 1) / 2
+    return (pixels.float() + 1).div_(2)
