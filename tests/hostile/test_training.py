@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from attempts import Attempts, unfinished
@@ -22,6 +23,7 @@ from diffjscc.data.manifest import read_manifest, write_manifest
 from diffjscc.data.packed import PackedSource, pack
 from diffjscc.data.readable import ReadableImages
 from diffjscc.data.sources import FolderSource, ShardSource, open_source
+from diffjscc.pretrained.storage import write_json
 from diffjscc.training.checkpoint import Checkpoint, Progress
 from diffjscc.training.codec_config import AdversarialConfig, JSCCConfig
 from diffjscc.training.codecs import build_training_codec
@@ -29,6 +31,13 @@ from diffjscc.training.config import OptimiserConfig, StageConfig, load_config
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.ema import EMA
+from diffjscc.training.latents import (
+    INDEX,
+    ImageLatents,
+    LatentFolder,
+    part_path,
+    write_part,
+)
 from diffjscc.training.optimiser import Optimiser
 from diffjscc.training.prior_config import PriorConfig, VAEConfig
 
@@ -436,3 +445,40 @@ def test_shards_beside_images_are_not_mixed_up(
         warnings.simplefilter("always")
         attempts.call("data set", lambda: open_source(images))
     assert "passed over 1 images of kinds that cannot be read (1 .heic)" in str(said[0].message)
+
+
+# Latents
+
+
+def image_latents() -> ImageLatents:
+    return ImageLatents(
+        torch.zeros(2, 4, 6, 6).half(),
+        torch.zeros(1, 4, 6, 6).half(),
+        torch.zeros(1),
+        torch.zeros(1, dtype=torch.int64),
+        ["a cat"],
+    )
+
+
+def test_damaged_latents_are_said(attempts: Attempts, tmp_path: Path) -> None:
+    expected = {"images": 2}
+    write_json(tmp_path / INDEX, expected)
+    path = part_path(tmp_path, 0)
+    write_part(path, [image_latents(), image_latents()])
+    assert len(LatentFolder(tmp_path, expected)) == 2
+    whole = path.read_bytes()
+    contents = [b"", b"{}", b"\xff" * 100, to_safetensors({})]
+    contents += [to_safetensors({}, {"captions": text}) for text in ("", "7", "[[]]", "{", "null")]
+    contents += [whole[:end] for end in np.linspace(0, len(whole) - 1, 15).astype(int)]
+    for content in contents:
+        path.write_bytes(content)
+        error = attempts.call("latents", lambda: LatentFolder(tmp_path, expected))
+        assert isinstance(error, ValueError), content[:40]
+        assert "remove it and run" in str(error)
+    write_part(path, [])
+    error = attempts.call("latents", lambda: LatentFolder(tmp_path, expected))
+    assert "none of the images" in str(error)
+    for text in ("", "[]", "{", '{"images": 3}', "[" * 50_000):
+        (tmp_path / INDEX).write_text(text)
+        error = attempts.call("latents", lambda: LatentFolder(tmp_path, expected))
+        assert isinstance(error, ValueError)
