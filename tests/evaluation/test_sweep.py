@@ -23,7 +23,7 @@ from diffjscc.data.images import load_image
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.journal import Journal
-from diffjscc.evaluation.layout import Layout
+from diffjscc.evaluation.layout import Layout, point_name
 from diffjscc.evaluation.lines import ResultsError
 from diffjscc.evaluation.plan import make_points, make_units
 from diffjscc.evaluation.results import (
@@ -420,13 +420,14 @@ def test_equal_images_have_their_features_taken_once(tmp_path: Path) -> None:
             return patches.mean((2, 3))
 
     config = SweepConfig(images=("a",), schemes=(SchemeConfig(kind="deepjscc"),))
-    (point,) = make_points(config)
+    (planned,) = make_points(config)
+    point = planned.point
     distances = SweepFeatures([RunningMean()], tmp_path, 0, torch.device("cpu"))
     one, other = torch.rand(2, 3, 256, 384)
     for repeat, final in enumerate((one, one, other, one)):
-        distances.add(point, 0, repeat, final, one)
+        distances.add(point, "a", repeat, final, one)
     assert looks == [2, 2, 2, 2]  # the original and three of the four
-    assert FeatureFolder(tmp_path / "means" / "0").count == 8
+    assert FeatureFolder(tmp_path / "means" / point_name(point)).count == 8
 
 
 def test_a_crop_is_the_middle(images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -53,6 +54,10 @@ def evaluate(
 ) -> None:
     """Measure schemes over rates, SNRs and channels; run again to go on after an interruption.
 
+    With more schemes, channels, rates, SNRs, repeats or images beside those of the folder, only
+    what is new is done. Exit code 0: all was sent; 1: transmissions failed, see the end of the
+    output; 2: nothing was run.
+
     Ends with the table of means, which `diffjscc table` shows again. Options take precedence over
     the YAML file. On several GPUs or machines that share the folder:
     accelerate launch -m diffjscc evaluate …
@@ -91,6 +96,9 @@ def evaluate(
             if csv_file is not None or latex_file is not None:
                 show_means([results], csv_file, latex_file)
             stdout.print(f"results are in {printed(output)}", soft_wrap=True)
+        failed = failures([results], prepared.leads)
+    if failed:
+        raise typer.Exit(1)
 
 
 def reproduce(
@@ -157,6 +165,23 @@ def reproduce(
             report = output / "report.html"
             write_report(finished, report)
             stdout.print(f"look at {printed(report)}", soft_wrap=True)
+        failed = failures(finished, prepared.leads)
+    if failed:
+        raise typer.Exit(1)
+
+
+def failures(results: Sequence[Results], leads: bool) -> int:
+    """Count transmissions that failed; the leading process says how many, and a first reason."""
+    failed = [absent for result in results for absent in result.absent if absent.failed]
+    if failed and leads:
+        first = failed[0]
+        stderr.print(
+            f"[bold red]{len(failed)} transmissions failed[/] and have no record; run again to try "
+            f"them again. The first was {escape(first.image)} by {escape(str(first.point))}: "
+            f"{escape(first.reason)}",
+            soft_wrap=True,
+        )
+    return len(failed)
 
 
 def run(sweep: SweepRun, name: str) -> Results:
@@ -180,6 +205,8 @@ def run(sweep: SweepRun, name: str) -> Results:
     if sweep.leads:
         for reason in sweep.setup.left_out:
             stderr.print(f"[yellow]{name} leaves out[/] {escape(reason)}", soft_wrap=True)
+        for damage in sweep.repaired:
+            stderr.print(f"[yellow]repaired:[/] {escape(damage)}", soft_wrap=True)
     with Progress(*columns, console=stderr, disable=not sweep.leads) as progress:
         total = sum(len(unit.transmissions) for unit in sweep.todo)
         task = progress.add_task(name, total=total)

@@ -132,7 +132,8 @@ def compare(
 ) -> None:
     """Compare two folders of results in pairs: the same images and noise.
 
-    Exit code 0: no metric is worse; 1: at least one is; 2: they cannot be compared.
+    Exit code 0: no metric is worse; 1: at least one is, or a scheme or an image has vanished; 2:
+    they cannot be compared.
     """
     with report_errors():
         from diffjscc.data.files import atomic_write  # noqa: PLC0415
@@ -148,8 +149,13 @@ def compare(
         limits = comparison.default_tolerances([old, new]) | given
         found = comparison.compare(old, new, limits)
         remarks = differences(old.setup, new.setup) + comparison.remarks(old, new)
+        gone = comparison.vanished(old, new)
         if json_file is not None:
-            values = {"differences": [asdict(change) for change in found], "remarks": remarks}
+            values = {
+                "differences": [asdict(change) for change in found],
+                "vanished": gone,
+                "remarks": remarks,
+            }
             json_file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(json_file) as temporary:
                 temporary.write_text(f"{as_json(values, indent=1)}\n", encoding="utf-8")
@@ -160,7 +166,9 @@ def compare(
             _print_changes(changed)
         counts = {name: sum(change.outcome == name for change in found) for name in COLOURS}
         stdout.print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    if counts["worse"]:
+        for sentence in gone:
+            stderr.print(f"[bold red]vanished:[/] {escape(sentence)}", soft_wrap=True)
+    if counts["worse"] or gone:
         raise typer.Exit(1)
 
 

@@ -146,6 +146,22 @@ def remarks(before: Results, after: Results) -> list[str]:
     return found
 
 
+def vanished(before: Results, after: Results) -> list[str]:
+    """List what was sent before and is not any more: schemes, images, failures; a sentence each."""
+    found = []
+    for kind in ("scheme", "image"):
+        old, new = ({getattr(one, kind) for one in part.records} for part in (before, after))
+        found += [f"{kind} {name} has vanished from {after.folder}" for name in sorted(old - new)]
+    sent = {(one.point, one.image) for one in before.records}
+    lost = dict.fromkeys((one.point, one.image) for one in after.absent)
+    found += [
+        f"{image} could be sent by {point} in {before.folder}, but not in {after.folder}"
+        for point, image in lost
+        if (point, image) in sent
+    ]
+    return found
+
+
 @dataclass(frozen=True)
 class _Side:
     """A folder's records by point, image and repeat, and its distances by point and features."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from diffjscc.evaluation.lines import read_absent, read_records, to_text
+from pydantic import TypeAdapter
+
+from diffjscc.evaluation.lines import ABSENT, RECORDS, read_lines, to_text
 from diffjscc.evaluation.records import Absent, OperatingPoint, Record
 
 
@@ -17,6 +19,11 @@ class Key(NamedTuple):
     point: OperatingPoint
     image: str
     repeat: int
+
+
+def key_of(record: Record) -> Key:
+    """Identity of a record's transmission."""
+    return Key(record.point, record.image, record.repeat)
 
 
 Line = TypeVar("Line", Record, Absent)
@@ -49,17 +56,16 @@ class Journal:
         Raises:
             ResultsError: a file is damaged in the middle, where no kill could have cut it.
         """
-        records = self._lines("rows", read_records)
-        return {Key(record.point, record.image, record.repeat): record for record in records}
+        records = self._lines("rows", RECORDS)
+        return {key_of(record): record for record in records}
 
-    def read_absent(self) -> dict[tuple[OperatingPoint, str], Absent]:
-        """Read what cannot be sent, by operating point and image.
+    def read_absent(self) -> list[Absent]:
+        """Read what could not be sent; what was tried again may be there several times.
 
         Raises:
             ResultsError: see `read`.
         """
-        found = self._lines("absent", read_absent)
-        return {(absent.point, absent.image): absent for absent in found}
+        return list(self._lines("absent", ABSENT))
 
     def append(self, records: Sequence[Record], absent: Sequence[Absent] = ()) -> None:
         """Write a unit's records, and which of its images cannot be sent."""
@@ -71,7 +77,7 @@ class Journal:
                 opened.flush()
                 os.fsync(opened.fileno())
 
-    def _lines(self, name: str, read: Callable[[Path], list[Line]]) -> Iterator[Line]:
-        """Every line of all processes' files of a name."""
+    def _lines(self, name: str, kind: TypeAdapter[Line]) -> Iterator[Line]:
+        """Every line of all processes' files of a name; what a kill cut is done again."""
         for file in sorted(self.folder.glob(f"{name}-*.jsonl")):
-            yield from read(file)
+            yield from read_lines(file, kind, repair=lambda _: None)

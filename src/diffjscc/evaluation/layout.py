@@ -6,19 +6,27 @@
     absent.jsonl       an `Absent` a line: what a scheme cannot send
     images.jsonl       a `KeptImages` a line: which images were kept, and of what
     images/            those images
-    unfinished/        records and features of a run that is not finished
+    features/          features of patches, from which distances are measured anew when a sweep
+                       gains images or repeats; nothing else needs them
+    unfinished/        records of a run that is not finished
+    .lock              process that writes here
 
-A line is a JSON object. rows.jsonl is written last: it is there if, and only if, a run is finished.
+A line is a JSON object. A run is finished if there is rows.jsonl, and no folder unfinished/, which
+is removed last.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffjscc.data.search import safe_stem
+from diffjscc.evaluation.records import OperatingPoint
 
 IMAGES = "images"
+LONGEST = 60  # bytes of a name in a file's name
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,18 @@ class Layout:
         return self.folder / "unfinished"
 
     @property
-    def features(self) -> Path:
-        """Features of the patches of an unfinished run."""
-        return self.unfinished / "features"
+    def lock(self) -> Path:
+        """File that the process which writes here has locked."""
+        return self.folder / ".lock"
 
-    def point_distances(self, point: int) -> Path:
-        """Distances of an operating point, by its number, in an unfinished run."""
-        return self.unfinished / f"distances-{point}.jsonl"
+    @property
+    def features(self) -> Path:
+        """Features of patches."""
+        return self.folder / "features"
+
+    def point_distances(self, point: OperatingPoint) -> Path:
+        """Distances of an operating point in an unfinished run."""
+        return self.unfinished / f"distances-{point_name(point)}.jsonl"
 
     @staticmethod
     def original(image: str) -> str:
@@ -76,14 +89,29 @@ class Layout:
         return f"{IMAGES}/{safe_stem(image)}.png"
 
     @staticmethod
-    def kept_image(image: str, point: int, kind: str = "") -> str:
+    def kept_image(image: str, point: OperatingPoint, kind: str = "") -> str:
         """A kept image of an operating point, as a path within the folder."""
         suffix = f"-{kind}" if kind else ""
-        return f"{IMAGES}/{safe_stem(image)}-{point}{suffix}.png"
+        return f"{IMAGES}/{safe_stem(image, LONGEST)}--{point_name(point)}{suffix}.png"
 
 
 def results_files(folder: Path) -> list[Path]:
     """List what a folder of results holds and no other output may replace."""
     layout = Layout(folder)
     lines = (layout.records, layout.distances, layout.absent, layout.kept)
-    return [layout.setup, *lines, folder / IMAGES, layout.unfinished]
+    return [layout.setup, *lines, folder / IMAGES, layout.features, layout.unfinished]
+
+
+def point_name(point: OperatingPoint) -> str:
+    """Name of an operating point in names of files, such as "diffjscc--awgn--1_128--1dB"."""
+    names = (point.scheme, point.channel, point.nominal_rate.replace("/", "_"))
+    return "--".join([*map(safe_name, names), f"{point.nominal_snr_db:.9g}dB"])
+
+
+def safe_name(name: str) -> str:
+    """Return an ASCII name that every file system takes; a changed one ends with a hash."""
+    safe = re.sub(r"[^a-zA-Z0-9_.+-]+", "-", name).strip(".-")
+    if safe == name and len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{safe[:LONGEST]}-{digest}" if safe else f"_{digest}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from diffjscc.data.files import atomic_write
 from diffjscc.evaluation.records import Absent, KeptImages, PointDistances, Record
 from diffjscc.paths import printable
 
+Repair = Callable[[str], None]
 Line = TypeVar("Line", Record, PointDistances, KeptImages, Absent)
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -22,10 +23,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 
 # Each is built once: that takes far longer than reading a line.
-_RECORDS = TypeAdapter(Record)
+RECORDS = TypeAdapter(Record)
 _DISTANCES = TypeAdapter(PointDistances)
 _KEPT = TypeAdapter(KeptImages)
-_ABSENT = TypeAdapter(Absent)
+ABSENT = TypeAdapter(Absent)
 
 
 class ResultsError(ValueError):
@@ -65,44 +66,88 @@ def write_lines(path: Path, lines: Iterable[Record | PointDistances | KeptImages
         temporary.write_text(to_text(lines), encoding="utf-8")
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read a file of records; see `read_lines`."""
-    return read_lines(path, _RECORDS)
+def read_records(path: Path, repair: Repair | None = None) -> list[Record]:
+    """Read a file of records; none where there is no file. See `read_lines`."""
+    return read_lines(path, RECORDS, lambda one: (one.point, one.image, one.repeat), repair)
 
 
-def read_distances(path: Path) -> list[PointDistances]:
+def read_distances(path: Path, repair: Repair | None = None) -> list[PointDistances]:
     """Read a file of distances; none where there is no file. See `read_lines`."""
-    return read_lines(path, _DISTANCES) if path.exists() else []
+    return read_lines(path, _DISTANCES, lambda one: (one.point, one.features), repair)
 
 
-def read_kept(path: Path) -> list[KeptImages]:
+def read_kept(path: Path, repair: Repair | None = None) -> list[KeptImages]:
     """Read a list of kept images; none where there is no file. See `read_lines`."""
-    return read_lines(path, _KEPT) if path.exists() else []
+    return read_lines(path, _KEPT, lambda one: (one.point, one.image, one.repeat), repair)
 
 
-def read_absent(path: Path) -> list[Absent]:
-    """Read a list of what cannot be sent; none where there is no file. See `read_lines`."""
-    return read_lines(path, _ABSENT) if path.exists() else []
+def read_absent(path: Path, repair: Repair | None = None) -> list[Absent]:
+    """Read a list of what could not be sent; none where there is no file. See `read_lines`."""
+    return read_lines(path, ABSENT, lambda one: (one.point, one.image, one.repeat), repair)
 
 
-def read_lines(path: Path, kind: TypeAdapter[Line]) -> list[Line]:
-    """Read a file of lines.
+def read_lines(
+    path: Path,
+    kind: TypeAdapter[Line],
+    key: Callable[[Line], Hashable] | None = None,
+    repair: Repair | None = None,
+) -> list[Line]:
+    """Read a file of lines; none where there is no file.
 
-    A last line that does not end is left out: a process that was killed may have cut it.
+    Args:
+        path: the file.
+        kind: of the lines.
+        key: of lines that may be equal; None where equal ones are no fault.
+        repair: called with a sentence where a last line that is cut, as by a kill, or one that is
+            there twice is left out; None makes that an error.
 
     Raises:
-        ResultsError: a line is damaged; names the file, the line and what is wrong.
+        ResultsError: a line is damaged, cut, or there twice; says which and the way out.
     """
-    complete = path.read_bytes().rpartition(b"\n")[0]
+    if not path.exists():
+        return []
+    *complete, rest = path.read_bytes().split(b"\n")
+    if rest:
+        _mend(repair, f"{path} is cut short in line {len(complete) + 1}")
     lines: list[Line] = []
-    for number, line in enumerate(complete.split(b"\n") if complete else (), 1):
-        try:
-            lines.append(kind.validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ResultsError(
-                f"{path}, line {number}: {place and f'{place}: '}{first['msg']}; the file is "
-                "damaged, or another version of this package wrote it"
-            ) from error
+    places: dict[Hashable, list[int]] = {}
+    for number, text in enumerate(complete, 1):
+        line = _parse(text, kind, path, number)
+        same = places.setdefault(number if key is None else key(line), [])
+        twice = next((place for place in same if lines[place] == line), None)
+        if twice is None:
+            same.append(len(lines))
+            lines.append(line)
+        else:
+            _mend(repair, f"{path} holds a line a second time in line {number}")
     return lines
+
+
+def _mend(repair: Repair | None, damage: str) -> None:
+    if repair is None:
+        raise ResultsError(
+            f"{damage}; `diffjscc evaluate` with the same settings and folder repairs it"
+        )
+    repair(damage)
+
+
+def _parse(text: bytes, kind: TypeAdapter[Line], path: Path, number: int) -> Line:
+    """Read one line; NaN is no number here, and neither is infinity."""
+    try:
+        if b"NaN" in text or b"Infinity" in text:
+            json.loads(text, parse_constant=_refuse)
+        return kind.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = ".".join(map(str, first["loc"])) + ": " * bool(first["loc"]) + first["msg"]
+        cause: Exception = error
+    except (ValueError, RecursionError) as error:
+        problem, cause = str(error), error
+    raise ResultsError(
+        f"{path}, line {number}: {problem}; the file is damaged, or another version of this "
+        "package wrote it: remove the line and run `diffjscc evaluate` again, which makes it anew"
+    ) from cause
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number of a record")

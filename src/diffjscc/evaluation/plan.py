@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
 from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.journal import Key
 from diffjscc.evaluation.records import OperatingPoint
 from diffjscc.evaluation.results import ImageInfo
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
+
+CHUNK = 4  # batches of a unit, at most
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,19 @@ class Unit:
     Attributes:
         point: the operating point.
         images: indices of images of one size.
-        repeats: transmissions of each.
-        at_once: of them that are received together.
+        repeats: numbers of the transmissions of each.
+        at_once: transmissions that are received together.
     """
 
     point: PlannedPoint
     images: tuple[int, ...]
-    repeats: int
+    repeats: Sequence[int]
     at_once: int
 
     @property
     def transmissions(self) -> list[tuple[int, int]]:
         """(image, repeat) of every transmission, in order."""
-        return [(index, repeat) for index in self.images for repeat in range(self.repeats)]
+        return [(index, repeat) for index in self.images for repeat in self.repeats]
 
 
 def make_points(config: SweepConfig) -> list[PlannedPoint]:
@@ -62,22 +65,43 @@ def make_points(config: SweepConfig) -> list[PlannedPoint]:
     return [PlannedPoint(index, *values) for index, values in enumerate(axes)]
 
 
-def make_units(config: SweepConfig, images: Sequence[ImageInfo]) -> list[Unit]:
+def make_units(
+    config: SweepConfig, images: Sequence[ImageInfo], finished: Collection[Key] = ()
+) -> list[Unit]:
     """List every unit of work, in order.
 
-    All repeats of an image are in one unit, since they share its encoding. Neighbours of one size
-    are with it, as far as `megapixels` goes, unless they would take different numbers of channel
-    uses.
+    Repeats of an image are in one unit, since they share its encoding, up to `CHUNK` times what is
+    received at once, for bounded memory. Neighbours of one size are with it, as far as `megapixels`
+    goes, unless they would take different numbers of channel uses.
+
+    Args:
+        config: of the sweep.
+        images: of the sweep.
+        finished: transmissions that need not be made.
     """
     units = []
     for point in make_points(config):
         alone = point.scheme.digital.quality is not None
-        for (width, height), group in groupby(range(len(images)), lambda i: images[i].size):
+        alike = [(image.size, _lacking(point, image, config.repeats, finished)) for image in images]
+        for (size, repeats), group in groupby(range(len(images)), alike.__getitem__):
             indices = tuple(group)
-            at_once = max(1, int(config.megapixels * 1e6 / (width * height)))
-            together = 1 if alone else max(1, at_once // config.repeats)
-            units += [
-                Unit(point, indices[first : first + together], config.repeats, at_once)
-                for first in range(0, len(indices), together)
-            ]
+            at_once = max(1, int(config.megapixels * 1e6 / (size[0] * size[1])))
+            for begin in range(0, len(repeats), CHUNK * at_once):
+                chunk = repeats[begin : begin + CHUNK * at_once]
+                together = 1 if alone else max(1, at_once // len(chunk))
+                units += [
+                    Unit(point, indices[first : first + together], chunk, at_once)
+                    for first in range(0, len(indices), together)
+                ]
     return units
+
+
+def _lacking(
+    point: PlannedPoint, image: ImageInfo, repeats: int, finished: Collection[Key]
+) -> Sequence[int]:
+    """Repeats of an image that are not finished at a point."""
+    if not finished:
+        return range(repeats)
+    return tuple(
+        repeat for repeat in range(repeats) if Key(point.point, image.name, repeat) not in finished
+    )

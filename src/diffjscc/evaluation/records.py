@@ -164,15 +164,19 @@ class PointDistances(AtPoint):
 
 @dataclass(frozen=True)
 class Absent(AtPoint):
-    """An image that a scheme cannot send at a point: there is no record of it.
+    """An image that a scheme cannot send at a point, or could not: there is no record of it.
 
     Attributes:
         image: name of the image.
-        reason: what it would take.
+        reason: what it would take, or the error.
+        failed: whether an error ended the transmission; the next run tries it again.
+        repeat: of the transmission that failed; None stands for all of them.
     """
 
     image: str
     reason: str
+    failed: bool = False
+    repeat: int | None = None
 
 
 @dataclass(frozen=True)

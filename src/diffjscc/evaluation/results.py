@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from diffjscc.data.files import atomic_write
+from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import (
     ResultsError,
@@ -28,6 +31,7 @@ from diffjscc.evaluation.records import Absent, KeptImages, OperatingPoint, Poin
 from diffjscc.metrics.catalogue import MetricInfo
 
 FORMAT = 2
+_WAY_OUT = "take it from a copy, or remove the folder and run the sweep again"
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,12 @@ def read_results(folder: str | Path) -> Results:
             f"{folder} holds no results: there is no {layout.setup.name}; `diffjscc evaluate` and "
             "`diffjscc reproduce` make such folders"
         )
-    if not layout.records.exists():
+    if layout.unfinished.exists() or not layout.records.exists():
         raise ResultsError(
             f"{folder} holds a run that is not finished; start the same command again, it goes on "
             "where it stopped"
         )
-    return Results(
+    results = Results(
         folder=layout.folder,
         setup=setup,
         records=tuple(read_records(layout.records)),
@@ -142,6 +146,82 @@ def read_results(folder: str | Path) -> Results:
         kept=tuple(read_kept(layout.kept)),
         absent=tuple(read_absent(layout.absent)),
     )
+    check_complete(results)
+    return results
+
+
+def check_complete(results: Results) -> None:
+    """Check counts against the plan, where the set-up says what was planned.
+
+    Raises:
+        ResultsError: a transmission, or a distance, is missing or was not planned.
+    """
+    setup, layout = results.setup, Layout(results.folder)
+    points = planned_points(setup)
+    if points is None:
+        return
+    planned = {(point, image.name) for point in points for image in setup.images}
+    repeats = range(setup.sweep["repeats"])
+    check_planned(results)
+    sent = {(one.point, one.image, one.repeat) for one in results.records}
+    lost = {(one.point, one.image, one.repeat) for one in results.absent}
+    missing = sum(
+        (*key, repeat) not in sent and (*key, repeat) not in lost
+        for key in planned
+        if (*key, None) not in lost
+        for repeat in repeats
+    )
+    way = "`diffjscc evaluate` with the same settings and folder makes them again"
+    if missing:
+        raise ResultsError(
+            f"{results.folder} lacks {missing} of the {len(planned) * len(repeats)} transmissions "
+            f"that its {layout.setup.name} plans; {layout.records.name} or {layout.absent.name} "
+            f"was cut: {way}"
+        )
+    partial = {one.point for one in results.absent}
+    nets = {one.features for one in results.distances}
+    measured = {(one.point, one.features) for one in results.distances}
+    if nets and not {(point, net) for point in points - partial for net in nets} <= measured:
+        raise ResultsError(
+            f"{layout.distances} lacks operating points that {layout.setup.name} plans; {way}"
+        )
+
+
+def check_planned(results: Results) -> None:
+    """Raise ResultsError if there is a line of something that the set-up does not plan."""
+    points = planned_points(results.setup)
+    if points is None:
+        return
+    names = {image.name for image in results.setup.images}
+    repeats = results.setup.sweep["repeats"]
+    lines: tuple[Record | Absent, ...] = (*results.records, *results.absent)
+    for one in lines:
+        if one.point not in points or one.image not in names or (one.repeat or 0) >= repeats:
+            raise ResultsError(
+                f"{results.folder} holds {one.image} of {one.point}, which its "
+                f"{Layout(results.folder).setup.name} does not plan; its files are not of the same "
+                "run: run the sweep again into another folder"
+            )
+    keys = [(one.point, one.image, one.repeat) for one in lines]
+    twice = next((key for key, times in Counter(keys).items() if times > 1), None)
+    if twice is not None:
+        raise ResultsError(
+            f"{results.folder} holds several lines of {twice[1]} of {twice[0]}, repeat {twice[2]}; "
+            "remove the wrong one, or all and run `diffjscc evaluate` again, which makes it anew"
+        )
+
+
+def planned_points(setup: Setup) -> set[OperatingPoint] | None:
+    """List the operating points of a set-up's sweep; None where its settings are not all known."""
+    if not {"schemes", "channels", "rates", "snrs_db", "repeats"} <= setup.sweep.keys():
+        return None
+    names = [image.name for image in setup.images]
+    try:
+        config = SweepConfig.model_validate({**setup.sweep, "images": names})
+    except ValidationError:  # another version's
+        return None
+    axes = product(config.schemes, config.channels, config.rates, config.snrs_db)
+    return {OperatingPoint(a.name, b.label, rate, snr_db) for a, b, rate, snr_db in axes}
 
 
 def check_records(results: Sequence[Results]) -> None:
@@ -164,9 +244,14 @@ def read_setup(layout: Layout) -> Setup | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        written = values.pop("format", None)
-    except (ValueError, AttributeError, TypeError) as error:  # the last two: no object
-        raise ResultsError(f"{path} is damaged: {error}; remove the folder") from error
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"{path} is damaged: {error}; {_WAY_OUT}") from error
+    if not isinstance(values, dict):
+        raise ResultsError(
+            f"{path} is damaged: it holds a {type(values).__name__}, not settings by name; "
+            f"{_WAY_OUT}"
+        )
+    written = values.pop("format", None)
     if written != FORMAT:
         raise ResultsError(
             f"{path} is of format {written}, this version of the package reads and writes format "
@@ -178,7 +263,8 @@ def read_setup(layout: Layout) -> Setup | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ResultsError(f"{path}: {place}: {first['msg']}; the file is damaged") from error
+        problem = f"{path}: {place}: {first['msg']}; the file is damaged"
+        raise ResultsError(f"{problem}: {_WAY_OUT}") from error
 
 
 def write_setup(layout: Layout, setup: Setup) -> None:

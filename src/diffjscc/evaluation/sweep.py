@@ -8,32 +8,27 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffjscc.data.images import save_image
+from diffjscc.evaluation.claim import Earlier, claim, lock
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.environment import library_versions, source_commit
 from diffjscc.evaluation.finish import finish
 from diffjscc.evaluation.images import SweepImages
-from diffjscc.evaluation.journal import Journal, Key
+from diffjscc.evaluation.journal import Journal, Key, key_of
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import ResultsError, write_lines
+from diffjscc.evaluation.lock import FolderLock
 from diffjscc.evaluation.measures import Measures
 from diffjscc.evaluation.plan import PlannedPoint, Unit, make_points, make_units
 from diffjscc.evaluation.processes import Processes
-from diffjscc.evaluation.records import Absent
-from diffjscc.evaluation.results import (
-    Results,
-    Setup,
-    differences,
-    read_results,
-    read_setup,
-    write_setup,
-)
+from diffjscc.evaluation.records import Absent, OperatingPoint
+from diffjscc.evaluation.results import Results, Setup, check_planned, read_results
 from diffjscc.evaluation.sweep_features import SweepFeatures, lacking_patches
-from diffjscc.evaluation.transmission import Delivery, Link
+from diffjscc.evaluation.transmission import FAILURES, Delivery, Link, Refusal, reason
 from diffjscc.evaluation.uncertainty import colours, disagreement
 from diffjscc.metrics.catalogue import undefined
 from diffjscc.scheme import InfeasibleError
@@ -90,30 +85,30 @@ class Sweep:
             commit=source_commit(),
         )
         layout = Layout(self.folder)
+        store = SweepFeatures(measures.nets, layout.features, config.seed, processes.device)
         with processes.leader_first():
-            _claim(layout, setup)
-        journal = Journal(layout.unfinished, processes.index)
-        run = SweepRun(config, layout, setup, processes, images, schemes, measures, journal)
-        # All processes have read what there was before one writes more.
+            held = lock(layout) if processes.leads else None
+            try:
+                claim(layout, setup, lambda earlier: store.has(map(key_of, earlier.records)))
+                earlier = Earlier.read(layout)
+                check_planned(
+                    Results(layout.folder, setup, earlier.records, (), (), earlier.absent)
+                )
+            except BaseException:
+                if held is not None:
+                    held.release()
+                raise
+        begun = layout.unfinished.exists() or not layout.records.exists()
         processes.wait()
-        return run
-
-
-def _claim(layout: Layout, setup: Setup) -> None:
-    """Make a folder this run's, or check that it is."""
-    before = read_setup(layout)
-    if before is None:
-        if layout.folder.exists() and any(layout.folder.iterdir()):
-            raise ResultsError(
-                f"{layout.folder} holds something, but no results; choose another folder"
-            )
-        layout.folder.mkdir(parents=True, exist_ok=True)
-        write_setup(layout, setup)
-    elif changed := differences(before, setup):
-        raise ResultsError(
-            f"{layout.folder} holds results of another set-up: {'; '.join(changed)}. Records of "
-            "different set-ups are never mixed: choose another folder"
+        run = SweepRun(
+            config, layout, setup, processes, images, schemes, measures, store, earlier, begun, held
         )
+        try:
+            run.plan()
+        except BaseException:
+            run.release()
+            raise
+        return run
 
 
 @dataclass
@@ -121,7 +116,11 @@ class SweepRun:
     """A sweep that is ready to run, new or taken up where it stopped; see `Sweep.prepare`.
 
     Attributes:
+        begun: whether a run was begun that is not finished; without any, there may be nothing to do
+            at all.
+        held: lock of the folder; None where another process of the run holds it.
         todo: units that this process has to do.
+        repaired: a sentence for each damage of the folder that this run mends.
     """
 
     config: SweepConfig
@@ -131,25 +130,47 @@ class SweepRun:
     images: SweepImages
     schemes: SchemeLoader
     measures: Measures
-    journal: Journal
-    todo: list[Unit] = field(init=False)
+    features: SweepFeatures
+    earlier: Earlier
+    begun: bool
+    held: FolderLock | None
+    todo: list[Unit] = field(init=False, default_factory=list)
+    repaired: list[str] = field(init=False, default_factory=list)
 
-    def __post_init__(self) -> None:
+    def plan(self) -> None:
+        """Find out what is left to do.
+
+        Raises:
+            ResultsError: distances are to be measured, but features are missing.
+        """
         self._points = make_points(self.config)
-        self._features = SweepFeatures(
-            self.measures.nets, self.layout.features, self.config.seed, self.processes.device
+        finished = {key_of(record) for record in self.earlier.records}
+        finished |= self._hopeless(self.earlier.absent)
+        units = make_units(self.config, self.setup.images, finished)
+        self._unmeasured = self._points_without_distances()
+        self.repaired = list(self.earlier.repairs)
+        lacking = sum(len(unit.transmissions) for unit in units)
+        failed = sum(one.failed for one in self.earlier.absent)
+        if not self.begun and lacking > failed:
+            self.repaired.append(
+                f"{self.layout.folder} lacks {lacking - failed} transmissions that were made before"
+            )
+        self._idle = not (self.begun or units or self._unmeasured or self.repaired)
+        if self._idle:
+            return
+        self.journal = Journal(self.layout.unfinished, self.processes.index)
+        journal = self.journal.read().keys()
+        if not self.features.has({*finished, *journal} & self._keys_at(self._unmeasured)):
+            raise ResultsError(
+                f"{self.layout.features} lacks features of what was sent, and "
+                f"{self.layout.distances.name} the distances; run the sweep into another folder"
+            )
+        done = journal | self._hopeless(self.journal.read_absent())
+        self.todo = list(
+            self.processes.share([unit for unit in units if not done >= self._keys(unit)])
         )
-        done = self.journal.read().keys() | {
-            Key(point, name, repeat)
-            for point, name in self.journal.read_absent()
-            for repeat in range(self.config.repeats)
-        }
-        units = [
-            unit
-            for unit in make_units(self.config, self.setup.images)
-            if not self.layout.records.exists() and not done >= self._keys(unit)
-        ]
-        self.todo = list(self.processes.share(units))
+        # All processes have read what there was before one writes more.
+        self.processes.wait()
 
     @property
     def leads(self) -> bool:
@@ -159,26 +180,68 @@ class SweepRun:
     def run(self, progress: Callable[[int], None]) -> Results:
         """Do what is to be done, and read all results.
 
+        Transmissions that fail are noted, see `Absent`; the next run tries them again.
+
         Args:
             progress: called with the number of transmissions after each unit.
         """
+        try:
+            if not self._idle:
+                self._run(progress)
+            return read_results(self.layout.folder)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let other runs have the folder."""
+        if self.held is not None:
+            self.held.release()
+
+    def _run(self, progress: Callable[[int], None]) -> None:
         for unit in self.todo:
             self._do(unit)
             progress(len(unit.transmissions))
         self.processes.wait()
-        if not self.layout.distances.exists():
-            self._measure_distances()
+        self._measure_distances()
         self.processes.wait()
-        if self.leads and self.layout.unfinished.exists():
-            finish(self.layout, self.config, self._points, self.images.names, self.journal)
+        if self.leads:
+            finish(self.layout, self._points, self.images.names, self.journal, self.earlier)
         self.processes.wait()
-        return read_results(self.layout.folder)
 
     def _keys(self, unit: Unit) -> set[Key]:
         return {
             Key(unit.point.point, self.images.names[index], repeat)
             for index, repeat in unit.transmissions
         }
+
+    def _keys_at(self, points: Iterable[PlannedPoint]) -> set[Key]:
+        return {
+            Key(point.point, name, repeat)
+            for point in points
+            for name in self.images.names
+            for repeat in range(self.config.repeats)
+        }
+
+    def _hopeless(self, absent: Iterable[Absent]) -> set[Key]:
+        """Transmissions that cannot be made, however often they are tried."""
+        return {
+            Key(one.point, one.image, repeat)
+            for one in absent
+            if not one.failed
+            for repeat in range(self.config.repeats)
+        }
+
+    def _points_without_distances(self) -> list[PlannedPoint]:
+        nets = {net.name for net in self.measures.nets}
+        partial = {one.point for one in self.earlier.absent if not one.failed}
+        measured: dict[OperatingPoint, set[str]] = {}
+        for one in self.earlier.distances:
+            measured.setdefault(one.point, set()).add(one.features)
+        return [
+            point
+            for point in self._points
+            if point.point not in partial and not nets <= measured.get(point.point, set())
+        ]
 
     def _link(self, point: PlannedPoint) -> Link:
         return Link(
@@ -197,48 +260,54 @@ class SweepRun:
         link = self._link(unit.point)
         records, absent = [], []
         for index, outcome in self._transmit(link, unit):
-            if isinstance(outcome, InfeasibleError):
-                absent.append(Absent(*unit.point.point, self.images.names[index], str(outcome)))
+            name = self.images.names[index]
+            if isinstance(outcome, Refusal):
+                absent.append(
+                    Absent(*unit.point.point, name, outcome.reason, outcome.failed, outcome.repeat)
+                )
                 continue
-            for repeat, delivery in enumerate(outcome):
-                if repeat == 0 and index < self.config.shown:
-                    self._keep(link, unit.point, index, delivery)
-                original = self.images[index].pixels
-                self._features.add(unit.point, index, repeat, delivery.final, original)
-                records.append(delivery.record)
+            repeat = outcome.record.repeat
+            if repeat == 0 and index < self.config.shown:
+                self._keep(link, unit.point, index, outcome)
+            original = self.images[index].pixels
+            self.features.add(unit.point.point, name, repeat, outcome.final, original)
+            records.append(outcome.record)
         self.journal.append(records, absent)
 
-    def _transmit(
-        self, link: Link, unit: Unit
-    ) -> Iterator[tuple[int, list[Delivery] | InfeasibleError]]:
-        """Yield each image's deliveries, or the reason why there can be none."""
-        parts = [unit.images]
+    def _transmit(self, link: Link, unit: Unit) -> Iterator[tuple[int, Delivery | Refusal]]:
+        """Yield each transmission's delivery, or the reason why there is none.
+
+        Where one of several fails, each is tried alone.
+        """
+        parts: list[tuple[Sequence[int], Sequence[int]]] = [(unit.images, unit.repeats)]
         while parts:
-            part = parts.pop(0)
-            images = [self.images[index] for index in part]
+            images, repeats = parts.pop(0)
             try:
-                sent = link.transmit(images, range(unit.repeats), unit.at_once)
-            except InfeasibleError as error:
-                if len(part) == 1:
-                    yield part[0], error
+                sources = [self.images[index] for index in images]
+                sent = link.transmit(sources, repeats, unit.at_once)
+            except FAILURES as error:
+                failed = not isinstance(error, InfeasibleError)
+                if len(images) > 1:
+                    parts += [((index,), repeats) for index in images]
+                elif failed and len(repeats) > 1:
+                    parts += [(images, (repeat,)) for repeat in repeats]
                 else:
-                    parts += [(index,) for index in part]
+                    yield images[0], Refusal(reason(error), failed, repeats[0] if failed else None)
                 continue
-            for place, index in enumerate(part):
-                yield index, sent[place * unit.repeats : (place + 1) * unit.repeats]
+            yield from zip((index for index in images for _ in repeats), sent, strict=True)
 
     def _keep(self, link: Link, point: PlannedPoint, index: int, delivery: Delivery) -> None:
         """Keep a transmission's images."""
         source = self.images[index]
         kept = {
             self.layout.original(source.name): source.pixels,
-            self.layout.kept_image(source.name, point.index): delivery.final,
+            self.layout.kept_image(source.name, point.point): delivery.final,
         }
         if delivery.initial is not None:
-            kept[self.layout.kept_image(source.name, point.index, "initial")] = delivery.initial
+            kept[self.layout.kept_image(source.name, point.point, "initial")] = delivery.initial
         if self.config.samples and link.sampler is not None:
             samples = link.samples(source, 0, self.config.samples)
-            path = self.layout.kept_image(source.name, point.index, "uncertainty")
+            path = self.layout.kept_image(source.name, point.point, "uncertainty")
             kept[path] = colours(disagreement(samples))
         for name, image in kept.items():
             path_ = self.layout.folder / name
@@ -247,9 +316,14 @@ class SweepRun:
 
     def _measure_distances(self) -> None:
         """Distances of this process's share of the points, if all images could be sent."""
-        partial = {point for point, _ in self.journal.read_absent()}
-        for point in self.processes.share(self._points):
-            file = self.layout.point_distances(point.index)
+        sent = self.journal.read().keys() | set(map(key_of, self.earlier.records))
+        partial = {
+            one.point
+            for one in self.journal.read_absent()
+            if one.repeat is None or Key(one.point, one.image, one.repeat) not in sent
+        }
+        for point in self.processes.share(self._unmeasured):
+            file = self.layout.point_distances(point.point)
             if not file.exists():
                 whole = point.point not in partial
-                write_lines(file, self._features.measure(point) if whole else [])
+                write_lines(file, self.features.measure(point.point) if whole else [])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffjscc.evaluation.plan import PlannedPoint
-from diffjscc.evaluation.records import PointDistances
+from diffjscc.evaluation.journal import Key
+from diffjscc.evaluation.layout import point_name, safe_name
+from diffjscc.evaluation.records import OperatingPoint, PointDistances
 from diffjscc.evaluation.results import ImageInfo
 from diffjscc.metrics.distances import frechet_distance, kernel_distance
 from diffjscc.metrics.feature_networks import FeatureNet, patches, patches_256
@@ -36,19 +37,31 @@ class SweepFeatures:
         self._latest: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(
-        self, point: PlannedPoint, index: int, repeat: int, final: Tensor, original: Tensor
+        self, point: OperatingPoint, image: str, repeat: int, final: Tensor, original: Tensor
     ) -> None:
         """Store a transmission's final image [3, H, W], and the original unless it is there."""
+        block = safe_name(image)
         for net in self.nets:
-            if f"{index}" not in self._features(net):
-                self._write(net, f"{index}", self._extract(net, original), original.shape)
+            if block not in self._features(net):
+                self._write(net, block, self._extract(net, original), original.shape)
             # Digital links deliver the same image time after time.
             latest = self._latest.get(net.name)
             if latest is None or not torch.equal(latest[0], final):
                 self._latest[net.name] = latest = final, self._extract(net, final)
-            self._write(net, f"{index}-{repeat}", latest[1], final.shape, point)
+            self._write(net, f"{block}--{repeat}", latest[1], final.shape, point)
 
-    def measure(self, point: PlannedPoint) -> list[PointDistances]:
+    def has(self, sent: Iterable[Key]) -> bool:
+        """Return whether the features of transmissions are there."""
+        names: dict[OperatingPoint, set[str]] = {}
+        for key in sent:
+            names.setdefault(key.point, set()).add(f"{safe_name(key.image)}--{key.repeat}")
+        return all(
+            blocks <= set(self._features(net, point).names())
+            for point, blocks in names.items()
+            for net in self.nets
+        )
+
+    def measure(self, point: OperatingPoint) -> list[PointDistances]:
         """Compute the distances at an operating point, one per network."""
         found = []
         for net in self.nets:
@@ -58,7 +71,7 @@ class SweepFeatures:
             enough = min(folder.count for folder in some) > 1
             found.append(
                 PointDistances(
-                    *point.point,
+                    *point,
                     features=net.name,
                     patches=features.count,
                     frechet=frechet_distance(originals, features),
@@ -79,7 +92,7 @@ class SweepFeatures:
         block: str,
         features: Tensor,
         shape: torch.Size,
-        point: PlannedPoint | None = None,
+        point: OperatingPoint | None = None,
     ) -> None:
         """Write the features of an image [3, H, W]: first those of some patches, then of all."""
         chosen = features[patches_256(shape[-2], shape[-1], PATCH)]
@@ -87,10 +100,10 @@ class SweepFeatures:
         self._features(net, point).write(block, features)
 
     def _features(
-        self, net: FeatureNet, point: PlannedPoint | None = None, part: str = ""
+        self, net: FeatureNet, point: OperatingPoint | None = None, part: str = ""
     ) -> FeatureFolder:
         """Features of the final images at a point, or of the originals; `_256`: see there."""
-        name = "originals" if point is None else str(point.index)
+        name = "originals" if point is None else point_name(point)
         return FeatureFolder(self.folder / net.name / f"{name}{part}")
 
 
