@@ -123,6 +123,9 @@ def _check_features(layout: Layout, complete: bool) -> None:
 def extends(now: Setup, before: Setup) -> bool:
     """Return whether a set-up only adds values to the axes of another one, images or repeats."""
     old, new = before.sweep, now.sweep
+    lists = all(isinstance(old.get(axis), list) for axis in AXES)
+    if not lists or not isinstance(old.get("repeats"), int):
+        return False  # damaged, or of another version
     fixed = old.keys() - {*AXES, "repeats"}
     reasons = [reason for reason in now.left_out if reason not in before.left_out]
     same_sets = any(_NO_SET in reason for reason in now.left_out) == any(

@@ -157,11 +157,12 @@ def check_complete(results: Results) -> None:
         ResultsError: a transmission, or a distance, is missing or was not planned.
     """
     setup, layout = results.setup, Layout(results.folder)
-    points = planned_points(setup)
-    if points is None:
+    plan = planned_sweep(setup)
+    if plan is None:
         return
+    points, count = plan
     planned = {(point, image.name) for point in points for image in setup.images}
-    repeats = range(setup.sweep["repeats"])
+    repeats = range(count)
     check_planned(results)
     sent = {(one.point, one.image, one.repeat) for one in results.records}
     lost = {(one.point, one.image, one.repeat) for one in results.absent}
@@ -189,11 +190,11 @@ def check_complete(results: Results) -> None:
 
 def check_planned(results: Results) -> None:
     """Raise ResultsError if there is a line of something that the set-up does not plan."""
-    points = planned_points(results.setup)
-    if points is None:
+    plan = planned_sweep(results.setup)
+    if plan is None:
         return
+    points, repeats = plan
     names = {image.name for image in results.setup.images}
-    repeats = results.setup.sweep["repeats"]
     lines: tuple[Record | Absent, ...] = (*results.records, *results.absent)
     for one in lines:
         if one.point not in points or one.image not in names or (one.repeat or 0) >= repeats:
@@ -211,8 +212,8 @@ def check_planned(results: Results) -> None:
         )
 
 
-def planned_points(setup: Setup) -> set[OperatingPoint] | None:
-    """List the operating points of a set-up's sweep; None where its settings are not all known."""
+def planned_sweep(setup: Setup) -> tuple[set[OperatingPoint], int] | None:
+    """List operating points and count repeats; None where the settings are not all known."""
     if not {"schemes", "channels", "rates", "snrs_db", "repeats"} <= setup.sweep.keys():
         return None
     names = [image.name for image in setup.images]
@@ -221,7 +222,8 @@ def planned_points(setup: Setup) -> set[OperatingPoint] | None:
     except ValidationError:  # another version's
         return None
     axes = product(config.schemes, config.channels, config.rates, config.snrs_db)
-    return {OperatingPoint(a.name, b.label, rate, snr_db) for a, b, rate, snr_db in axes}
+    points = {OperatingPoint(a.name, b.label, rate, snr_db) for a, b, rate, snr_db in axes}
+    return points, config.repeats
 
 
 def check_records(results: Sequence[Results]) -> None:
