@@ -49,7 +49,9 @@ def load_tokenizer(
     if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (START, END):
         raise ValueError(
             f"{str(source)!r} holds no CLIP vocabulary: its texts begin and end with tokens "
-            f"{tokenizer.bos_token_id} and {tokenizer.eos_token_id}, not {START} and {END}"
+            f"{tokenizer.bos_token_id} and {tokenizer.eos_token_id}, not {START} and {END}; check "
+            "the network connection, which an empty vocabulary stands for, or give a folder with "
+            "vocab.json and merges.txt"
         )
     return tokenizer
 
