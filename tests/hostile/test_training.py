@@ -343,7 +343,7 @@ MEMBERS: list[tuple[list[str], int]] = [
     (["x" * 255 + "/" + "y" * 200 + ".png"], 1),
     (["0.png", "0.txt", "0.json", "0.cls"], 1),
     (["0.png", "._0.png", ".1.png"], 1),
-    (["0.heic", "1.png"], 1),
+    (["0.dng", "1.png"], 1),
     (["0.png", "0.webp"], 2),
     (["con.png", "a:b.png", "a\\b.png", "a?.png"], 4),
 ]
@@ -362,7 +362,7 @@ def test_no_member_of_a_shard_is_lost_in_silence(
     assert len(source) == count
     assert len(set(source.names)) == count
     assert all(source[number].shape == (20, 30, 3) for number in range(count))
-    lost = [n for n in names if n.endswith((".png", ".heic")) and not Path(n).name.startswith(".")]
+    lost = [n for n in names if n.endswith((".png", ".dng")) and not Path(n).name.startswith(".")]
     assert (len(lost) > count) == bool(said)
 
 
@@ -440,11 +440,11 @@ def test_shards_beside_images_are_not_mixed_up(
     error = attempts.call("data set", lambda: open_source(images))
     assert "contains both tar shards" in str(error)
     (images / "a.tar").unlink()
-    (images / "IMG_1.HEIC").write_bytes(b"x")
+    (images / "IMG_1.DNG").write_bytes(b"x")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         attempts.call("data set", lambda: open_source(images))
-    assert "passed over 1 images of kinds that cannot be read (1 .heic)" in str(said[0].message)
+    assert "passed over 1 images of kinds that cannot be read (1 .dng)" in str(said[0].message)
 
 
 # Latents
