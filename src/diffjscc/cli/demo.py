@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from diffjscc.cli import paths
 from diffjscc.cli.terminal import report_errors, stdout
 
 
@@ -16,7 +17,7 @@ def demo(
         str, typer.Option(help="Address to listen on; 0.0.0.0 is reached from other machines.")
     ] = "127.0.0.1",
     weights: Annotated[
-        str, typer.Option(help="Bundled name, folder or hub id (owner/name@revision).")
+        str, paths.option(paths.place, help="Bundled name, folder or hub id (owner/name@revision).")
     ] = "compact",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
