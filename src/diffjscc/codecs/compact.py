@@ -154,6 +154,27 @@ class Gains(nn.Module):
         return x * gain[:, :, None, None]
 
 
+class TextureInput(nn.Module):
+    """Contributions of the texture map to the encoder's features and to its latent; at first 0.
+
+    A gain per latent channel depends on the condition: how much of the map a link can carry.
+    """
+
+    def __init__(self, width: int, channels: int, condition_width: int) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(1, width, 3, padding=1)
+        self.gains = nn.Linear(condition_width, channels)
+        for zeroed in (self.features, self.gains):
+            nn.init.zeros_(zeroed.weight)
+            assert zeroed.bias is not None
+            nn.init.zeros_(zeroed.bias)
+
+    def forward(self, texture: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a map [B, 1, h, w] adds: [B, width, h, w] and [B, channels, h, w]."""
+        scaled = TEXTURE_GAIN * (texture - TYPICAL_TEXTURE)
+        return self.features(scaled), self.gains(condition)[:, :, None, None] * scaled
+
+
 class TextureHead(nn.Module):
     """Texture map from features at 1/16 of the image size."""
 
@@ -188,12 +209,9 @@ class Encoder(nn.Module):
         self.mid = nn.ModuleList(Block(mid, *shape) for _ in range(config.encoder_blocks[0]))
         self.down = nn.Conv2d(mid, deep, 3, stride=2, padding=1)
         self.deep = nn.ModuleList(Block(deep, *shape) for _ in range(config.encoder_blocks[1]))
-        self.texture: nn.Conv2d | None = None
+        self.texture: TextureInput | None = None
         if config.texture:
-            self.texture = nn.Conv2d(1, deep + max(self.channels), 3, padding=1)
-            nn.init.zeros_(self.texture.weight)
-            assert self.texture.bias is not None
-            nn.init.zeros_(self.texture.bias)
+            self.texture = TextureInput(deep, max(self.channels), config.condition_width)
         self.head = nn.Conv2d(deep, max(self.channels), 1)
         basis, deviation = dct_basis(max(self.channels), STRIDE)
         analysis = basis.flatten(1) / deviation.sqrt()[:, None]
@@ -221,9 +239,7 @@ class Encoder(nn.Module):
         x = self.down(x)
         sent: Tensor | float = 0.0
         if self.texture is not None:
-            texture = TEXTURE_GAIN * (texture_map(images, STRIDE) - TYPICAL_TEXTURE)
-            deep = len(self.texture.weight) - max(self.channels)
-            known, sent = self.texture(texture).tensor_split((deep,), dim=1)
+            known, sent = self.texture(texture_map(images, STRIDE), condition)
             x = x + known
         for block in self.deep:
             x = block(x, condition)
