@@ -20,6 +20,7 @@ from diffjscc.training.config import load_config
 from diffjscc.training.images import open_images
 from diffjscc.training.jscc import train
 from diffjscc.training.losses import flat_colour
+from diffjscc.training.optimiser import Optimiser
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 CODEC |= {"decoder_blocks": [1, 1], "rate_channels": [4, 8]}
@@ -108,7 +109,10 @@ def test_colour_errors_count_where_the_original_is_flat() -> None:
     assert flat_colour(rough + tint, rough).item() < 0.001
 
 
-def test_the_shipped_config_conveys_the_map() -> None:
-    config = load_config(JSCCConfig, "compact-texture-jscc")
-    assert build_codec(config.codec).config.texture
+@pytest.mark.parametrize("name", ["compact-texture-jscc", "compact-joint-jscc"])
+def test_the_shipped_configs_fit_the_codec(name: str) -> None:
+    config = load_config(JSCCConfig, name)
+    codec = build_codec(config.codec)
+    Optimiser(codec, config.optimiser)
+    assert codec.config.texture
     assert config.augmentation.defocus > 0

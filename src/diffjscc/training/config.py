@@ -90,6 +90,7 @@ class OptimiserConfig(Section):
     Attributes:
         muon: names of layers whose weights, matrices, get orthogonalised steps of the same size
             in place of Adam's (Jordan et al., kellerjordan.github.io/posts/muon).
+        only: names of the modules that are trained; the others are frozen. All without it.
         fresh: names of modules with random weights among trained ones.
         fresh_factor: factor on their learning rate.
         learning_rate: peak learning rate.
@@ -103,6 +104,7 @@ class OptimiserConfig(Section):
     """
 
     muon: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     fresh_factor: Annotated[float, Field(ge=1, le=1000)] = 10.0
     learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 1e-3

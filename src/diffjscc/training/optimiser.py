@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +35,20 @@ class Optimiser:
     AdamW's, so one learning rate serves both.
 
     Args:
-        model: its trainable parameters are moved.
+        model: its trainable parameters are moved; those outside `config.only` are frozen.
         config: settings.
 
     Raises:
         ValueError: `config.muon` names a layer that does not exist, or whose weight is no matrix;
-            or `config.fresh` a module that does not exist.
+            or `config.only` or `config.fresh` a module that does not exist.
     """
 
     def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if config.only:
+            chosen = _within(trained, config.only, "only")
+            for name in trained.keys() - chosen:
+                trained.pop(name).requires_grad_(False)
         matrices = {name: p for name, p in trained.items() if _is_named(name, config.muon)}
         if any(p.ndim != 2 for p in matrices.values()):
             wrong = [name for name, p in matrices.items() if p.ndim != 2]
@@ -52,10 +57,7 @@ class Optimiser:
             if not any(_is_named(name, (wanted,)) for name in matrices):
                 raise ValueError(f"optimiser.muon names {wanted!r}, but no weight is named so")
         others = {name: p for name, p in trained.items() if name not in matrices}
-        fresh = {name for name in others if not set(config.fresh).isdisjoint(name.split("."))}
-        for wanted in config.fresh:
-            if not any(wanted in name.split(".") for name in fresh):
-                raise ValueError(f"optimiser.fresh names {wanted!r}, but no module is named so")
+        fresh = _within(others, config.fresh, "fresh")
         groups = [
             {"params": params, "weight_decay": decay, "factor": factor}
             for factor, names in ((1.0, others.keys() - fresh), (config.fresh_factor, fresh))
@@ -92,6 +94,15 @@ class Optimiser:
         """Restore what `state_dict` gave."""
         for part, own in zip(self.parts, state, strict=True):
             part.load_state_dict(own)
+
+
+def _within(weights: Iterable[str], modules: tuple[str, ...], setting: str) -> set[str]:
+    """Names of the weights within modules of these names, each of which must exist."""
+    found = {name: set(name.split(".")[:-1]) for name in weights}
+    for wanted in modules:
+        if not any(wanted in path for path in found.values()):
+            raise ValueError(f"optimiser.{setting} names {wanted!r}, but no module is named so")
+    return {name for name, path in found.items() if not path.isdisjoint(modules)}
 
 
 def _is_named(weight: str, layers: tuple[str, ...]) -> bool:
