@@ -43,5 +43,6 @@ def convert(
     with report_errors():
         from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
 
+        destination.parent.mkdir(parents=True, exist_ok=True)
         folder = convert_released(source, destination, to)
         stdout.print(f"weights are in {printed(folder)}", soft_wrap=True)
