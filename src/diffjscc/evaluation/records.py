@@ -40,7 +40,7 @@ class AtPoint:
         scheme, channel, nominal_rate, nominal_snr_db: see `OperatingPoint`.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     scheme: str
     channel: str

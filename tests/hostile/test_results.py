@@ -1,0 +1,170 @@
+"""Folders of results that were cut, mixed, edited or made by something else."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from attempts import Attempts, unfinished
+
+KIND = "results folder"
+
+SCHEME = """
+from fractions import Fraction
+import torch
+from diffjscc import Scheme, Symbols, normalise_power
+
+class Means:
+    rates = (Fraction(1, 128),)
+
+    def encode(self, images, csi, rate):
+        height, width = images.shape[-2:]
+        values = torch.nn.functional.avg_pool2d(images.mean(1), 8, (8, 16)).flatten(1) + 0.1j
+        return Symbols(normalise_power(values), (height, width), rate)
+
+    def decode(self, received):
+        height, width = received.image_size
+        means = received.equalised.real.clamp(0, 1).view(-1, 1, height // 8, width // 16)
+        return means.repeat_interleave(8, 2).repeat_interleave(16, 3).expand(-1, 3, -1, -1)
+
+def make():
+    return Scheme(Means(), "1/128")
+"""
+
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with two images and a small scheme of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "means_of_blocks.py").write_text(SCHEME)
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        levels = rng.uniform(0, 255, (32, 64, 3)).astype(np.uint8)
+        Image.fromarray(levels).save(tmp_path / "photos" / f"{name}.png")
+    return tmp_path
+
+
+def evaluate(*more: str) -> tuple[object, ...]:
+    where = ("evaluate", "photos", "-o", "results", "--scheme", "means_of_blocks:make")
+    small = ("--set", "metrics=[psnr]", "--set", "features=[]", "--set", "device=cpu")
+    return (*where, *small, "--snr", "1", "--snr", "7", *more)
+
+
+def made(place: Path, attempts: Attempts) -> Path:
+    """A finished folder, with distances and an absent point added by hand."""
+    assert attempts.command(KIND, *evaluate()).exit_code == 0
+    folder = place / "results"
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+    point = ("scheme", "channel", "nominal_rate", "nominal_snr_db")
+    values = {"features": "squeezenet", "patches": 9, "frechet": 4.0, "kernel": 0.1}
+    distances = [{name: row[name] for name in point} | values for row in rows[::2]]
+    write(folder / "distances.jsonl", [one | {"kernel_deviation": 0.01} for one in distances])
+    lost = {name: rows[-1][name] for name in (*point, "image")} | {"reason": "too large"}
+    write(folder / "absent.jsonl", [lost])
+    write(folder / "rows.jsonl", rows[:-1])
+    return folder
+
+
+def write(file: Path, lines: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def changed(name: str, change: Callable[[bytes], bytes]) -> Damage:
+    def damage(folder: Path) -> None:
+        file = folder / name
+        file.write_bytes(change(file.read_bytes()))
+
+    return damage
+
+
+def cut(part: float) -> Callable[[bytes], bytes]:
+    return lambda data: data[: int(len(data) * part)]
+
+
+def with_value(key: str, value: object) -> Callable[[bytes], bytes]:
+    """The first line, with another value for a key."""
+
+    def change(data: bytes) -> bytes:
+        first, rest = data.split(b"\n", 1)
+        return json.dumps({**json.loads(first), key: value}).encode() + b"\n" + rest
+
+    return change
+
+
+def damages_of_lines() -> Iterator[tuple[str, Damage]]:
+    keys = {
+        "rows.jsonl": ("scheme", "metrics", "snr_db"),
+        "distances.jsonl": ("frechet",),
+        "absent.jsonl": ("image", "failed"),
+    }
+    values = (float("nan"), "x", 10**400)
+    for name, known in keys.items():
+        for part in (0.35, 0.97):
+            yield f"{name} cut at {part}", changed(name, cut(part))
+        for text in (b"\xff\xfe", b"[]\n", b"[" * 9999 + b"\n"):
+            yield f"{name} after {text[:4]!r}", changed(name, lambda data, text=text: text + data)
+            yield f"{name} before {text[:4]!r}", changed(name, lambda data, text=text: data + text)
+        yield f"{name} emptied", changed(name, lambda _: b"")
+        yield f"{name} twice", changed(name, lambda data: data + data)
+        yield f"{name} less", changed(name, lambda data: data.split(b"\n", 1)[1])
+        yield f"{name} gone", lambda folder, name=name: (folder / name).unlink()
+        yield f"{name} a folder", lambda folder, name=name: as_folder(folder / name)
+        yield f"{name} of DOS", changed(name, lambda data: data.replace(b"\n", b"\r\n"))
+        for key in known:
+            for value in values:
+                yield f"{name} {key}={value!r:.9}", changed(name, with_value(key, value))
+        yield f"{name} with more", changed(name, with_value("more", 1))
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def try_commands(
+    damages: Iterator[tuple[str, Damage]], place: Path, attempts: Attempts, repair: bool
+) -> None:
+    """Damage a fresh copy and run the four commands; a damage is mended once or refused for ever.
+
+    Drawing takes longest, so what compare finds well is drawn by one case only.
+    """
+    sound = made(place, attempts)
+    shutil.copytree(sound, place / "sound")
+    drawn = False
+    for label, damage in damages:
+        folder = place / "results"
+        shutil.rmtree(folder)
+        shutil.copytree(place / "sound", folder)
+        damage(folder)
+        compared = attempts.command(KIND, "compare", "sound", "results")
+        if compared.exit_code == 2 or not drawn:
+            plotted = attempts.command(KIND, "plot", "results", "-o", "plots")
+            reported = attempts.command(KIND, "report", "results", "-o", "page.html")
+            drawn = drawn or plotted.exit_code == reported.exit_code == 0
+        if repair:
+            again = attempts.command(KIND, *evaluate())
+            if again.exit_code == 0:
+                after = attempts.command(KIND, "compare", "sound", "results")
+                assert after.exit_code == 0, (label, after.output)
+        assert not unfinished(place), label
+
+
+def test_damaged_lines(place: Path, attempts: Attempts) -> None:
+    try_commands(damages_of_lines(), place, attempts, repair=True)
