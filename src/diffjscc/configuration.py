@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -136,8 +136,7 @@ def _explain(error: ValidationError, kind: type[Section]) -> str:
             continue  # its members are broken, and so do not count
         where = ".".join(map(str, item["loc"]))
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _keys(_section_at(kind, item["loc"][:-1]))
-            lines.append(f"unknown key {where!r}; {closest(str(item['loc'][-1]), known)}")
+            lines.append(f"unknown key {where!r}; {_known_key(kind, item['loc'])}")
         elif item["type"] in ("missing", "missing_argument"):
             lines.append(f"{where} is missing")
         else:
@@ -198,6 +197,26 @@ def _rule(item: Any) -> str:  # noqa: ANN401 - as pydantic describes an error
 def _keys(section: Any) -> list[str]:  # noqa: ANN401 - a Section or a dataclass
     fields = getattr(section, "model_fields", None) or section.__dataclass_fields__
     return list(fields)
+
+
+def _known_key(kind: type[Section], location: Sequence[int | str]) -> str:
+    """Suggest a key of the same section, else one of another section, else list the known ones."""
+    word, known = str(location[-1]), _keys(_section_at(kind, location[:-1]))
+    elsewhere = [key for key in _all_keys(kind) if "." in key]
+    words = [key.rpartition(".")[2] for key in elsewhere]
+    if not get_close_matches(word, known, n=1):
+        for match in get_close_matches(word, words, n=1):
+            return f"did you mean {elsewhere[words.index(match)]!r}?"
+    return closest(word, known)
+
+
+def _all_keys(section: type[Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a section and of the sections in it, such as "run.batch"."""
+    for key in _keys(section):
+        yield prefix + key
+        inner = _section_at(section, [key])
+        if inner is not section:
+            yield from _all_keys(inner, f"{prefix}{key}.")
 
 
 def _section_at(kind: type[Section], location: Sequence[int | str]) -> type[Any]:

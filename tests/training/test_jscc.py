@@ -166,6 +166,7 @@ def test_the_paper_s_recipe() -> None:
     ("override", "message"),
     [
         ("run.iteration=5", "unknown key 'run.iteration'; did you mean 'iterations'"),
+        ("data.batch_size=2", "unknown key 'data.batch_size'; did you mean 'run.batch'"),
         ("run.iterations=-5", "run.iterations = -5"),
         ("run.iterations=many", "run.iterations = 'many'"),
         ("channel.snr_db=[5, 1]", "low, high"),

@@ -218,7 +218,8 @@ def transmit(
             job = preparation.transmission(own, receiver)
         sent, failed = _run(job, paths, json_file)
     for path, error in failed:
-        stderr.print(f"[bold red]failed:[/] {printed(path)}: {printed(error)}", soft_wrap=True)
+        named = "" if str(error).startswith(f"{path}: ") else f"{printed(path)}: "
+        stderr.print(f"[bold red]failed:[/] {named}{printed(error)}", soft_wrap=True)
     if failed or not sent:
         raise typer.Exit(1 if sent else 2)
 
