@@ -52,13 +52,26 @@ def trial(waveform: str, snr_db: float, seed: int) -> tuple[bool, bool]:
     return False, False
 
 
+def false_alarms() -> int:
+    """Count preambles found in noise."""
+    alarms = 0
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        silence = np.zeros(NOISE_SAMPLES // 10, np.complex64)
+        alarms += len(list(find_preambles(Samples(front_end.white_noise(silence, 1.0, random)))))
+    return alarms
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=1000)
+    parser.add_argument("--waveforms", nargs="+", default=list(WAVEFORMS))
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
+    alarms = false_alarms()
+    print(f"false alarms in {NOISE_SAMPLES:,} samples of noise: {alarms}", flush=True)
     rows = []
-    for waveform in WAVEFORMS:
+    for waveform in arguments.waveforms:
         for snr_db, frames in ((-3.0, 1), (0.0, 1), (3.0, 3)):
             trials = frames * arguments.frames
             outcomes = [trial(waveform, snr_db, seed) for seed in range(trials)]
@@ -69,13 +82,7 @@ def main() -> None:
             row |= {"headers_lost": lost, "lost_below": round(upper(lost, trials), 5)}
             rows.append(row)
             print(json.dumps(row), flush=True)
-    alarms = 0
-    for seed in range(10):
-        random = np.random.default_rng(seed)
-        silence = np.zeros(NOISE_SAMPLES // 10, np.complex64)
-        alarms += len(list(find_preambles(Samples(front_end.white_noise(silence, 1.0, random)))))
     report = {"rows": rows, "noise_samples": NOISE_SAMPLES, "false_alarms": alarms}
-    print(f"false alarms in {NOISE_SAMPLES:,} samples of noise: {alarms}")
     if arguments.output:
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 

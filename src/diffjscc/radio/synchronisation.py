@@ -22,8 +22,9 @@ from diffjscc.radio.sequences import LONG_LENGTH, SHORT, SHORT_LENGTH, long_part
 Complex = NDArray[np.complex64]
 Number = TypeVar("Number", np.float64, np.complex128)
 
-# Noise alone exceeds it once in 3 million samples; a preamble at 0 dB has 0.5 ± 0.04.
-THRESHOLD = 0.25
+# Noise alone exceeds it with probability exp(-240 · 0.2²) = 7e-5, and then fails at the second
+# part; a preamble has 0.5 ± 0.04 at 0 dB and 0.33 ± 0.05 at -3 dB.
+THRESHOLD = 0.2
 # Share of the second part in the energy of its place; noise alone: exp(-256 · 0.08) = 1e-9.
 LONG_THRESHOLD = 0.08
 # An earlier path counts from this amplitude, relative to the strongest, on.
