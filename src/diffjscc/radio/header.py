@@ -12,7 +12,6 @@ where the SNR decides it, or its place in `mcs.ALL`, from 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -95,8 +94,7 @@ class Header:
                 f"an image of {self.width}x{self.height} pixels in {self.symbols} symbols; each "
                 "must be at least 1"
             )
-        for _ in self._bits():
-            pass
+        self._bits()  # refuses values beyond their ranges
 
     @classmethod
     def from_bits(cls, bits: NDArray[np.bool_]) -> Header:
@@ -131,8 +129,8 @@ class Header:
             downsampled=bool(values["downsampled"]),
         )
 
-    def _bits(self) -> Iterator[bool]:
-        """Write 192 bits; raises ValueError for a value beyond its range."""
+    def _bits(self) -> str:
+        """Write 192 bits as 0 and 1; raises ValueError for a value beyond its range."""
         values = {
             "version": VERSION,
             "weights": int(self.weights, 16),
@@ -141,6 +139,7 @@ class Header:
             "snr_steps": round(self.snr_db * _STEPS_PER_DB),
             "reserved": 0,
         }
+        text = ""
         for name, length, signed in _FIELDS:
             value = int(values[name] if name in values else getattr(self, name))
             low, high = (
@@ -148,11 +147,12 @@ class Header:
             )
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value:,}; a frame's header holds {low:,} to {high:,}")
-            yield from (value >> place & 1 == 1 for place in reversed(range(length)))
+            text += f"{value % (1 << length):0{length}b}"
+        return text
 
     def modulate(self) -> Complex:
         """Code and map to BPSK symbols, complex64 [header_length()]."""
-        payload = torch.tensor([list(self._bits())])
+        payload = torch.tensor([[bit == "1" for bit in self._bits()]])
         coded = _code().encode(scramble(payload))[0]
         symbols = _BPSK.map(coded.repeat(REPETITIONS)).numpy()
         cells = np.empty_like(symbols)

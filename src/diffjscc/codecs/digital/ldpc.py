@@ -40,7 +40,7 @@ class LDPC:
             offered = ", ".join(SHIFTS)
             raise ValueError(f"code rate {self.code_rate} is not one of {offered}")
 
-    @property
+    @cached_property
     def k(self) -> int:
         """Information bits per codeword."""
         return int(BLOCK_LENGTH * self.code_rate)
