@@ -34,11 +34,17 @@ def run(*words: object) -> Result:
     return result
 
 
-def sent(tmp_path: Path, *words: object, count: int = 1, name: str = "frame.cf32") -> Path:
-    """Send images at R = 1/16, and return the file of samples."""
+def sent(
+    tmp_path: Path,
+    *words: object,
+    count: int = 1,
+    name: str = "frame.cf32",
+    rate: str = "1/16",
+) -> Path:
+    """Send images, and return the file of samples."""
     images = [photo(tmp_path / f"{i}.png", 96 + 16 * i) for i in range(count)]
     target = tmp_path / name
-    result = run("send", *images, "-o", target, "--rate", "1/16", *words)
+    result = run("send", *images, "-o", target, "--rate", rate, *words)
     assert result.exit_code == 0, result.output
     return target
 
