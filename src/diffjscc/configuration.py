@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from diffjscc.paths import expanded, printable
 from diffjscc.yaml_reader import MOST_LEVELS, parse_yaml, read_yaml
@@ -55,9 +64,34 @@ class Section(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
     )
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_boolean_numbers(cls, value: Any, read: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+        """Refuse true and false as numbers, for which pydantic takes 1 and 0."""
+        found = read(value)
+        _refuse_boolean_numbers(value, found)
+        return found
+
 
 Settings = TypeVar("Settings", bound=Section)
 Member = TypeVar("Member")
+
+
+def _refuse_boolean_numbers(given: object, found: object, where: str = "") -> None:
+    """Raise ValueError where a boolean became a number."""
+    if isinstance(given, bool):
+        if isinstance(found, (int, float)) and not isinstance(found, bool):
+            word = "true" if given else "false"
+            raise ValueError(f"{where}{word} is no number; write digits")  # noqa: TRY004 - see check
+        for other in found if isinstance(found, (list, tuple)) else ():
+            _refuse_boolean_numbers(given, other, where)  # a list of one, see Several
+    elif isinstance(given, (list, tuple)) and isinstance(found, (list, tuple)):
+        for one, other in zip(given, found, strict=False):
+            _refuse_boolean_numbers(one, other, where)
+    elif isinstance(given, Mapping):
+        for name, one in given.items():
+            other = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+            _refuse_boolean_numbers(one, other, f"{name}: ")
 
 
 def _listed(value: object) -> object:

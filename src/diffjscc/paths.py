@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -42,6 +43,21 @@ def expanded(path: str | os.PathLike[str]) -> str:
     if not found:
         raise ValueError(f"{printable(text)} is empty; set it to a file or a folder")
     return found
+
+
+def from_environment(variable: str) -> Path | None:
+    """The path that an environment variable names, `~` expanded; None where it is not set.
+
+    Raises:
+        ValueError: it names no path, see `expanded`; the text names the variable.
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    try:
+        return Path(expanded(text))
+    except ValueError as error:
+        raise ValueError(f"{variable}={error}") from None
 
 
 def printable(text: str) -> str:

@@ -199,7 +199,7 @@ def test_the_lock_of_a_process_that_died_is_free(images: Path, tmp_path: Path) -
     folder.mkdir()
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from diffjscc.evaluation.lock import FolderLock\n"
+        "from diffjscc.data.lock import FolderLock\n"
         f"held = FolderLock(Path({str(folder / '.lock')!r})); print('held', flush=True)\n"
         "time.sleep(60)"
     )

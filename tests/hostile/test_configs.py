@@ -304,3 +304,30 @@ def test_overrides(attempts: Attempts) -> None:
         )
         assert isinstance(refused, ValueError), override
         assert len(str(refused)) < 300
+
+
+NUMBERS = (
+    (SweepConfig, ("repeats", "seed", "shown", "samples", "crop", "snrs_db", "megapixels")),
+    (ChannelConfig, ("k_factor",)),
+    (JSCCConfig, ("run.iterations", "run.batch", "run.ema", "data.crop", "optimiser.rate")),
+    (ControlConfig, ("run.batch", "precompute.bins")),
+)
+
+
+def test_booleans_are_no_numbers(attempts: Attempts) -> None:
+    """They would be read as 0 and 1."""
+    for kind, keys in NUMBERS:
+        for key, value in itertools.product(keys, ("true", "false", "[true]", "yes")):
+            values = {"images": ["a"], "schemes": [{"kind": "deepjscc"}]}
+            values = overridden(values if kind is SweepConfig else {}, [f"{key}={value}"])
+            outcome = attempts.call("configs", lambda k=kind, v=values: check(k, v, "c"))
+            assert isinstance(outcome, ValueError), (kind, key, value)
+            problem = next(one for one in str(outcome).split("; ") if key.split(".")[-1] in one)
+            assert "unknown" not in problem or key == "optimiser.rate", problem
+    for snr in (True, [1.0, False], [True]):
+        values = {"images": ["a"], "schemes": [{"kind": "deepjscc"}], "snrs_db": snr}
+        outcome = attempts.call("configs", lambda v=values: check(SweepConfig, v, "c"))
+        assert "is no number" in str(outcome), snr
+    refiner = {"kind": "diffjscc", "refiner": {"num_inference_steps": True}}
+    outcome = attempts.call("configs", lambda: check(SchemeConfig, refiner, "c"))
+    assert "num_inference_steps = True: true is no number" in str(outcome)

@@ -20,6 +20,8 @@ from diffjscc.metrics.weights import (
     FOLDER_VARIABLE,
     PACKAGED,
     MetricUnavailable,
+    WeightFile,
+    find_weights,
     read_state,
 )
 from locations import PARITY, PHOTOGRAPHS, PORTRAIT
@@ -202,6 +204,27 @@ def test_weights_are_found_in_the_folder_that_the_environment_names(
     monkeypatch.setenv(FOLDER_VARIABLE, str(PACKAGED))
     LPIPS.load("squeeze")
     assert not weight_cache.exists()
+
+
+def test_folders_of_the_environment_may_begin_with_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/kept")
+    file = WeightFile(("mine.pth",), "https://nowhere.invalid/mine.pth", None)
+    for named, place in (("~/own", "own"), ("$SCRATCH/two", "two"), ("", "kept/diffjscc/metrics")):
+        monkeypatch.setenv(FOLDER_VARIABLE, named)
+        path = tmp_path / place / "mine.pth"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+        assert find_weights("mine", (file,)) == [path]
+        path.unlink()
+    for variable in (FOLDER_VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, "~nosuchuser/x")
+        with pytest.raises(MetricUnavailable, match=f"{variable}=~nosuchuser/x: there is no user"):
+            find_weights("mine", (file,))
+        monkeypatch.setenv(variable, "")
 
 
 def test_packaged_weights_need_no_network_and_a_users_own_come_first(

@@ -316,6 +316,20 @@ def test_a_sheet_of_kept_images(tmp_path: Path) -> None:
             assert inked.mean(axis=0) == pytest.approx(image.mean(axis=(0, 1)), abs=12)
 
 
+def test_a_sheet_has_as_many_dots_as_its_images_have_pixels(tmp_path: Path) -> None:
+    results, _ = toy(tmp_path / "in", figure="fig5")
+    (small,) = write_figures([results], tmp_path / "out")
+    assert Image.open(small).width == 1440  # 200 to the inch are the fewest
+    for kept in results.kept:
+        for file in (kept.original, kept.final, kept.initial):
+            if file is not None:
+                image = Image.open(results.folder / file)
+                image.resize((600, 400)).save(results.folder / file)
+    (large,) = write_figures([results], tmp_path / "out")
+    assert Image.open(large).width == pytest.approx(7.2 * 600 / (7.2 / 4 - 0.06), abs=8)
+    assert write_figures([results], tmp_path / "none", sheets=False) == []
+
+
 def test_an_initial_image_is_not_shown_twice(tmp_path: Path) -> None:
     """Where it is another scheme's final one, there are three columns and not four."""
     results, _ = toy(tmp_path / "in", figure="fig1")

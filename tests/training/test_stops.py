@@ -314,6 +314,30 @@ with atomic_write(Path(sys.argv[1])) as temporary:
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+# Two runs
+
+
+def test_two_trainings_do_not_share_a_folder(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    output.mkdir()
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from diffjscc.data.lock import FolderLock\n"
+        "held = FolderLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(output / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        refused = invoke(config, output)
+        assert refused.exit_code == 2
+        assert f"run is in use by process {process.pid} on " in refused.stderr
+        assert [path.name for path in output.iterdir()] == [".lock"]
+        process.kill()
+    assert invoke(config, output).exit_code == 0
+    assert not (output / ".lock").exists()
+
+
 # Several processes
 
 PARTS = """

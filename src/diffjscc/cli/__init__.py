@@ -20,19 +20,24 @@ from diffjscc.cli import (
     transmit,
     weights,
 )
-from diffjscc.cli.once import Command
+from diffjscc.cli.reading import Command, Group
 from diffjscc.cli.terminal import replace_unprintable
 from diffjscc.version import __version__
 
 app = typer.Typer(
+    cls=Group,
     name="diffjscc",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-train = typer.Typer(help="Train a part of a scheme.", no_args_is_help=True)
-payload = typer.Typer(help="Payload symbols for a radio chain of one's own.", no_args_is_help=True)
-fetch = typer.Typer(help="Download a data set, checked and resumable.", no_args_is_help=True)
+train = typer.Typer(cls=Group, help="Train a part of a scheme.", no_args_is_help=True)
+payload = typer.Typer(
+    cls=Group, help="Payload symbols for a radio chain of one's own.", no_args_is_help=True
+)
+fetch = typer.Typer(
+    cls=Group, help="Download a data set, checked and resumable.", no_args_is_help=True
+)
 
 
 def _print_version(wanted: bool) -> None:

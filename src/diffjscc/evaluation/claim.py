@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from diffjscc.data.lock import FolderInUse, FolderLock
 from diffjscc.evaluation.journal import Journal, key_of
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import (
@@ -15,7 +16,6 @@ from diffjscc.evaluation.lines import (
     read_records,
     write_lines,
 )
-from diffjscc.evaluation.lock import FolderLock
 from diffjscc.evaluation.records import Absent, KeptImages, PointDistances, Record
 from diffjscc.evaluation.results import Setup, differences, read_setup, write_setup
 
@@ -68,7 +68,10 @@ def lock(layout: Layout) -> FolderLock:
         if others:
             raise ResultsError(f"{folder} holds something, but no results; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    return FolderLock(layout.lock)
+    try:
+        return FolderLock(layout.lock)
+    except FolderInUse as error:
+        raise ResultsError(str(error)) from None
 
 
 def claim(layout: Layout, setup: Setup, features_of: Callable[[Earlier], bool]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffjscc.data.images import save_image
+from diffjscc.data.lock import FolderLock
 from diffjscc.evaluation.claim import Earlier, claim, lock
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.environment import library_versions, source_commit
@@ -21,7 +22,6 @@ from diffjscc.evaluation.images import SweepImages
 from diffjscc.evaluation.journal import Journal, Key, key_of
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import ResultsError, write_lines
-from diffjscc.evaluation.lock import FolderLock
 from diffjscc.evaluation.measures import Measures
 from diffjscc.evaluation.plan import PlannedPoint, Unit, make_points, make_units
 from diffjscc.evaluation.processes import Processes

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffjscc.data.download import DownloadError, download
 from diffjscc.data.files import sha256_of
+from diffjscc.paths import from_environment
 
 FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
 MIRROR_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS_URL"
@@ -64,9 +65,8 @@ def find_weights(
     Raises:
         MetricUnavailable: names the metric, each missing file, the places, and the way out.
     """
-    named = os.environ.get(FOLDER_VARIABLE)
     cached = _cache_folder()
-    own = [place for place in (folder, Path(named) if named else None) if place is not None]
+    own = [place for place in (folder, _named(FOLDER_VARIABLE)) if place is not None]
     folders = [*own, PACKAGED, *([] if cached is None else [cached])]
     found = {file: _find(file, folders) for file in files}
     for file, path in found.items():
@@ -128,13 +128,20 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise MetricUnavailable(f"{path} holds other weights than are needed: {error}") from error
 
 
+def _named(variable: str) -> Path | None:
+    try:
+        return from_environment(variable)
+    except ValueError as error:
+        raise MetricUnavailable(str(error)) from None
+
+
 def _cache_folder() -> Path | None:
     """The user's cache of metric weights; None for a user without a home folder."""
-    cache = os.environ.get("XDG_CACHE_HOME")
     try:
-        return Path(cache or Path.home() / ".cache") / "diffjscc/metrics"
+        cache = _named("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:  # neither HOME nor an entry in the system's list of users
         return None
+    return cache / "diffjscc/metrics"
 
 
 def _find(file: WeightFile, folders: list[Path]) -> Path | None:

@@ -46,7 +46,10 @@ MOST_TICKS = 7
 
 
 def write_figures(
-    results: Sequence[Results], output: Path, formats: Sequence[PlotFormat] = FORMATS
+    results: Sequence[Results],
+    output: Path,
+    formats: Sequence[PlotFormat] = FORMATS,
+    sheets: bool = True,
 ) -> list[Path]:
     """Write the plots of some folders of results, each as PNG and PDF.
 
@@ -60,6 +63,7 @@ def write_figures(
         results: of the same schemes, or of others.
         output: folder for the files, made if need be; those of the same names are replaced.
         formats: of plots; sheets of images are PNG.
+        sheets: write sheets of images, too.
 
     Returns:
         The files.
@@ -76,7 +80,7 @@ def write_figures(
     written = []
     for figure, group in by_figure.items():
         if figure in PAPER_SHEETS:
-            written += image_sheets(group, output, figure)
+            written += image_sheets(group, output, figure) if sheets else []
         else:
             for name, plot in make_plots(summarise(group), figure):
                 written += save(plot, output, name, formats)

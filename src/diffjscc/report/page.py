@@ -95,9 +95,7 @@ def _charts(results: Sequence[Results]) -> list[Markup]:
     """Plots as SVG elements; sheets of images are left out, the gallery shows more."""
     charts = []
     with TemporaryDirectory() as folder:
-        for path in write_figures(results, Path(folder), ("svg",)):
-            if path.suffix != ".svg":
-                continue
+        for path in write_figures(results, Path(folder), ("svg",), sheets=False):
             svg = path.read_text(encoding="utf-8").partition("<svg")[2]
             # Names within a plot are not to meet those of the next one on the same page.
             svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg)

@@ -262,11 +262,16 @@ def save(
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
-    for suffix in formats:
-        path = output / f"{name}.{suffix}"
-        with house_style(), one_warning(), atomic_write(path) as temporary:
-            figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata[suffix])
-        written.append(path)
+    with house_style(), one_warning():
+        if figure.get_layout_engine() is not None:
+            # Laid out once for all formats, each of which would do it anew.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        for suffix in formats:
+            path = output / f"{name}.{suffix}"
+            with atomic_write(path) as temporary:
+                figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata[suffix])
+            written.append(path)
     return written
 
 

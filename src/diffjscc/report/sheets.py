@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ PAGE_WIDTH = 7.2
 NARROWEST_COLUMN = 1.4
 MOST_IMAGES = 8  # below each other
 LABEL, HEADER, GAP = 0.2, 0.36, 0.06
-SHEET_DPI = 400  # five Kodak images beside each other keep most of their pixels
+# Dots per inch of a sheet: as many as its images have pixels, within these.
+LEAST_DPI = 200
+MOST_DPI = 400  # five Kodak images beside each other keep most of their pixels
 LINE = 0.145
 MOST_LINES = 60  # of a table, on a page
 
@@ -64,9 +67,10 @@ def image_sheets(results: Sequence[Results], output: Path, name: str) -> list[Pa
         keys = list(by_sent)
         for number, first in enumerate(range(0, len(keys), MOST_IMAGES), 1):
             page = {key: by_sent[key] for key in keys[first : first + MOST_IMAGES]}
-            figure = _image_sheet(_columns(page), place.title())
+            columns = _columns(page)
+            figure = _image_sheet(columns, place.title())
             stem = f"{name}{place.suffix(conditions)}" + (f"-{number}" if number > 1 else "")
-            written += save(figure, output, stem, ("png",), SHEET_DPI)
+            written += save(figure, output, stem, ("png",), _sheet_dpi(columns))
     return written
 
 
@@ -104,8 +108,18 @@ def _metrics_text(metrics: Metrics, infos: Sequence[MetricInfo]) -> str:
     )
 
 
+def _column_width(columns: dict[str, Entries]) -> float:
+    return max(PAGE_WIDTH / len(columns), NARROWEST_COLUMN)
+
+
+def _sheet_dpi(columns: dict[str, Entries]) -> int:
+    pixels = max(image.shape[2] for image, _ in columns["original"].values())
+    wanted = math.ceil(pixels / (_column_width(columns) - GAP))
+    return min(max(wanted, LEAST_DPI), MOST_DPI)
+
+
 def _image_sheet(columns: dict[str, Entries], title: str) -> Figure:
-    width = max(PAGE_WIDTH / len(columns), NARROWEST_COLUMN)
+    width = _column_width(columns)
     inner = width - GAP
     originals = columns["original"]
     heights = [inner * image.shape[1] / image.shape[2] for image, _ in originals.values()]

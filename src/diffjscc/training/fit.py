@@ -37,7 +37,7 @@ from diffjscc.training.finite import (
 from diffjscc.training.interruption import SAVED, Interrupted, Interruption, listening
 from diffjscc.training.log import Log, RunningMean
 from diffjscc.training.optimiser import Optimiser, learning_rate_at
-from diffjscc.training.processes import PATIENCE, largest, let_go
+from diffjscc.training.processes import PATIENCE, alone_in, largest, let_go
 from diffjscc.training.progress import TrainingBar
 from diffjscc.training.stage import Batch, Stage
 
@@ -87,7 +87,8 @@ def fit(stage: Stage[Batch], accelerator: Accelerator, output: Path) -> Path:
         The folder of the exported, averaged weights.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or a setting does not fit.
+        ValueError: another run trains in the folder, it holds a run with other settings, or a
+            setting does not fit.
         NotFiniteError: the loss, the gradient or a weight is not finite; the checkpoint stays.
         Interrupted: a signal asked to stop, and the state after the last iteration is saved.
         OSError: something could not be written; the checkpoint stays.
@@ -95,7 +96,7 @@ def fit(stage: Stage[Batch], accelerator: Accelerator, output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     # Ctrl-C reaches every process, and once more from the one that launched them.
     patience = RELAYED if accelerator.num_processes > 1 else 0.0
-    with listening(patience) as interruption:
+    with alone_in(output, accelerator), listening(patience) as interruption:
         _Run(stage, accelerator, output, interruption).train()
     if accelerator.is_main_process:
         report_left_out(stage.readable())

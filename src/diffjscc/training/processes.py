@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from diffjscc.data.lock import FolderInUse, FolderLock
 
 # torch is imported where it is needed: a wrong config is refused before it is loaded.
 if TYPE_CHECKING:
@@ -30,6 +34,33 @@ def largest(values: Sequence[int], accelerator: Accelerator) -> list[int]:
     agreed = torch.tensor(values, device=accelerator.device)
     distributed.all_reduce(agreed, distributed.ReduceOp.MAX)
     return [int(value) for value in agreed.tolist()]
+
+
+@contextmanager
+def alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Lock the folder of a run for its processes; all of them stop if another run holds it.
+
+    Raises:
+        FolderInUse: it does.
+        OSError: nothing can be written there.
+    """
+    from accelerate.utils import broadcast_object_list  # noqa: PLC0415
+
+    held: FolderLock | None = None
+    refusals: list[str | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            held = FolderLock(folder / ".lock")
+        except FolderInUse as error:
+            refusals = [str(error)]
+    (refusal,) = broadcast_object_list(refusals)
+    if refusal is not None:
+        raise FolderInUse(refusal)
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.release()
 
 
 def speaks_first() -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from diffjscc.pretrained.convert.checkpoint_file import Checkpoint
@@ -21,9 +19,7 @@ from diffjscc.pretrained.sources import (
     split_revision,
 )
 from diffjscc.pretrained.storage import WeightsError
-
-MAX_CONFIG_BYTES = 1 << 20  # the released ones have 3 kB
-MAX_CONFIG_ALIASES = 16  # aliases of aliases can grow a small file into terabytes
+from diffjscc.yaml_reader import read_yaml
 
 
 @dataclass(frozen=True)
@@ -79,30 +75,14 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read the settings as plain data, such as JSON can hold.
 
     Raises:
-        WeightsError: unreadable, no YAML, or YAML that asks for a Python object to be built.
+        WeightsError: unreadable, no YAML, or more than plain data of bounded size.
     """
     try:
-        content = path.read_bytes()
-        if len(content) > MAX_CONFIG_BYTES:
-            raise WeightsError(f"{path} has {len(content)} bytes; this is no config of a model")
-        aliases = sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(content))
-        if aliases > MAX_CONFIG_ALIASES:
-            raise WeightsError(f"{path} has {aliases} aliases; this is no config of a model")
-        value = json.loads(json.dumps(yaml.safe_load(content), default=str))
+        return read_yaml(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.constructor.ConstructorError as error:
-        raise WeightsError(
-            f"{path} is refused: it holds more than plain data ({error.problem}); "
-            "nothing in it was run"
-        ) from error
-    except WeightsError:
-        raise
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path} is not a YAML file of settings: {error}") from error
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} holds {type(value).__name__}; settings by name are needed")
-    return value
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise WeightsError(f"{error}; nothing in it was run") from error
 
 
 def state_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:

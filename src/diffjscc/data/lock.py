@@ -1,4 +1,4 @@
-"""Lock of a results folder: one run writes there at a time."""
+"""Lock of a folder: one run writes there at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import platform
 from pathlib import Path
 from typing import IO
 
-from diffjscc.evaluation.lines import ResultsError
-
 try:
     import fcntl
 except ImportError:  # on Windows: nothing is locked
     fcntl = None  # type: ignore[assignment]
+
+
+class FolderInUse(ValueError):  # noqa: N818 - a state that callers handle
+    """Another run writes into a folder; names its process and machine."""
 
 
 class FolderLock:
@@ -23,7 +25,7 @@ class FolderLock:
         path: the file; made if need be, removed by `release`.
 
     Raises:
-        ResultsError: another run holds it; names its process and machine.
+        FolderInUse: another run holds it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +41,7 @@ class FolderLock:
                 with file:
                     file.seek(0)
                     holder = file.read().strip() or "another process"
-                raise ResultsError(
+                raise FolderInUse(
                     f"{path.parent} is in use by {holder}; wait until it has ended, or choose "
                     "another folder"
                 ) from None
