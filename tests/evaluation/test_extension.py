@@ -274,3 +274,14 @@ def test_many_repeats_are_split_into_small_batches(images: Path) -> None:
     units = make_units(config, [ImageInfo("a", "", 768, 512)])
     assert max(len(unit.transmissions) for unit in units) <= 20
     assert sum(len(unit.transmissions) for unit in units) == 10_000
+
+
+def test_sampling_steps_are_reported(images: Path, tmp_path: Path) -> None:
+    """Of every refiner that samples; a codec alone has none."""
+    refiner = {"num_inference_steps": 2}
+    schemes = [{"kind": "deepjscc"}, {"kind": "diffjscc", "refiner": refiner}]
+    sweep = start(settings(images, schemes=schemes, repeats=1, shown=0), tmp_path / "results")
+    seen: list[tuple[int, int]] = []
+    sweep.steps = lambda done, total: seen.append((done, total))
+    sweep.run(lambda _: None)
+    assert set(seen) == {(1, 2), (2, 2)}

@@ -210,4 +210,12 @@ def run(sweep: SweepRun, name: str) -> Results:
     with Progress(*columns, console=stderr, disable=not sweep.leads) as progress:
         total = sum(len(unit.transmissions) for unit in sweep.todo)
         task = progress.add_task(name, total=total)
-        return sweep.run(lambda transmissions: progress.advance(task, transmissions))
+        # In sight from the first step on, as long as something is done.
+        sampling = progress.add_task("sampling", total=None, visible=False)
+        sweep.steps = lambda done, steps: progress.update(
+            sampling, completed=done, total=steps, visible=True
+        )
+        try:
+            return sweep.run(lambda transmissions: progress.advance(task, transmissions))
+        finally:
+            progress.update(sampling, visible=False)

@@ -121,6 +121,7 @@ class SweepRun:
         held: lock of the folder; None where another process of the run holds it.
         todo: units that this process has to do.
         repaired: a sentence for each damage of the folder that this run mends.
+        steps: called by every refiner that samples, see `SamplingRefiner.progress`.
     """
 
     config: SweepConfig
@@ -136,6 +137,7 @@ class SweepRun:
     held: FolderLock | None
     todo: list[Unit] = field(init=False, default_factory=list)
     repaired: list[str] = field(init=False, default_factory=list)
+    steps: Callable[[int, int], None] | None = field(init=False, default=None)
 
     def plan(self) -> None:
         """Find out what is left to do.
@@ -258,6 +260,8 @@ class SweepRun:
     def _do(self, unit: Unit) -> None:
         """Transmit; images and features are on the disk before the records that vouch for them."""
         link = self._link(unit.point)
+        if link.sampler is not None:
+            link.sampler.progress = self.steps
         records, absent = [], []
         for index, outcome in self._transmit(link, unit):
             name = self.images.names[index]
