@@ -171,9 +171,8 @@ def test_a_digital_link_on_the_air(tmp_path: Path) -> None:
         load_image(path)[None] for path in (tmp_path / "0.png", tmp_path / "out" / row["files"][0])
     )
     assert float(psnr(found, original)) > 12
-    fixed = sent(
-        tmp_path, "--scheme", "jpeg-ldpc", "--mcs", "qpsk 1/2", "--quality", 1, "--rate", "1/2"
-    )
+    words = ("--scheme", "jpeg-ldpc", "--mcs", "qpsk 1/2", "--quality", 1)
+    fixed = sent(tmp_path, *words, rate="1/2")
     (row,) = received(tmp_path, fixed)
     assert not row["outage"]
 
