@@ -7,10 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffjscc import ChannelState, Symbols
+from diffjscc import ChannelState, Scheme, Symbols
 from diffjscc.channels import Multipath, normalise_power
-from diffjscc.channels.multipath import exponential, tapped_delay_line
+from diffjscc.channels.equalisation import mmse, zero_forcing
+from diffjscc.channels.multipath import Equaliser, exponential, tapped_delay_line
+from diffjscc.codecs.digital.separate import SeparateCodec
+from diffjscc.codecs.digital.source_codecs.pillow import JPEG
+from diffjscc.codecs.low_snr import equalise
 from diffjscc.configuration import check
+from diffjscc.scheme import LOWEST_SNR_DB
 from diffjscc.schemes.channel import ChannelConfig
 
 
@@ -72,11 +77,50 @@ def test_errors_of_the_csi_have_their_variance() -> None:
 def test_explicit_equalisers_hand_on_the_snr_that_is_left(equaliser: str) -> None:
     sent = symbols_of(50, 64 * 40)
     received = Multipath(15.0, equaliser=equaliser)(sent, noise_of())  # type: ignore[arg-type]
-    assert torch.equal(received.state.gain, torch.ones(50, 1, dtype=torch.complex64))
-    error = (received.values - sent.values).abs().square().mean(1)
+    assert received.state.gain.shape == (50, 1)
+    assert torch.equal(received.state.mean_snr_db, torch.full((50,), 15.0))
+    error = (received.equalised - sent.values).abs().square().mean(1)
     claimed = torch.pow(10.0, -received.snr_db / 10)
     ratio = (error / claimed).mean().item()
     assert ratio == pytest.approx(1, abs=0.1)
+
+
+def test_codecs_equalise_once() -> None:
+    """What the channel equalises by MMSE reaches a codec's networks as what that codec does."""
+    sent = symbols_of(20, 640)
+    state = Multipath(5.0).sample_state(20, noise_of())
+    by_codec, by_channel, by_zero_forcing = (
+        equalise(Multipath(5.0, equaliser=name)(sent, noise_of(3), state))  # type: ignore[arg-type]
+        for name in ("none", "mmse", "zf")
+    )
+    torch.testing.assert_close(by_codec[0], by_channel[0])
+    torch.testing.assert_close(by_codec[1].snr_db, by_channel[1].snr_db)
+    faded = Multipath(5.0)(sent, noise_of(3), state)
+    torch.testing.assert_close(by_zero_forcing[0], faded.equalised)
+
+
+@pytest.mark.parametrize("equaliser", ["none", "zf", "mmse"])
+def test_a_digital_receiver_assumes_what_the_transmitter_did(equaliser: Equaliser) -> None:
+    """Modulation and coding are chosen for the mean SNR, whatever an equaliser leaves."""
+    image = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    mild = Multipath(15.0, taps=2, decay=0.2, antennas=4, equaliser=equaliser)
+    codec = SeparateCodec(JPEG(), (Fraction(1, 4),))
+    scheme = Scheme(codec, codec.rates[0])
+    received = scheme.send(image, mild, noise_of(5))
+    assert float(received.snr_db) > 18  # another modulation than that of 15 dB
+    assert not scheme.decode(received).outage.any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("equaliser", ["zf", "mmse"])
+def test_symbols_that_did_not_arrive_are_no_numbers_out_of_range(equaliser: Equaliser) -> None:
+    values = torch.ones(2, 4, dtype=torch.complex64)
+    gain = torch.tensor([[0, 0, 0, 0], [1, 0, 1, 1]], dtype=torch.complex64)
+    by = zero_forcing if equaliser == "zf" else mmse
+    equal, state = by(values, ChannelState(gain, torch.tensor([20.0, 20.0])))
+    assert not equal[0].any()
+    assert float(state.snr_db[0]) == pytest.approx(LOWEST_SNR_DB, abs=1e-3)
+    assert torch.isfinite(torch.view_as_real(equal)).all()
+    assert float(state.snr_db[1]) < 10
 
 
 def test_mmse_leaves_less_than_zero_forcing() -> None:

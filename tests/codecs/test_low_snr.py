@@ -189,7 +189,9 @@ def test_gains_of_each_symbol_are_equalised_by_mmse() -> None:
     received = Symbols(values, (1, 1), Fraction(1)).received(arriving, state)
     equalised, after = equalise(received)
     error = (equalised - values).abs().square().mean(dim=1)
-    torch.testing.assert_close(error, after.noise_power, rtol=0.02, atol=0)
+    torch.testing.assert_close(error, 10 ** (-after.snr_db / 10), rtol=0.02, atol=0)
+    assert after.gain.shape == (2, 1)
+    assert torch.equal(after.mean_snr_db, state.mean_snr_db)  # which both ends know
     scale = (equalised * values.conj()).real.mean(dim=1)
     torch.testing.assert_close(scale, torch.ones(2), rtol=0.02, atol=0)
     torch.testing.assert_close(after.snr_db, received.snr_db)

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor
 
-from diffjscc import AWGN, DiffJSCC, Rayleigh, Scheme
+from diffjscc import AWGN, ChannelState, DiffJSCC, Rayleigh, Received, Scheme, Symbols
 from diffjscc.configuration import check
 from diffjscc.data.images import quantise, save_image
 from diffjscc.evaluation.config import SweepConfig
@@ -20,6 +20,7 @@ from diffjscc.evaluation.statistics import summarise
 from diffjscc.evaluation.sweep import Sweep
 from diffjscc.report.figures import make_plots
 from diffjscc.report.page import write_report
+from diffjscc.scheme import Generators
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +150,62 @@ def test_a_metric_is_not_called_as_a_field_of_records(scheme: Scheme, pixels: Te
 
     with pytest.raises(ValueError, match="called rate, as a field of records"):
         evaluate(scheme, pixels, AWGN(1.0), metrics=[rate])
+
+
+ENDS: dict[str, tuple[Exception, str]] = {
+    "memory": (MemoryError(), "the memory of this machine is too small; use smaller"),
+    "memory of a GPU": (torch.OutOfMemoryError(), "the memory of the GPU is too small; use"),
+    "torch's memory": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: tried 1 TB\nstack"),
+        "the memory of this machine is too small; use smaller",
+    ),
+    "value": (ValueError("no such thing"), "no such thing"),
+    "operator": (RuntimeError("shapes differ\nhere"), "RuntimeError: shapes differ"),
+}
+
+
+def failing(error: Exception) -> type[AWGN]:
+    """A channel that ends with an error where some of the noise is positive."""
+
+    class Failing(AWGN):
+        def __call__(
+            self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None
+        ) -> Received:
+            received = super().__call__(symbols, generator, state)
+            if bool(((received.values - symbols.values)[:, 0].real > 0).any()):
+                raise error
+            return received
+
+    return Failing
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_transmission_that_fails_does_not_end_the_others(
+    kind: str, scheme: Scheme, pixels: Tensor
+) -> None:
+    error, words = ENDS[kind]
+    channel = failing(error)
+    with pytest.warns(UserWarning, match="transmissions have no record, see Records.absent"):
+        records = evaluate(scheme, pixels, channel, snrs_db=[1, 2], metrics=["psnr"], repeats=4)
+    keys = [(one.point, one.image, one.repeat) for one in (*records, *records.absent)]
+    assert len(set(keys)) == len(keys) == 2 * 2 * 4
+    assert 2 < len(records) < 14
+    assert all(one.failed and one.reason.startswith(words) for one in records.absent)
+    assert {one.nominal_snr_db for one in records.absent} == {1.0, 2.0}
+    sound = evaluate(scheme, pixels, AWGN, snrs_db=[1, 2], metrics=["psnr"], repeats=4)
+    by_key = {(one.nominal_snr_db, one.image, one.repeat): one for one in sound}
+    for one in records:
+        level = by_key[one.nominal_snr_db, one.image, one.repeat].metrics["psnr"]
+        assert one.metrics["psnr"] == pytest.approx(level, abs=1e-3)
+    with pytest.warns(UserWarning, match='by "CompactJSCC" over failing at 1/32 and 3 dB'):
+        assert evaluate(scheme, pixels, channel(3.0), metrics=["psnr"], repeats=4).absent
+
+
+def test_where_everything_fails_the_first_error_is_raised(scheme: Scheme, pixels: Tensor) -> None:
+    class Broken(AWGN):
+        def __call__(self, symbols: Symbols, *more: object) -> Received:
+            raise ZeroDivisionError(f"{len(symbols.values)} at once")
+
+    with pytest.raises(ZeroDivisionError, match="1 at once") as found:
+        evaluate(scheme, pixels, Broken(1.0), metrics=["psnr"], repeats=2)
+    assert found.traceback[-1].name == "__call__"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.lines import ResultsError
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.sweep import Sweep, SweepRun
+from diffjscc.evaluation.transmission import Link
 
 # Batches of other sizes may round otherwise.
 ROUNDING_DB = 1e-3
@@ -264,6 +266,36 @@ def test_failed_transmissions_are_noted_and_tried_again(
     assert all(row in mended.records for row in results.records)
     assert vanished(mended, results)
     assert not vanished(results, mended)
+
+
+@pytest.mark.parametrize("place", ["transmission", "samples"])
+def test_too_little_memory_is_noted(
+    place: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = settings(images, shown=3)
+    names = iter(range(100))
+    if place == "transmission":
+
+        def full(*_: object) -> None:
+            if next(names) in (0, 2, 4):  # all at once, the second image, its first transmission
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.3 GiB")
+
+        received = Link._decode
+        monkeypatch.setattr(Link, "_decode", lambda *words: (full(), received(*words))[1])
+    else:
+
+        def full(*_: object) -> None:
+            if next(names) == 1:
+                raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+        kept = SweepRun._keep
+        monkeypatch.setattr(SweepRun, "_keep", lambda *words: (full(), kept(*words))[1])
+    results = run(values, tmp_path / "results")
+    lost = [(one.image, one.repeat) for one in results.absent]
+    assert lost == [("b", 0)]
+    assert len(results.records) + len(lost) == 6
+    assert all(one.failed and "is too small; use " in one.reason for one in results.absent)
+    assert len(run(values, tmp_path / "results").records) == 6
 
 
 def test_many_repeats_are_split_into_small_batches(images: Path) -> None:

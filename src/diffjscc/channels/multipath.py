@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from diffjscc.channels.equalisation import mmse, zero_forcing
 from diffjscc.channels.noise import checked_snr, complex_normal
 from diffjscc.scheme import ChannelState, Generators, Received, Symbols
 
@@ -122,7 +123,7 @@ class Multipath:
         csi_error: variance of the error of the receiver's knowledge of h, in multiples of N0; 0 is
             perfect, and least squares by one pilot of the symbols' power has 1.
         equaliser: "none" hands symbols and gains to the codec, which weighs them; "zf" and "mmse"
-            equalise first, and hand on one SNR for all symbols.
+            equalise first, and hand on one gain for all symbols.
 
     Raises:
         ValueError: a setting out of its range.
@@ -257,21 +258,8 @@ def _combined(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 def _equalised(
     values: Tensor, state: ChannelState, equaliser: Equaliser
 ) -> tuple[Tensor, ChannelState]:
-    """Equalise symbols [B, K]; after that the gain is 1, and one SNR stands for all symbols.
-
-    Zero forcing leaves noise of the mean of N0/|h|². MMSE gives w·x and an error, w = |h|²/(|h|² +
-    N0); over the mean of w this is x and an error of the SNR mean(w)/(1 - mean(w)).
-    """
+    """Equalise symbols [B, K], and give them the one gain that has the SNR which is left."""
     if equaliser == "none":
         return values, state
-    gain, noise = state.gain, state.noise_power[:, None]
-    power = gain.abs().square()
-    if equaliser == "zf":
-        equal, left = values / gain, (noise / power).mean(dim=1)
-        snr_db = (-10 * torch.log10(left)).clamp(min=-200, max=200)
-    else:
-        weight, error = power / (power + noise), (noise / (power + noise)).mean(dim=1)
-        mean = weight.mean(dim=1).clamp(min=1e-20)
-        equal = gain.conj() * values / (power + noise) / mean[:, None]
-        snr_db = (10 * torch.log10(mean / error)).clamp(min=-200, max=200)
-    return equal, ChannelState(torch.ones_like(gain[:, :1]), snr_db)
+    equal, alike = {"zf": zero_forcing, "mmse": mmse}[equaliser](values, state)
+    return alike.gain * equal, alike

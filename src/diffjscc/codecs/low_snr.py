@@ -19,7 +19,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import SILENCE, ChannelState, Received
+from diffjscc.channels.equalisation import mmse
+from diffjscc.scheme import ChannelState, Received
 
 # Mean of the ImageNet training images, the usual normalisation of inputs. A constant costs no
 # channel uses; the mean of an image would have to be sent.
@@ -35,25 +36,18 @@ LOST_SHARE = 0.3
 def equalise(received: Received) -> tuple[Tensor, ChannelState]:
     """Equalise symbols by zero forcing, or by MMSE where each symbol has a gain of its own.
 
-    Zero forcing would raise the noise of faded symbols beyond all bounds. MMSE gives
-    w_k·(x_k + n_k/h_k) with w_k = SNR_k/(1 + SNR_k); over the mean of w this is x and an error of
-    the power that one gain of the SNR mean(w)/(1 - mean(w)) would leave.
+    Zero forcing would raise the noise of faded symbols beyond all bounds. A channel that equalises
+    hands one gain on, so nothing is equalised twice.
 
     Args:
         received: symbols [B, K] with gain [B, 1] or [B, K].
 
     Returns:
-        Equalised symbols [B, K], and the channel state with the SNR that they have.
+        Equalised symbols [B, K], and the channel state with one gain, of the SNR that they have.
     """
-    state = received.state
-    if state.gain.shape[1] == 1:
-        return received.equalised, state
-    snr = state.gain.abs().square().double() / state.noise_power[:, None].double()
-    weights = snr / (1 + snr)
-    mean = weights.mean(dim=1, keepdim=True).clamp(min=SILENCE)
-    one = torch.ones_like(state.gain[:, :1])
-    alike = ChannelState(one, state.snr_db, state.transmitter_csi)
-    return received.equalised * (weights / mean).float(), alike
+    if received.state.gain.shape[1] == 1:
+        return received.equalised, received.state
+    return mmse(received.values, received.state)
 
 
 def bound_csi(csi: ChannelState, snr_db: Tensor, range_db: tuple[float, float]) -> ChannelState:

@@ -18,10 +18,11 @@ from diffjscc.choices import DEFAULT_METRICS
 from diffjscc.data.datasets import Dataset, image_of
 from diffjscc.data.images import quantise
 from diffjscc.data.search import find_images, unique_stems
+from diffjscc.evaluation.attempts import attempt
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.measures import load_evaluator
-from diffjscc.evaluation.records import Record
-from diffjscc.evaluation.transmission import Link
+from diffjscc.evaluation.records import Absent, Record
+from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.metrics.catalogue import Metric
 from diffjscc.scheme import Channel, Scheme
 
@@ -36,9 +37,11 @@ class Records(Sequence[Record]):
 
     Attributes:
         records: one per transmission.
+        absent: transmissions that failed, and images that a digital link cannot send.
     """
 
     records: tuple[Record, ...]
+    absent: tuple[Absent, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -49,7 +52,7 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> Records: ...
     def __getitem__(self, index: int | slice) -> Record | Records:
         if isinstance(index, slice):
-            return Records(self.records[index])
+            return Records(self.records[index], self.absent)
         return self.records[index]
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -87,12 +90,14 @@ def evaluate(
         name: of the scheme in records; the codec's class if empty.
 
     Returns:
-        A record per transmission: by SNR, then image, then repeat.
+        A record per transmission: by SNR, then image, then repeat. As in `diffjscc evaluate`, one
+        that fails does not end the others: it is among `Records.absent`, and a warning names it.
 
     Raises:
-        InfeasibleError: a digital link cannot send an image at this rate and SNR.
+        InfeasibleError: a digital link cannot send any of the images at any of the SNRs.
         TypeError: an image is of a type that cannot be read.
         ValueError: images or metrics that cannot be had, or SNRs that do not fit the channel.
+        Exception: that of the first transmission, if all fail.
     """
     check_count(repeats, "repeats")
     evaluator, unavailable = load_evaluator(metrics, scheme.device)
@@ -102,6 +107,8 @@ def evaluate(
     if not sources:
         raise ValueError("there are no images; give at least one")
     records: list[Record] = []
+    absent: list[Absent] = []
+    errors: list[Exception] = []
     for (snr_db, at_snr), source in product(_channels(channel, snrs_db), sources):
         link = Link(
             name=name or type(scheme.codec).__name__,
@@ -113,8 +120,24 @@ def evaluate(
             evaluator=evaluator,
             device=scheme.device,
         )
-        records += [delivery.record for delivery in link.transmit([source], range(repeats))]
-    return Records(tuple(records))
+        for _, outcome in attempt(link, [source].__getitem__, [0], range(repeats)):
+            if isinstance(outcome, Delivery):
+                records.append(outcome.record)
+            else:
+                errors.append(outcome.error)
+                own = at_snr.sample_state(1, source.generator(seed, 0)).mean_snr_db
+                point = link.point(float(own) if snr_db is None else snr_db)
+                absent.append(outcome.at(point, source.name))
+    if not records:
+        raise errors[0]
+    if absent:
+        first = absent[0]
+        warnings.warn(
+            f"{len(absent)} transmissions have no record, see Records.absent; the first was "
+            f"{first.image} by {first.point}: {first.reason}",
+            stacklevel=2,
+        )
+    return Records(tuple(records), tuple(absent))
 
 
 def _channels(

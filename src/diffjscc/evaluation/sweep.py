@@ -8,12 +8,13 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffjscc.data.images import save_image
 from diffjscc.data.lock import FolderLock
+from diffjscc.evaluation.attempts import Refusal, attempt, free
 from diffjscc.evaluation.claim import Earlier, claim, lock
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.environment import library_versions, source_commit
@@ -28,10 +29,10 @@ from diffjscc.evaluation.processes import Processes
 from diffjscc.evaluation.records import Absent, OperatingPoint
 from diffjscc.evaluation.results import Results, Setup, check_planned, read_results
 from diffjscc.evaluation.sweep_features import SweepFeatures, lacking_patches
-from diffjscc.evaluation.transmission import FAILURES, Delivery, Link, Refusal, reason
+from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.evaluation.uncertainty import colours, disagreement
+from diffjscc.memory import memory_error
 from diffjscc.metrics.catalogue import undefined
-from diffjscc.scheme import InfeasibleError
 from diffjscc.schemes.loader import SchemeLoader
 
 
@@ -263,42 +264,32 @@ class SweepRun:
         if link.sampler is not None:
             link.sampler.progress = self.steps
         records, absent = [], []
-        for index, outcome in self._transmit(link, unit):
-            name = self.images.names[index]
-            if isinstance(outcome, Refusal):
-                absent.append(
-                    Absent(*unit.point.point, name, outcome.reason, outcome.failed, outcome.repeat)
-                )
-                continue
-            repeat = outcome.record.repeat
-            if repeat == 0 and index < self.config.shown:
-                self._keep(link, unit.point, index, outcome)
-            original = self.images[index].pixels
-            self.features.add(unit.point.point, name, repeat, outcome.final, original)
-            records.append(outcome.record)
+        sent = attempt(link, self.images.__getitem__, unit.images, unit.repeats, unit.at_once)
+        for index, outcome in sent:
+            refused = outcome if isinstance(outcome, Refusal) else None
+            if isinstance(outcome, Delivery):
+                refused = self._store(link, unit.point, index, outcome)
+                records += [] if refused else [outcome.record]
+            if refused is not None:
+                absent.append(refused.at(unit.point.point, self.images.names[index]))
         self.journal.append(records, absent)
 
-    def _transmit(self, link: Link, unit: Unit) -> Iterator[tuple[int, Delivery | Refusal]]:
-        """Yield each transmission's delivery, or the reason why there is none.
-
-        Where one of several fails, each is tried alone.
-        """
-        parts: list[tuple[Sequence[int], Sequence[int]]] = [(unit.images, unit.repeats)]
-        while parts:
-            images, repeats = parts.pop(0)
-            try:
-                sources = [self.images[index] for index in images]
-                sent = link.transmit(sources, repeats, unit.at_once)
-            except FAILURES as error:
-                failed = not isinstance(error, InfeasibleError)
-                if len(images) > 1:
-                    parts += [((index,), repeats) for index in images]
-                elif failed and len(repeats) > 1:
-                    parts += [(images, (repeat,)) for repeat in repeats]
-                else:
-                    yield images[0], Refusal(reason(error), failed, repeats[0] if failed else None)
-                continue
-            yield from zip((index for index in images for _ in repeats), sent, strict=True)
+    def _store(
+        self, link: Link, point: PlannedPoint, index: int, delivery: Delivery
+    ) -> Refusal | None:
+        """Keep what a delivery's record vouches for; a refusal where memory is too small for it."""
+        repeat = delivery.record.repeat
+        try:
+            if repeat == 0 and index < self.config.shown:
+                self._keep(link, point, index, delivery)
+            source = self.images[index]
+            self.features.add(point.point, source.name, repeat, delivery.final, source.pixels)
+        except (MemoryError, RuntimeError) as error:
+            if memory_error(error) is None:
+                raise
+            free(error)
+            return Refusal(error, repeat)
+        return None
 
     def _keep(self, link: Link, point: PlannedPoint, index: int, delivery: Delivery) -> None:
         """Keep a transmission's images."""

@@ -33,34 +33,6 @@ class Delivery:
     initial: Tensor | None
 
 
-# What may end a single transmission: wrong values, an operator or device that fails, no memory.
-FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Transmission of which nothing was delivered.
-
-    Attributes:
-        reason: in words.
-        failed: whether an error ended it; otherwise the scheme cannot send this image.
-        repeat: number of the transmission; None stands for all.
-    """
-
-    reason: str
-    failed: bool
-    repeat: int | None
-
-
-def reason(error: Exception) -> str:
-    """Put an error in one line."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else ""
-    if isinstance(error, ValueError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 @dataclass(frozen=True)
 class _Decoded:
     """Receiver output of several transmissions, all as long as these."""
