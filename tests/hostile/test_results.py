@@ -12,30 +12,9 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from attempts import Attempts, unfinished
+from small_scheme import SCHEME
 
 KIND = "results folder"
-
-SCHEME = """
-from fractions import Fraction
-import torch
-from diffjscc import Scheme, Symbols, normalise_power
-
-class Means:
-    rates = (Fraction(1, 128),)
-
-    def encode(self, images, csi, rate):
-        height, width = images.shape[-2:]
-        values = torch.nn.functional.avg_pool2d(images.mean(1), 8, (8, 16)).flatten(1) + 0.1j
-        return Symbols(normalise_power(values), (height, width), rate)
-
-    def decode(self, received):
-        height, width = received.image_size
-        means = received.equalised.real.clamp(0, 1).view(-1, 1, height // 8, width // 16)
-        return means.repeat_interleave(8, 2).repeat_interleave(16, 3).expand(-1, 3, -1, -1)
-
-def make():
-    return Scheme(Means(), "1/128")
-"""
 
 Damage = Callable[[Path], object]
 
@@ -138,6 +117,33 @@ def as_folder(path: Path) -> None:
     path.mkdir()
 
 
+def setup_with(*keys: str, value: object) -> Damage:
+    def change(data: bytes) -> bytes:
+        whole = inner = json.loads(data)
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+        return json.dumps(whole).encode()
+
+    return changed("setup.json", change)
+
+
+def damages_of_setup() -> Iterator[tuple[str, Damage]]:
+    texts = (b"", b"[]", b"null", b"3", b'"x"', b"{}", b"[" * 9999, b"\xff", b'{"format": 2}')
+    for text in texts:
+        yield f"setup.json is {text[:9]!r}", changed("setup.json", lambda _, text=text: text)
+    for part in (0.1, 0.5, 0.9):
+        yield f"setup.json cut at {part}", changed("setup.json", cut(part))
+    for value in (1, 99, "2", None, [], 2.5):
+        yield f"format {value}", setup_with("format", value=value)
+    for key in ("sweep", "weights", "images", "metrics", "versions", "device", "left_out"):
+        for value in (None, [], "x"):
+            yield f"setup {key}={value!r}", setup_with(key, value=value)
+    for key in ("schemes", "channels", "rates", "snrs_db", "repeats", "seed", "shown"):
+        for value in (None, "x", 10**12, [[]]):
+            yield f"sweep {key}={value!r}", setup_with("sweep", key, value=value)
+
+
 def try_commands(
     damages: Iterator[tuple[str, Damage]], place: Path, attempts: Attempts, repair: bool
 ) -> None:
@@ -168,3 +174,7 @@ def try_commands(
 
 def test_damaged_lines(place: Path, attempts: Attempts) -> None:
     try_commands(damages_of_lines(), place, attempts, repair=True)
+
+
+def test_damaged_setups(place: Path, attempts: Attempts) -> None:
+    try_commands(damages_of_setup(), place, attempts, repair=True)

@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from diffjscc.data.files import atomic_write
-from diffjscc.evaluation.config import SweepConfig
+from diffjscc.evaluation.completeness import check_complete
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import (
     ResultsError,
@@ -146,84 +144,8 @@ def read_results(folder: str | Path) -> Results:
         kept=tuple(read_kept(layout.kept)),
         absent=tuple(read_absent(layout.absent)),
     )
-    check_complete(results)
+    check_complete(layout, setup, results.records, results.absent, results.distances)
     return results
-
-
-def check_complete(results: Results) -> None:
-    """Check counts against the plan, where the set-up says what was planned.
-
-    Raises:
-        ResultsError: a transmission, or a distance, is missing or was not planned.
-    """
-    setup, layout = results.setup, Layout(results.folder)
-    plan = planned_sweep(setup)
-    if plan is None:
-        return
-    points, count = plan
-    planned = {(point, image.name) for point in points for image in setup.images}
-    repeats = range(count)
-    check_planned(results)
-    sent = {(one.point, one.image, one.repeat) for one in results.records}
-    lost = {(one.point, one.image, one.repeat) for one in results.absent}
-    missing = sum(
-        (*key, repeat) not in sent and (*key, repeat) not in lost
-        for key in planned
-        if (*key, None) not in lost
-        for repeat in repeats
-    )
-    way = "`diffjscc evaluate` with the same settings and folder makes them again"
-    if missing:
-        raise ResultsError(
-            f"{results.folder} lacks {missing} of the {len(planned) * len(repeats)} transmissions "
-            f"that its {layout.setup.name} plans; {layout.records.name} or {layout.absent.name} "
-            f"was cut: {way}"
-        )
-    partial = {one.point for one in results.absent}
-    nets = {one.features for one in results.distances}
-    measured = {(one.point, one.features) for one in results.distances}
-    if nets and not {(point, net) for point in points - partial for net in nets} <= measured:
-        raise ResultsError(
-            f"{layout.distances} lacks operating points that {layout.setup.name} plans; {way}"
-        )
-
-
-def check_planned(results: Results) -> None:
-    """Raise ResultsError if there is a line of something that the set-up does not plan."""
-    plan = planned_sweep(results.setup)
-    if plan is None:
-        return
-    points, repeats = plan
-    names = {image.name for image in results.setup.images}
-    lines: tuple[Record | Absent, ...] = (*results.records, *results.absent)
-    for one in lines:
-        if one.point not in points or one.image not in names or (one.repeat or 0) >= repeats:
-            raise ResultsError(
-                f"{results.folder} holds {one.image} of {one.point}, which its "
-                f"{Layout(results.folder).setup.name} does not plan; its files are not of the same "
-                "run: run the sweep again into another folder"
-            )
-    keys = [(one.point, one.image, one.repeat) for one in lines]
-    twice = next((key for key, times in Counter(keys).items() if times > 1), None)
-    if twice is not None:
-        raise ResultsError(
-            f"{results.folder} holds several lines of {twice[1]} of {twice[0]}, repeat {twice[2]}; "
-            "remove the wrong one, or all and run `diffjscc evaluate` again, which makes it anew"
-        )
-
-
-def planned_sweep(setup: Setup) -> tuple[set[OperatingPoint], int] | None:
-    """List operating points and count repeats; None where the settings are not all known."""
-    if not {"schemes", "channels", "rates", "snrs_db", "repeats"} <= setup.sweep.keys():
-        return None
-    names = [image.name for image in setup.images]
-    try:
-        config = SweepConfig.model_validate({**setup.sweep, "images": names})
-    except ValidationError:  # another version's
-        return None
-    axes = product(config.schemes, config.channels, config.rates, config.snrs_db)
-    points = {OperatingPoint(a.name, b.label, rate, snr_db) for a, b, rate, snr_db in axes}
-    return points, config.repeats
 
 
 def check_records(results: Sequence[Results]) -> None:

@@ -16,6 +16,7 @@ from diffjscc.data.images import save_image
 from diffjscc.data.lock import FolderLock
 from diffjscc.evaluation.attempts import Refusal, attempt, free
 from diffjscc.evaluation.claim import Earlier, claim, lock
+from diffjscc.evaluation.completeness import check_planned
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.environment import library_versions, source_commit
 from diffjscc.evaluation.finish import finish
@@ -27,7 +28,7 @@ from diffjscc.evaluation.measures import Measures
 from diffjscc.evaluation.plan import PlannedPoint, Unit, make_points, make_units
 from diffjscc.evaluation.processes import Processes
 from diffjscc.evaluation.records import Absent, OperatingPoint
-from diffjscc.evaluation.results import Results, Setup, check_planned, read_results
+from diffjscc.evaluation.results import Results, Setup, read_results
 from diffjscc.evaluation.sweep_features import SweepFeatures, lacking_patches
 from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.evaluation.uncertainty import colours, disagreement
@@ -92,9 +93,7 @@ class Sweep:
             try:
                 claim(layout, setup, lambda earlier: store.has(map(key_of, earlier.records)))
                 earlier = Earlier.read(layout)
-                check_planned(
-                    Results(layout.folder, setup, earlier.records, (), (), earlier.absent)
-                )
+                check_planned(layout, setup, earlier.records, earlier.absent)
             except BaseException:
                 if held is not None:
                     held.release()
