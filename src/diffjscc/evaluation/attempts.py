@@ -30,7 +30,7 @@ class Refusal:
 
     @property
     def failed(self) -> bool:
-        """Whether the transmission failed; otherwise the scheme cannot send this image."""
+        """Return whether the transmission failed; otherwise the scheme cannot send this image."""
         return not isinstance(self.error, InfeasibleError)
 
     def at(self, point: OperatingPoint, image: str) -> Absent:

@@ -1,4 +1,4 @@
-"""Whether the lines of a results folder are those that its set-up plans, each once."""
+"""Checks that the lines of a results folder are those that its set-up plans, each once."""
 
 from __future__ import annotations
 
