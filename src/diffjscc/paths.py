@@ -73,3 +73,8 @@ def _escaped(sign: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name as Python keeps it, PEP 383
         code -= 0xDC00
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
+
+
+def resolved(path: Path) -> Path:
+    """Make a path absolute, without links; one to itself is left for whoever opens it."""
+    return Path(os.path.realpath(path))  # Path.resolve ends with a RuntimeError there, before 3.13

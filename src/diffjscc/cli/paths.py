@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from diffjscc.paths import expanded, printable
+from diffjscc.paths import expanded, printable, resolved
 
 
 def path(text: str | Path) -> Path:
@@ -64,10 +64,10 @@ def check_apart(output: Path | None, name: str, inputs: Sequence[Path]) -> None:
 
     if output is None:
         return
-    resolved = output.resolve()
+    place = resolved(output)
     for read in inputs:
         if identity(output) == identity(read) or (
-            read.is_dir() and resolved.is_file() and read.resolve() in resolved.parents
+            read.is_dir() and place.is_file() and resolved(read) in place.parents
         ):
             raise ValueError(
                 f"{name} {printable(str(output))} would overwrite a file that is read; choose "

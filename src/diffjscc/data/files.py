@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffjscc.paths import resolved
+
 _CAUSES = {
     errno.ENOSPC: "the disk is full; free some space or write elsewhere",
     errno.EDQUOT: "the disk quota is used up; free some space or write elsewhere",
@@ -38,7 +40,7 @@ def check_output(path: Path, folder: bool) -> None:
             text = f"cannot write: a name has more than {_LONGEST_NAME} bytes; choose a shorter one"
             raise OSError(errno.ENAMETOOLONG, text, str(path))
     try:
-        target = path.resolve()
+        target = resolved(path)
     except RuntimeError as error:  # Python 3.11 and 3.12
         text = "cannot write: its symbolic links go round in a circle; correct the path"
         raise OSError(errno.ELOOP, text, str(path)) from error
@@ -72,7 +74,7 @@ def identity(path: Path) -> tuple[int, int] | str:
     if path.exists():
         found = path.stat()
         return found.st_dev, found.st_ino
-    return str(path.resolve()).casefold()
+    return str(resolved(path)).casefold()
 
 
 def _temporary_prefix(path: Path) -> str:
@@ -102,7 +104,7 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
         FileExistsError: `path` is a folder or a device.
         OSError: no permission, read-only file system, or disk full.
     """
-    target = path.resolve()
+    target = resolved(path)
     if not target.parent.exists():
         text = "cannot write: its folder does not exist; create it or correct the path"
         raise FileNotFoundError(errno.ENOENT, text, str(path))
@@ -173,7 +175,7 @@ def remove_abandoned(path: Path, idle_seconds: float = 3600) -> None:
         path: as given to `atomic_write` or `new_folder`.
         idle_seconds: seconds without a write after which they count as abandoned.
     """
-    path = path.resolve()
+    path = resolved(path)
     prefix, now = _temporary_prefix(path), time.time()
     for entry in list(path.parent.iterdir()):
         if not (entry.name.startswith(prefix) and entry.name.endswith(path.suffix)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffjscc.data.decoding import ImageError, is_image_name
 from diffjscc.data.passed_over import is_other_image, unreadable_kinds, warn_unreadable_kinds
-from diffjscc.paths import expanded
+from diffjscc.paths import expanded, resolved
 
 # Windows refuses them, and a name with them in it cannot be copied there.
 _REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029]')
@@ -77,7 +77,7 @@ def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
     for argument in arguments:
         try:
             for path in _expand(Path(expanded(argument))):
-                found.setdefault(path.resolve(), path)
+                found.setdefault(resolved(path), path)
         except OSError as error:
             raise ImageError(
                 argument, f"cannot be read ({error.strerror})", "check the path and permissions"
@@ -127,7 +127,7 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
         ImageError: a file is listed twice.
     """
     labels = [path.stem for path in paths]
-    places = [path.resolve() for path in paths]
+    places = [resolved(path) for path in paths]
     parts = [place.parts[1:] for place in places]
     for depth in range(1 + max(map(len, parts), default=0)):
         clashing = _clashing(labels)

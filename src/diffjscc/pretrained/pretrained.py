@@ -21,7 +21,7 @@ from huggingface_hub import cached_assets_path, constants
 from huggingface_hub.utils import WeakFileLock
 
 from diffjscc.codecs.joint import JointCodec, Parts
-from diffjscc.paths import printable
+from diffjscc.paths import printable, resolved
 from diffjscc.pretrained.codec import read_codec, save_codec
 from diffjscc.pretrained.sources import (
     CHECKPOINT_NAME,
@@ -127,7 +127,7 @@ def _converted(source: str | Path, folder: Path) -> Path:
         folder: folder of its files; for a hub id, that of the commit in the cache.
     """
     if Path(source).is_dir():
-        key = f"{folder.resolve().name}-{_stamp(folder)}"
+        key = f"{resolved(folder).name}-{_stamp(folder)}"
     else:
         key = f"{split_revision(str(source))[0].replace('/', '--')}-{folder.name}"
     try:
@@ -155,7 +155,7 @@ def _converted(source: str | Path, folder: Path) -> Path:
 
 def _stamp(folder: Path) -> str:
     """Compute a fingerprint of a local checkpoint, from path, sizes and modification times."""
-    facts = [str(folder.resolve())]
+    facts = [str(resolved(folder))]
     for name in (CONFIG_NAME, CHECKPOINT_NAME):
         if (folder / name).is_file():
             status = (folder / name).stat()

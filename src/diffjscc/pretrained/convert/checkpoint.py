@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from diffjscc.paths import resolved
 from diffjscc.pretrained.convert.checkpoint_file import Checkpoint
 from diffjscc.pretrained.convert.inert_pickle import Inert, StoredTensor
 from diffjscc.pretrained.sources import (
@@ -50,7 +51,7 @@ def find_released(source: str | Path) -> ReleasedFiles:
     folder = Path(source)
     if folder.is_dir():
         files = ReleasedFiles(
-            folder.resolve().name, None, folder / CONFIG_NAME, folder / CHECKPOINT_NAME
+            resolved(folder).name, None, folder / CONFIG_NAME, folder / CHECKPOINT_NAME
         )
         for path in (files.config, files.checkpoint):
             if not path.is_file():
