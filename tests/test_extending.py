@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from diffjscc import AWGN, DiffJSCC, Factory, Scheme
 from diffjscc.evaluation.results import read_results
 from diffjscc.pretrained.storage import WeightsError
 from locations import ROOT
+from processes import Started, run
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh|yaml)\n(.*?)```", PAGE, re.DOTALL)
@@ -63,10 +63,7 @@ def test_the_commands_run(folder: Path) -> None:
     for command in COMMANDS:
         words = settled(command)
         assert words[0] == "diffjscc"
-        result = subprocess.run(
-            [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, f"{command}\n{result.stderr[-2000:]}"
+        run(*words[1:], folder=folder, said=folder / "said")
     assert (folder / "sent" / "photo.png").is_file() or list((folder / "sent").glob("photo*.png"))
     both = read_results(folder / "results")
     assert {record.scheme for record in both.records} == {"deepjscc", "my_parts:make_scheme"}
@@ -157,11 +154,9 @@ def test_mistakes_of_a_codec_are_named(
         ("my_parts:Sharpen", "returned Sharpen; it must return a diffjscc.Scheme"),
     ],
 )
-def test_import_strings_that_cannot_be(folder: Path, name: str, told: str) -> None:
-    command = [sys.executable, "-m", "diffjscc", "transmit", "photo.png", "--scheme", name]
-    result = subprocess.run(
-        [*command, "-o", "out"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 2
-    assert told in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
+def test_import_strings_that_cannot_be(folder: Path, tmp_path: Path, name: str, told: str) -> None:
+    words = ("transmit", "photo.png", "--scheme", name, "-o", "out")
+    started = Started(*words, folder=folder, said=tmp_path / "said")
+    assert started.wait() == [2]
+    assert told in " ".join(started.said.split())
+    assert "Traceback" not in started.said

@@ -1,10 +1,6 @@
 """The sweep: its rows, resumption, shares of several processes, and refusals."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -43,6 +39,7 @@ from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
 from locations import ROOT
+from processes import Started
 from toy_results import toy_record
 
 # Batches of other sizes may round otherwise.
@@ -205,12 +202,8 @@ def test_kill_9_and_two_processes_leave_the_same_rows(images: Path, tmp_path: Pa
     values = settings(images, device=device)
     config = tmp_path / "sweep.yaml"
     config.write_text(yaml.safe_dump(values))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def command(folder: Path, processes: int = 1) -> list[str]:
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        own = ["evaluate", "--config", str(config), "-o", str(folder)]
-        return [sys.executable, *(launch if processes > 1 else []), "-m", "diffjscc", *own]
+    words = ["evaluate", "--config", config, "-o"]
+    said = tmp_path / "said"
 
     # Sums are rounded by the number of threads, so all runs have one.
     threads = torch.get_num_threads()
@@ -218,24 +211,24 @@ def test_kill_9_and_two_processes_leave_the_same_rows(images: Path, tmp_path: Pa
     once = without_seconds(run(values, tmp_path / "once"))
     torch.set_num_threads(threads)
     killed = tmp_path / "killed"
-    process = subprocess.Popen(command(killed), env=environment)
+    one = Started(*words, killed, said=said)
     rows = killed / "unfinished" / "rows-0.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size > 0):
-        assert process.poll() is None
+        assert one.processes[0].is_alive(), one.said
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    one.kill()
     if not (killed / "rows.jsonl").exists():  # it was not too quick for the signal
-        subprocess.run(command(killed, 2), env=environment, check=True, capture_output=True)
+        assert Started(*words, killed, processes=2, said=said).wait() == [0, 0]
     assert without_seconds(read_results(killed)) == once
     both = tmp_path / "both"
     ranks: set[str] = set()
-    with subprocess.Popen(command(both, 2), env=environment, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:  # each process has a file of its own until all are done
-            ranks |= {file.name for file in (both / "unfinished").glob("rows-*.jsonl")}
-            time.sleep(0.005)
-    assert process.returncode == 0
+    two = Started(*words, both, processes=2, said=said)
+    while any(process.is_alive() for process in two.processes):
+        # Each process has a file of its own until all are done.
+        ranks |= {file.name for file in (both / "unfinished").glob("rows-*.jsonl")}
+        time.sleep(0.005)
+    assert two.wait() == [0, 0], two.said
     assert ranks == {"rows-0.jsonl", "rows-1.jsonl"}
     assert without_seconds(read_results(both)) == once
 

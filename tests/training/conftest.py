@@ -10,6 +10,12 @@ from diffjscc.training.ema import EMA
 
 
 @pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes train on the CPU, whatever the machine has."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+@pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
     """A context that ends a training within an iteration, as a kill would."""
     update = EMA.update

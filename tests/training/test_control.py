@@ -1,9 +1,6 @@
 """Control training: only the control module learns, exactly resumable, from latents that fit."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -43,15 +40,11 @@ from diffjscc.training.latent_writing import fitted
 from diffjscc.training.latents import LatentFolder, part_path, write_part
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.precompute import Precomputation, precompute
+from processes import run
 from toy_refiner import make_control, make_text_encoder, make_tokenizer, make_unet, make_vae
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
 CODEC |= {"decoder_blocks": [1, 1], "rate_channels": [4, 8]}
-ENVIRONMENT = os.environ | {
-    "OMP_NUM_THREADS": "1",
-    "ACCELERATE_USE_CPU": "true",
-    "DIFFJSCC_METRIC_WEIGHTS": "",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +58,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LPIPS is not to be fetched."""
+    """LPIPS is not to be fetched, nor read by other processes."""
+    monkeypatch.setenv("DIFFJSCC_METRIC_WEIGHTS", "")
     monkeypatch.setattr("diffjscc.training.validation.LPIPS.load", _no_weights)
 
 
@@ -132,21 +126,6 @@ def ready(path: Path, *overrides: str) -> ControlConfig:
     config = load_config(ControlConfig, str(path), overrides)
     precompute(config)
     return config
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "diffjscc", *map(str, words)]
-
-
-def launched(processes: int, *words: object) -> None:
-    # `accelerate launch --cpu` starts a single process, whatever number is asked for.
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    subprocess.run(
-        [sys.executable, *launch, *command(*words)[1:]],
-        check=True,
-        env=ENVIRONMENT,
-        capture_output=True,
-    )
 
 
 def control_of(output: Path) -> dict[str, torch.Tensor]:
@@ -431,6 +410,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
     assert logs[0] == logs[1]
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_parts_processes_and_checkpointing_change_nothing_but_rounding(
     world: Path, tmp_path: Path
 ) -> None:
@@ -445,10 +425,12 @@ def test_parts_processes_and_checkpointing_change_nothing_but_rounding(
     whole = files_of(config.precompute.folder)
     for file in config.precompute.folder.iterdir():
         file.unlink()
-    launched(2, "precompute", "--config", path)
+    said = tmp_path / "said"
+    run("precompute", "--config", path, processes=2, said=said)
     assert files_of(config.precompute.folder) == whole
     parts = "memory.accumulate=2"
-    launched(2, "train", "control", parts, "--config", path, "-o", tmp_path / "processes")
+    words = ("train", "control", parts, "--config", path, "-o", tmp_path / "processes")
+    run(*words, processes=2, said=said)
     one = control_of(tmp_path / "one")
     for name in ("parts", "checkpointing", "processes"):
         for key, value in control_of(tmp_path / name).items():

@@ -1,9 +1,6 @@
 """Decoder training: only the decoder learns, from latents that the receiver's prior samples."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -49,6 +46,7 @@ from diffjscc.training.decoder_losses import (
 from diffjscc.training.latents import ImageLatents, LatentFolder, part_path, write_part
 from diffjscc.training.projected import EfficientNetFeatures
 from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, sample_folder
+from processes import run
 from toy_refiner import make_control, make_unet, make_vae, receive
 
 CODEC = {"class": "CompactJSCC", "widths": [16, 24], "encoder_blocks": [1, 1]}
@@ -217,18 +215,16 @@ def test_an_interrupted_run_resumes_bit_for_bit(
         train(other, tmp_path / "killed")
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_two_processes_train_like_one(world: Path, tmp_path: Path) -> None:
     path = toy(world, tmp_path)
     settings = [STANDSTILL, f"discriminators.{STANDSTILL}", f"data.validation={world / 'images'}"]
     settings += ["loss.frechet=0"]  # each process has its own latest images
-    words = ["-m", "diffjscc", "train", "decoder", "--config", str(path), *settings]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    words = ["train", "decoder", "--config", path, *settings]
     logged = []
-    for name, launcher in (("one", []), ("two", launch)):
-        run = [sys.executable, *launcher, *words, "-o", str(tmp_path / name)]
-        run.append(f"sampled.folder={tmp_path / name / 'sampled'}")
-        subprocess.run(run, check=True, env=environment, capture_output=True, timeout=300)
+    for number, name in enumerate(("one", "two"), 1):
+        own = [f"sampled.folder={tmp_path / name / 'sampled'}", "-o", tmp_path / name]
+        run(*words, *own, processes=number, said=tmp_path / "said")
         logged.append(rows(tmp_path / name))
     assert logged[0][0]["l1"] != logged[1][0]["l1"]  # each process reports its own part of a batch
     for name, value in logged[0][-1].items():

@@ -1,10 +1,6 @@
 """Training: configs are checked, runs learn, resume bit-exactly after a kill, and scale out."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -25,6 +21,7 @@ from diffjscc.training.config import OptimiserConfig, load_config, shipped_confi
 from diffjscc.training.jscc import train
 from diffjscc.training.losses import distortion
 from diffjscc.training.optimiser import Optimiser, learning_rate_at
+from processes import Started, run
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +53,12 @@ def toy(images: Path, folder: Path, **run: object) -> Path:
     return path
 
 
-def command(config: Path, output: Path, *more: str) -> list[str]:
-    train = [sys.executable, "-m", "diffjscc", "train", "jscc", "--config", str(config)]
-    return [*train, "-o", str(output), *more]
+def command(config: Path, output: Path, *more: str) -> list[object]:
+    return ["train", "jscc", "--config", config, "-o", output, *more]
 
 
 def weights_of(output: Path) -> dict[str, torch.Tensor]:
     return load_codec(output / "weights").state_dict()
-
-
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 def test_a_run_learns_and_leaves_what_it_says(images: Path, tmp_path: Path) -> None:
@@ -81,28 +74,19 @@ def test_a_run_learns_and_leaves_what_it_says(images: Path, tmp_path: Path) -> N
     assert (tmp_path / "run" / "config.yaml").exists()
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_resume_after_kill_is_bit_exact(images: Path, tmp_path: Path) -> None:
     config = toy(images, tmp_path, iterations=60)
-    subprocess.run(
-        command(config, tmp_path / "whole"), check=True, env=ENVIRONMENT, capture_output=True
-    )
-    killed = subprocess.Popen(
-        command(config, tmp_path / "killed"),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    run(*command(config, tmp_path / "whole"), said=tmp_path / "said")
+    killed = Started(*command(config, tmp_path / "killed"), said=tmp_path / "said")
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill()
     assert not (tmp_path / "killed" / "weights").exists(), "killed too late to mean anything"
     assert torch.load(checkpoint, weights_only=True)["step"] < 60
-    subprocess.run(
-        command(config, tmp_path / "killed"), check=True, env=ENVIRONMENT, capture_output=True
-    )
+    run(*command(config, tmp_path / "killed"), said=tmp_path / "said")
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
@@ -110,23 +94,12 @@ def test_resume_after_kill_is_bit_exact(images: Path, tmp_path: Path) -> None:
     assert logs[0] == logs[1]
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_two_processes_train_like_one(images: Path, tmp_path: Path) -> None:
     config = toy(images, tmp_path, iterations=8)
-    # `accelerate launch --cpu` starts a single process, whatever number is asked for.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc-per-node", "2", "-m"]
-    subprocess.run(
-        launch + command(config, tmp_path / "two", STANDSTILL)[2:],
-        check=True,
-        env=ENVIRONMENT,
-        capture_output=True,
-    )
-    subprocess.run(
-        command(config, tmp_path / "one", STANDSTILL),
-        check=True,
-        env=ENVIRONMENT,
-        capture_output=True,
-    )
+    for number, name in enumerate(("one", "two"), 1):
+        words = command(config, tmp_path / name, STANDSTILL)
+        run(*words, processes=number, said=tmp_path / "said")
     assert_same_gradients(tmp_path / "one", tmp_path / "two")
 
 
