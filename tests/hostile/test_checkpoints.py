@@ -167,7 +167,8 @@ def test_commands(attempts: Attempts, weights: Path, checkpoint: Path, tmp_path:
         assert attempts.command(KIND, "convert", folder, out).exit_code == 2
     taken = attempts.command(KIND, "convert", checkpoint, folder)
     assert "exists already" in taken.stderr
-    missing = attempts.command(KIND, "convert", checkpoint, tmp_path / "no" / "such" / "folder")
-    assert missing.exit_code == 2
     assert not out.exists()
+    below = tmp_path / "no" / "such" / "folder"
+    assert attempts.command(KIND, "convert", checkpoint, below).exit_code == 0
+    assert (below / "codec").is_dir()
     assert not unfinished(tmp_path)

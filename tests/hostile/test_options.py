@@ -152,6 +152,7 @@ def test_rates_are_numbers_within_bounds(attempts: Attempts) -> None:
         ["evaluate", "x.png", "-o", "out", "--rate", "1/12"],
         ["train", "jscc", "--config", "missing"],
         ["train", "control", "run.batch=0"],
+        ["train", "decoder", "--config", "missing"],
         ["precompute", "precompute.bins=-1"],
     ],
 )

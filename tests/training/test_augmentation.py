@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from diffjscc.data.crops import random_crop
 from diffjscc.layers.texture import texture_map
-from diffjscc.training.augmentation import Augmentation, augmented_crop, blur_kernel, gradient
+from diffjscc.training.augmentation import augmented_crop, blur_kernel, gradient
+from diffjscc.training.augmentation_config import Augmentation
 
 
 def noise(colours: int = 3) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from diffjscc.configuration import Count, Factor, Section
-from diffjscc.training.augmentation import Augmentation
+from diffjscc.training.augmentation_config import Augmentation
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from diffjscc.configuration import Count, Factor, FilePath, Place, Positive, Section
-from diffjscc.training.augmentation import Augmentation
+from diffjscc.training.augmentation_config import Augmentation
 from diffjscc.training.config import (
     DataConfig,
     ExtraLossConfigs,
