@@ -13,6 +13,7 @@ from attempts import Attempts, unfinished
 from diffjscc.data.files import atomic_write
 from diffjscc.data.folders import FolderSource
 from diffjscc.data.manifest import read_manifest, write_manifest
+from diffjscc.data.packed import PackedSource, pack
 from diffjscc.data.search import LONGEST_STEM, find_images, safe_stem, unique_stems
 from diffjscc.evaluation.lines import as_json, read_records
 from diffjscc.evaluation.results import read_results
@@ -102,6 +103,8 @@ def test_all_of_them_in_one_folder(tmp_path: Path, attempts: Attempts) -> None:
     assert len(source) == len(shown)
     manifest = write_manifest(source, tmp_path / "split.jsonl", 0.5, progress=False)
     assert read_manifest(tmp_path / "split.jsonl") == manifest
+    pack(source, tmp_path / "all.pack", progress=False)
+    assert PackedSource(tmp_path / "all.pack").names == source.names
     for index, name in enumerate(source.names):
         assert attempts.call(KIND, lambda index=index: source[index]).shape == (2, 2, 3), name
 

@@ -115,9 +115,10 @@ def _entries(path: Path, text: str) -> Iterator[Entry]:
     names: set[str] = set()
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            entry = _ENTRY.validate_json(line)
+            # Not pydantic's reader of JSON: it refuses names that are not Unicode.
+            entry = _ENTRY.validate_python(json.loads(line))
             int(entry.sha256, 16)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             first = str(error).splitlines()[0]
             raise ImageError(
                 path, f"line {number} is not a manifest entry ({first})", "write the manifest again"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import Progress
 
@@ -95,14 +95,17 @@ class PackedSource:
                     raise ImageError(path, "is not a complete pack", "remove it and pack again")
                 file.seek(position)
                 text = file.read(end - position)
-            index = _Index.model_validate_json(text)
+            # Not pydantic's reader of JSON: it refuses names that are not Unicode.
+            index = _Index.model_validate(json.loads(text))
             self._entries = [_Entry(*entry) for entry in index.images]
             whole = all(_fits(entry, position) for entry in self._entries)
+        except ImageError:
+            raise
         except OSError as error:
             raise ImageError(
                 path, f"cannot be read ({error.strerror})", "check the path"
             ) from error
-        except ValidationError:
+        except (ValueError, RecursionError):
             whole = False
         if not whole:
             raise ImageError(path, "has a damaged index", "remove it and pack again")
