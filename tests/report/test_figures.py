@@ -71,6 +71,15 @@ def test_over_the_rate_at_each_snr_and_over_the_snr_at_each_rate(tmp_path: Path)
     assert [y for _, y in over_snr["diffjscc"]] == pytest.approx(expected_lpips)
 
 
+def test_every_label_stands_in_the_legend(tmp_path: Path) -> None:
+    """Those that begin with an underscore, too, which matplotlib would leave out."""
+    names = {"deepjscc": "_mine", "diffjscc": "__"}
+    rows = [replace(row, scheme=names[row.scheme]) for row in toy_records()]
+    for figure in toy(tmp_path, rows)[1].values():
+        (legend,) = figure.legends
+        assert {text.get_text() for text in legend.get_texts()} >= {"_mine", "__"}
+
+
 def test_bands_are_the_intervals(tmp_path: Path) -> None:
     results, plots = toy(tmp_path, toy_records(SIX))
     ax = panel(plots["over-snr-1-128"], "PSNR / dB")

@@ -346,19 +346,18 @@ def _head(
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One for all panels, below them, as wide as the plot has room for."""
-    entries = {
-        label: handle
-        for ax in axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
+    entries = {str(line.get_label()): line for ax in axes for line in ax.lines}
     width, line = figure.get_figwidth(), 0.6  # inches: what stands before each label
     labels = [textwrap.fill(label, int((width - line) / LETTER)) for label in entries]
     most = max(1, int(width / (line + LETTER * max(map(len, labels)))))
     rows = math.ceil(len(entries) / most)
     figure.set_figheight(figure.get_figheight() + 0.16 * rows)
-    figure.legend(
+    legend = figure.legend(
         entries.values(),
-        labels,
+        ["label"] * len(entries),
         loc="outside lower center",
         ncols=math.ceil(len(entries) / rows),
     )
+    # Afterwards: matplotlib leaves out labels that begin with an underscore.
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)
