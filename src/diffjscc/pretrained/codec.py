@@ -24,6 +24,7 @@ from diffjscc.pretrained.storage import (
     write_json,
     write_tensors,
 )
+from diffjscc.pretrained.uninitialised import Uninitialised
 
 PARTS: dict[Parts, tuple[str, ...]] = {
     "both": ("encoder", "decoder"),
@@ -51,8 +52,8 @@ def read_codec(
     config = read_json(target / "config.json")
     files = config.pop("files", {})
     try:
-        with torch.device("meta"):  # a codec of any size takes no memory there
-            described = build_codec(config, parts)
+        with Uninitialised():  # a codec of any size takes no memory yet
+            codec = build_codec(config, parts)
     except ValueError as error:
         raise WeightsError(f"{target / 'config.json'}: {error}") from error
     except (TypeError, RuntimeError, LookupError, ArithmeticError) as error:
@@ -66,8 +67,7 @@ def read_codec(
             raise WeightsError(f"{target / 'config.json'} names no file for the {part}")
         path = target / Path(str(files[part])).name
         states[part] = read_tensors(path)
-        compare(getattr(described, part).state_dict(), states[part], str(path))
-    codec = build_codec(config, parts)
+        compare(getattr(codec, part).state_dict(), states[part], str(path))
     for part, state in states.items():
         getattr(codec, part).load_state_dict(state)
     return codec.to(device).eval().requires_grad_(False)
