@@ -100,7 +100,7 @@ def test_each_side_follows_its_own_loss(images: Path, tmp_path: Path) -> None:
     (alone, _), (once, losses), (twice, _) = by_weight.values()
 
     alone.zero_grad()
-    images_hat = transmit(alone.codec, config.channel, *sent)
+    images_hat, _ = transmit(alone.codec, config.channel, *sent)
     (images_hat - sent[0]).square().mean().backward()
     distortion = gradients(alone, "codec")
     sides = zip(distortion, gradients(once, "codec"), gradients(twice, "codec"), strict=True)
