@@ -114,17 +114,17 @@ class Job:
         for repeat in range(self.repeats):
             (delivery,) = self.link.transmit([source], [repeat])
             records.append(delivery.record)
-            images = {"": delivery.final}
-            if delivery.initial is not None:
-                images = {"-initial": delivery.initial, "": delivery.final}
+            images = {"": delivery.final_levels}
+            if delivery.initial_levels is not None:
+                images = {"-initial": delivery.initial_levels, "": delivery.final_levels}
             panels, words = (
-                [source.pixels, *images.values()],
+                [source.stored, *images.values()],
                 labels(delivery.record, self.link.evaluator.infos),
             )
             if self.samples is not None:
                 spread = disagreement(self.link.samples(source, repeat, self.samples))
                 images["-uncertainty"] = uncertainty_image(spread)
-                refined = not torch.equal(images["-initial"], delivery.final)
+                refined = not torch.equal(images["-initial"], delivery.final_levels)
                 panels.append(colours(spread))
                 words.append(map_label(spread, self.samples, refined))
             for kind, image in images.items():

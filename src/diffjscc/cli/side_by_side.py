@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from diffjscc.cli.jobs import Sent, metrics_text
 from diffjscc.data.images import save_image
@@ -17,12 +16,12 @@ from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Absent, Record
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.catalogue import MetricInfo
-from diffjscc.report.panels import side_by_side
+from diffjscc.report.panels import panel, side_by_side
 from diffjscc.scheme import InfeasibleError
 
 MOST_BESIDE = 4
 LONGEST_SCHEME = 60  # bytes of its name in those of files
-BLANK = 0.92  # a grey where there is no image
+BLANK = 235  # of 255, a grey where there is no image
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class Comparison:
         """
         stem += self.suffix
         image = SourceImage.read(path, max_side=self.max_side)
-        height, width = image.pixels.shape[-2:]
+        height, width = image.size
         lines: list[Record | Absent] = []
-        panels: list[Tensor] = [image.pixels]
+        panels = [panel(image.stored)]
         words = [f"original, {width}x{height}"]
         for link in self.links:
             for repeat in range(self.repeats):
@@ -71,16 +70,16 @@ class Comparison:
                 except InfeasibleError as error:
                     point = link.point(self.snr_db)
                     lines.append(Absent(*point, image.name, str(error)))
-                    panels.append(torch.full_like(image.pixels, BLANK))
+                    panels.append(panel(torch.full(image.stored.shape, BLANK, dtype=torch.uint8)))
                     words.append(f"{link.name} cannot send it: {error}")
                     for _ in range(repeat, self.repeats):
                         sent(None)
                     break
                 lines.append(delivery.record)
                 name = self._name(stem, link, repeat)
-                save_image(delivery.final, self.output / f"{name}.png")
+                save_image(delivery.final_levels, self.output / f"{name}.png")
                 if repeat == 0:
-                    panels.append(delivery.final)
+                    panels.append(panel(delivery.final_levels))
                     words.append(label(delivery.record, link.evaluator.infos))
                 sent(delivery.record)
         rows = math.ceil(len(panels) / MOST_BESIDE)

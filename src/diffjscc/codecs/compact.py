@@ -26,6 +26,7 @@ TEXTURE_GAIN = 8.0
 
 # In latent positions: tiles of 1024 px; the receptive fields reach 22 (encoder) and 33 (decoder).
 TILE, HALO = 64, 36
+LARGE = 4_194_304  # pixels of an image whose DCT is computed in bands of rows
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,15 @@ class Encoder(nn.Module):
 
     def transform(self, images: Tensor) -> Tensor:
         """Compute block DCT coefficients [B, C_max, H/16, W/16] at their initial powers."""
-        return F.conv2d(F.pixel_unshuffle(2 * images - 1, STRIDE), self.analysis)
+        height, width = images.shape[-2:]
+        band = height if height * width <= LARGE else STRIDE * max(1, LARGE // (STRIDE * width))
+        parts = [
+            F.conv2d(
+                F.pixel_unshuffle(2 * images[..., top : top + band, :] - 1, STRIDE), self.analysis
+            )
+            for top in range(0, height, band)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def describe(self, images: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
         """Compute the condition from whole images and SNRs [B]."""
@@ -355,7 +364,8 @@ class CompactJSCC(JointCodec):
         """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
         assert self.encoder is not None
         encoder = self.encoder
-        images = images.contiguous(memory_format=torch.channels_last)
+        if images.shape[-2:].numel() <= LARGE:  # larger ones are copied tile by tile
+            images = images.contiguous(memory_format=torch.channels_last)
         condition = encoder.describe(images, csi.snr_db, rate_index)
         latent = apply_tiled(
             lambda part: encoder(part, condition, rate_index),
@@ -383,7 +393,7 @@ class CompactJSCC(JointCodec):
         assert self.decoder is not None
         network = self.decoder.with_texture
         decoded = self._decode_tiled(network, latent, csi, index)
-        texture = decoded[:, 3:, ::STRIDE, ::STRIDE]
+        texture = decoded[:, 3:, ::STRIDE, ::STRIDE].contiguous()
         return crop(decoded[:, :3], received.image_size), texture
 
     def attempt_with_texture(self, received: Received) -> tuple[Tensor, Tensor, Tensor | None]:

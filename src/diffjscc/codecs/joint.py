@@ -147,8 +147,9 @@ class JointCodec(nn.Module, ABC):
         return self.bound(self.reconstruct(received), received)
 
     def bound(self, images: Tensor, received: Received) -> tuple[Tensor, Tensor]:
-        """Clamp reconstructed images, and shrink those of poor links; see `attempt`."""
-        images = images.clamp(0, 1)
+        """Clamp reconstructed images, in place, and shrink those of poor links; see `attempt`."""
+        # In place where no gradient is wanted: a photograph of 48 megapixels takes 0.6 GB.
+        images = images.clamp(0, 1) if images.requires_grad else images.clamp_(0, 1)
         if not self.bounded:
             return images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
         low, _ = self.snr_range_db

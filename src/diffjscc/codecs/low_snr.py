@@ -92,6 +92,8 @@ def shrink(images: Tensor, share: Tensor) -> Tensor:
     The weight of the image is 1 at a share of 1, and falls to 0 at `LOST_SHARE` as a quarter of a
     sine.
     """
+    if bool((share >= 1).all()):
+        return images
     above = ((share - LOST_SHARE) / (1 - LOST_SHARE)).clamp(0, 1)
     weights = torch.sin(math.pi / 2 * above)[:, None, None, None]
     mean = torch.tensor(MEAN_COLOUR, device=images.device)[:, None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from diffjscc.arrays import to_pil
+from diffjscc.arrays import levels_to_floats, to_pil
 from diffjscc.data.decoding import MAX_PIXELS, ImageError, Pixels, decode, is_image_name
 from diffjscc.data.files import atomic_write
 
@@ -20,14 +21,20 @@ __all__ = [
     "Pixels",
     "decode",
     "grey",
+    "grey_levels",
     "is_image_name",
     "load_image",
+    "load_stored",
     "quantise",
     "read_pixels",
     "save_image",
     "to_bytes",
+    "to_levels",
     "to_pillow",
 ]
+
+
+BAND = 1_000_000  # pixels of an image that are rounded at once
 
 
 def read_pixels(path: Path, max_side: int | None = None) -> Pixels:
@@ -75,10 +82,18 @@ def load_image(path: str | Path, max_side: int | None = None) -> Tensor:
     Raises:
         ImageError: the image cannot be read; with the path, the problem and the remedy.
     """
+    image = load_stored(path, max_side)
+    return levels_to_floats(image) if image.dtype == torch.uint8 else image
+
+
+def load_stored(path: str | Path, max_side: int | None = None) -> Tensor:
+    """Read an image file as `load_image` does, but leave 8-bit levels as they are.
+
+    Returns:
+        uint8 [3, H, W], or float32 [3, H, W] in [0, 1] of a file with more bits; RGB.
+    """
     pixels = read_pixels(Path(path), max_side)
-    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    # In place: a photograph of 48 megapixels takes 0.6 GB.
-    return image.float().div_(255) if image.dtype == torch.uint8 else image
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def quantise(image: Tensor) -> Tensor:
@@ -93,6 +108,36 @@ def quantise(image: Tensor) -> Tensor:
         float32, same shape.
     """
     return image.float().clamp(0, 1).mul_(255).round_().div_(255)
+
+
+def to_levels(image: Tensor) -> Tensor:
+    """Round to 8-bit levels as `quantise` does, in bands of rows that take little memory.
+
+    Args:
+        image: floating point [..., H, W]; values outside [0, 1] are clamped.
+
+    Returns:
+        uint8, same shape: 255 times the values of `quantise`.
+    """
+    levels = torch.empty(image.shape, dtype=torch.uint8, device=image.device)
+    for rows in _bands(image):
+        levels[..., rows, :] = image[..., rows, :].float().clamp(0, 1).mul_(255).round_()
+    return levels
+
+
+def grey_levels(levels: Tensor) -> Tensor:
+    """Take the colours from 8-bit levels uint8 [3, H, W], as `grey` does."""
+    taken = torch.empty_like(levels)
+    for rows in _bands(levels):
+        taken[..., rows, :] = to_levels(grey(levels_to_floats(levels[..., rows, :])))
+    return taken
+
+
+def _bands(image: Tensor) -> Iterator[slice]:
+    """Bands of rows of at most `BAND` pixels that cover an image [..., H, W]."""
+    height, width = image.shape[-2:]
+    band = max(1, BAND // max(1, width))
+    return (slice(top, min(top + band, height)) for top in range(0, height, band))
 
 
 def grey(image: Tensor) -> Tensor:
@@ -112,11 +157,14 @@ def to_pillow(image: Tensor) -> Image.Image:
     """Convert an image to an 8-bit RGB Pillow image; values are rounded as by `quantise`.
 
     Args:
-        image: floating point [3, H, W] in [0, 1], on any device; values outside are clamped.
+        image: floating point [3, H, W] in [0, 1], on any device; values outside are clamped. Or
+            8-bit levels, uint8 [3, H, W].
 
     Raises:
         ValueError: `image` has another shape or type, or contains NaN or infinite values.
     """
+    if image.ndim == 3 and len(image) == 3 and image.dtype == torch.uint8 and 0 not in image.shape:
+        return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
     if image.ndim != 3 or len(image) != 3 or 0 in image.shape or not image.is_floating_point():
         raise ValueError(
             f"the image is {image.dtype} {tuple(image.shape)}; give floats of shape [3, H, W]"
@@ -132,7 +180,8 @@ def save_image(image: Tensor, path: str | Path) -> None:
     An image without colours is written as a grey one, of one channel.
 
     Args:
-        image: floating point [3, H, W] in [0, 1]; values outside are clamped.
+        image: floating point [3, H, W] in [0, 1], values outside are clamped; or 8-bit levels,
+            uint8 [3, H, W].
         path: path that ends in .png; its folder must exist.
 
     Raises:

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffjscc.data.images import load_image, quantise
+from diffjscc.arrays import levels_to_floats
+from diffjscc.data.images import load_stored, to_levels
 from diffjscc.data.search import find_images, unique_stems
 from diffjscc.evaluation.results import ImageInfo
 from diffjscc.paths import printable
 
 LARGE = 16_000_000  # pixels of an image of which a warning says that it takes its time
-KEPT_VALUES = 64_000_000  # of images that a sweep keeps in memory, 256 MB
+KEPT_BYTES = 256_000_000  # of images that a sweep keeps in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +30,24 @@ class SourceImage:
 
     Attributes:
         name: its file, or any other name.
-        pixels: float32 [3, H, W], multiples of 1/255 in [0, 1].
+        stored: 8-bit levels, uint8 [3, H, W], or float32 [3, H, W] in [0, 1]. Levels take a quarter
+            of the memory.
     """
 
     name: str
-    pixels: Tensor
+    stored: Tensor
+
+    @property
+    def pixels(self) -> Tensor:
+        """Float32 [3, H, W] in [0, 1]."""
+        stored = self.stored
+        return levels_to_floats(stored) if stored.dtype == torch.uint8 else stored
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.stored.shape[-2:]
+        return height, width
 
     @classmethod
     def read(cls, path: Path, name: str | None = None, max_side: int | None = None) -> SourceImage:
@@ -44,8 +58,8 @@ class SourceImage:
             name: of the image; None takes the file's.
             max_side: larger images are reduced to this longest side, in pixels.
         """
-        image = cls(printable(str(path)) if name is None else name, load_image(path, max_side))
-        if image.pixels[0].numel() > LARGE:
+        image = cls(printable(str(path)) if name is None else name, load_stored(path, max_side))
+        if image.stored[0].numel() > LARGE:
             warnings.warn(
                 f"images above {LARGE / 1e6:.0f} megapixels take minutes and gigabytes each; "
                 "--max-side 2048 (a setting of sweeps: max_side=2048) sends them smaller",
@@ -56,22 +70,22 @@ class SourceImage:
     @cached_property
     def grey(self) -> bool:
         """Return whether it has no colours: then nor have the images that a receiver delivers."""
-        red, green, blue = self.pixels
+        red, green, blue = self.stored
         return torch.equal(red, green) and torch.equal(green, blue)
 
     @cached_property
     def digest(self) -> str:
         """Start of the SHA-256 of its 8-bit pixels, 16 hexadecimal digits."""
-        return hashlib.sha256(_levels(self.pixels)).hexdigest()[:16]
+        return hashlib.sha256(_levels(self.stored)).hexdigest()[:16]
 
     @cached_property
     def _checksum(self) -> int:
-        return zlib.crc32(_levels(self.pixels))
+        return zlib.crc32(_levels(self.stored))
 
     @property
     def info(self) -> ImageInfo:
         """Name, hash and size."""
-        height, width = self.pixels.shape[-2:]
+        height, width = self.size
         return ImageInfo(self.name, self.digest, width, height)
 
     def generator(self, seed: int, repeat: int) -> torch.Generator:
@@ -82,8 +96,9 @@ class SourceImage:
 
 
 def _levels(image: Tensor) -> bytes:
-    """The 8-bit pixels of an image [3, H, W] in [0, 1]."""
-    return quantise(image).mul(255).to(torch.uint8).cpu().numpy().tobytes()
+    """The 8-bit pixels of an image [3, H, W]: levels, or in [0, 1]."""
+    levels = image if image.dtype == torch.uint8 else to_levels(image)
+    return levels.cpu().numpy().tobytes()
 
 
 class SweepImages:
@@ -122,12 +137,12 @@ class SweepImages:
         """
         if index not in self._kept:
             self._kept[index] = self._load(index)
-            while len(self._kept) > 1 and self._values() > KEPT_VALUES:
+            while len(self._kept) > 1 and self._bytes() > KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
         return self._kept[index]
 
-    def _values(self) -> int:
-        return sum(image.pixels.numel() for image in self._kept.values())
+    def _bytes(self) -> int:
+        return sum(image.stored.nbytes for image in self._kept.values())
 
     def infos(self) -> list[ImageInfo]:
         """Names, hashes and sizes; reads all files."""
@@ -138,11 +153,11 @@ class SweepImages:
         side = self.crop
         if side is None:
             return image
-        height, width = image.pixels.shape[-2:]
+        height, width = image.size
         if min(height, width) < side:
             raise ValueError(
                 f"{self.paths[index]} is {width}x{height}; no square of {side} pixels can be "
                 "taken from it (leave it out, or crop less)"
             )
         top, left = (height - side) // 2, (width - side) // 2
-        return SourceImage(image.name, image.pixels[:, top : top + side, left : left + side])
+        return SourceImage(image.name, image.stored[:, top : top + side, left : left + side])

@@ -10,7 +10,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from diffjscc.data.images import grey, quantise
+from diffjscc.arrays import levels_to_floats
+from diffjscc.data.images import grey, grey_levels, quantise, to_levels
 from diffjscc.evaluation.environment import library_versions
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import OperatingPoint, Record
@@ -20,22 +21,32 @@ from diffjscc.scheme import Channel, Received, SamplingRefiner, Scheme
 
 @dataclass(frozen=True, eq=False)
 class Delivery:
-    """Outcome of one transmission: its record, and 8-bit levels [3, H, W] on the CPU.
+    """Outcome of one transmission: its record, and images of 8 bits on the CPU.
 
     Attributes:
         record: of the transmission.
-        final: the final image.
-        initial: the initial image; None without a refiner.
+        final_levels: the final image, uint8 [3, H, W].
+        initial_levels: the initial image, likewise; None without a refiner.
     """
 
     record: Record
-    final: Tensor
-    initial: Tensor | None
+    final_levels: Tensor
+    initial_levels: Tensor | None
+
+    @property
+    def final(self) -> Tensor:
+        """The final image, float32 [3, H, W], multiples of 1/255."""
+        return levels_to_floats(self.final_levels)
+
+    @property
+    def initial(self) -> Tensor | None:
+        """The initial image, likewise; None without a refiner."""
+        return None if self.initial_levels is None else levels_to_floats(self.initial_levels)
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Receiver output of several transmissions, all as long as these."""
+    """Receiver output of several transmissions, all as long as these; images are 8-bit levels."""
 
     final: Tensor
     initial: Tensor
@@ -46,6 +57,14 @@ class _Decoded:
 def _joined(parts: list[Tensor]) -> Tensor:
     """Concatenate batches; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _batch(sources: Sequence[SourceImage]) -> Tensor:
+    """Join images of one size: levels, uint8 [P, 3, H, W], or floats if any is not of levels."""
+    if len(sources) == 1:
+        return sources[0].stored[None]
+    levels = all(source.stored.dtype == torch.uint8 for source in sources)
+    return torch.stack([source.stored if levels else source.pixels for source in sources])
 
 
 @dataclass(frozen=True)
@@ -97,24 +116,23 @@ class Link:
         Raises:
             InfeasibleError: see there; then nothing is sent of any of them.
         """
-        # Large images are not copied without need: one of 48 megapixels takes 0.6 GB.
-        alone = len(sources) == 1
-        images = sources[0].pixels[None] if alone else torch.stack([s.pixels for s in sources])
-        images = images.to(self.device)
+        # Of large images only levels are kept: 48 megapixels take 0.14 GB, as floats 0.6 GB.
+        images = _batch(sources).to(self.device)
         sent = list(product(sources, repeats))
         generators = [source.generator(self.seed, repeat) for source, repeat in sent]
         start = time.perf_counter()
         received = self.scheme.send(images, self.channel, generators, len(repeats))
         decoded = self._decode(received, generators, at_once)
+        refined = self.scheme.refiner is not None
         for i, (source, _) in enumerate(sent):
             if source.grey:
-                decoded.final[i] = grey(decoded.final[i])
-                decoded.initial[i] = grey(decoded.initial[i])
+                decoded.final[i] = grey_levels(decoded.final[i])
+                if refined:
+                    decoded.initial[i] = grey_levels(decoded.initial[i])
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = (time.perf_counter() - start) / len(sent)
         references = images if len(repeats) == 1 else images.repeat_interleave(len(repeats), 0)
-        refined = self.scheme.refiner is not None
         metrics = self.evaluator(decoded.final, references)
         before = self.evaluator(decoded.initial, references) if refined else [None] * len(sent)
         return [
@@ -122,8 +140,8 @@ class Link:
                 record=self._record(
                     source, repeat, received, i, decoded, metrics[i], before[i], seconds
                 ),
-                final=decoded.final[i].cpu(),
-                initial=decoded.initial[i].cpu() if refined else None,
+                final_levels=decoded.final[i].cpu(),
+                initial_levels=decoded.initial[i].cpu() if refined else None,
             )
             for i, (source, repeat) in enumerate(sent)
         ]
@@ -149,7 +167,7 @@ class Link:
         received = self.scheme.send(image.pixels[None].to(self.device), self.channel, generators)
         initial, received, outage = self.scheme.attempt(received)
         lost = outage is not None and bool(outage.all())
-        samples = torch.empty(number, *image.pixels.shape)
+        samples = torch.empty(number, *image.stored.shape)
         for sample in samples:
             final = initial if lost else sampler.sample(initial, received, 1, generators).image
             levels = quantise(final[0])
@@ -172,8 +190,11 @@ class Link:
             unknown = [None] * len(result.image)
             captions += result.caption or unknown
             outages += unknown if result.outage is None else result.outage.tolist()
-            final.append(quantise(result.image))
-            initial.append(quantise(result.initial))
+            final.append(to_levels(result.image))
+            initial.append(
+                final[-1] if result.initial is result.image else to_levels(result.initial)
+            )
+            del result  # before the metrics take memory
         return _Decoded(_joined(final), _joined(initial), captions, outages)
 
     def _record(
@@ -187,7 +208,7 @@ class Link:
         initial_metrics: Metrics | None,
         seconds: float,
     ) -> Record:
-        height, width = image.pixels.shape[-2:]
+        height, width = image.size
         sampler = self.sampler
         mean_snr_db = received.state.mean_snr_db[index].item()
         return Record(

@@ -19,8 +19,8 @@ from torch import Tensor
 OVERLAP = 1 / 3  # of a tile, with each neighbour
 
 
-def _spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:
-    """Tiles along one side: (positions to read, halo included; the part of them to keep)."""
+def spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    """Yield tiles along one side: (positions to read, halo included; the part to keep of them)."""
     for start in range(0, length, tile):
         stop = min(start + tile, length)
         low, high = max(start - halo, 0), min(stop + halo, length)
@@ -61,8 +61,8 @@ def apply_tiled(
 
     step = stride * scale
     whole: Tensor | None = None  # tiles are put into their place at once: images may be large
-    for read_rows, keep_rows in _spans(rows, tile, halo):
-        for read_columns, keep_columns in _spans(columns, tile, halo):
+    for read_rows, keep_rows in spans(rows, tile, halo):
+        for read_columns, keep_columns in spans(columns, tile, halo):
             read = pick(read_rows, Fraction(stride)), pick(read_columns, Fraction(stride))
             part = inputs[..., *read].contiguous(memory_format=torch.channels_last)
             out = network(part)

@@ -81,11 +81,13 @@ class CatalogueEntry:
         load: makes the function, on a device; raises MetricUnavailable where weights that it needs
             are neither on this machine nor to be fetched.
         smallest: short and long side in pixels of the smallest images that it is defined for.
+        levels: whether the function takes 8-bit levels as well, see `fidelity.as_floats`.
     """
 
     info: MetricInfo
     load: Callable[[torch.device], Metric]
     smallest: tuple[int, int] = (1, 1)
+    levels: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,12 @@ class LoadedMetric:
     Attributes:
         info: name and presentation.
         compute: the function.
+        levels: whether it takes 8-bit levels as well, see `fidelity.as_floats`.
     """
 
     info: MetricInfo
     compute: Metric
+    levels: bool = False
 
 
 def _load_niqe(_: torch.device) -> Metric:
@@ -162,6 +166,7 @@ _ENTRIES = (
         ),
         _load_niqe,
         (BLOCK, 2 * BLOCK),
+        levels=False,
     ),
 )
 METRICS = {entry.info.name: entry for entry in _ENTRIES}

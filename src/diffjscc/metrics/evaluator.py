@@ -18,6 +18,7 @@ from diffjscc.metrics.catalogue import (
     MetricInfo,
     custom_metric,
 )
+from diffjscc.metrics.fidelity import as_floats
 from diffjscc.metrics.weights import MetricUnavailable
 
 # The values of one image by the metrics' names; None where one is not defined.
@@ -74,7 +75,9 @@ class MetricEvaluator:
                 )
             entry = METRICS[metric]
             try:
-                loaded.append(LoadedMetric(entry.info, entry.load(torch.device(device))))
+                loaded.append(
+                    LoadedMetric(entry.info, entry.load(torch.device(device)), entry.levels)
+                )
             except MetricUnavailable as error:
                 unavailable[entry.info.label] = error
         return cls(tuple(loaded)), unavailable
@@ -85,7 +88,9 @@ class MetricEvaluator:
         return tuple(metric.info for metric in self.metrics)
 
     def __call__(self, images: Tensor, references: Tensor) -> list[Metrics]:
-        """Measure each of 8-bit levels [B, 3, H, W] against references of that shape.
+        """Measure each of images [B, 3, H, W] against references of that shape.
+
+        Both are multiples of 1/255, or the levels themselves (uint8).
 
         Images that equal the one before them, as those of digital links do, are measured once.
 
@@ -116,6 +121,8 @@ class MetricEvaluator:
 
 def _checked(metric: LoadedMetric, images: Tensor, references: Tensor) -> list[float]:
     """The metric's values, one per image; raises unless they are finite or NaN."""
+    if not metric.levels:
+        images, references = as_floats(images), as_floats(references)
     values = metric.compute(images, references)
     name = metric.info.name
     if not isinstance(values, Tensor):

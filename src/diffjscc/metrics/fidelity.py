@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffjscc.arrays import levels_to_floats
+
 # Images of more than TILE² pixels (4 megapixels) are measured in tiles of at most this side.
 TILE = 2048
 SMALLEST_TILE = 512
@@ -29,25 +31,22 @@ WINDOW = tuple(value / sum(_BELL) for value in _BELL)
 
 
 def check_pair(images: Tensor, references: Tensor) -> None:
-    """Raise ValueError unless both are float [B, 3, H, W] in [0, 1] of one shape."""
+    """Raise ValueError unless both are [B, 3, H, W] of one shape: float in [0, 1], or levels."""
     if images.shape != references.shape:
         raise ValueError(
             f"images have shape {tuple(images.shape)} and references {tuple(references.shape)}; "
             "an image is measured against a reference of its own size"
         )
-    check_images(images, "images")
-    check_images(references, "references")
+    for batch, name in ((images, "images"), (references, "references")):
+        check = _check_shape if batch.dtype == torch.uint8 else check_images
+        check(batch, name)
 
 
 def check_images(images: Tensor, name: str) -> None:
     """Raise ValueError, which calls them `name`, unless they are float [B, 3, H, W] in [0, 1]."""
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(
-            f"{name} are {images.dtype} {tuple(images.shape)}; "
-            "give floats of shape [B, 3, H, W] in [0, 1]"
-        )
-    if images.numel() == 0:
-        raise ValueError(f"{name} have shape {tuple(images.shape)}; no side may be 0")
+    _check_shape(images, name)
+    if not images.is_floating_point():
+        raise ValueError(_kind(images, name))
     low, high = (float(bound) for bound in images.aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(
@@ -56,14 +55,36 @@ def check_images(images: Tensor, name: str) -> None:
         )
 
 
+def _check_shape(images: Tensor, name: str) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(_kind(images, name))
+    if images.numel() == 0:
+        raise ValueError(f"{name} have shape {tuple(images.shape)}; no side may be 0")
+
+
+def _kind(images: Tensor, name: str) -> str:
+    return (
+        f"{name} are {images.dtype} {tuple(images.shape)}; give floats of shape [B, 3, H, W] in "
+        "[0, 1]"
+    )
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """Convert images [B, 3, H, W], float in [0, 1] or 8-bit levels (uint8), to float32 in [0, 1].
+
+    Levels take a quarter of the memory: large images are converted tile by tile.
+    """
+    return levels_to_floats(images) if images.dtype == torch.uint8 else images.float()
+
+
 def psnr(images: Tensor, references: Tensor) -> Tensor:
     """Peak signal-to-noise ratio 10·log10(1 / (MSE + 1e-8)) over the three channels.
 
     The 1e-8 makes identical images 80 dB, the most this function gives.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits to measure a file.
-        references: the same shape, in [0, 1].
+        images: see `as_floats`; rounded to 8 bits to measure a file.
+        references: likewise, of the same shape.
 
     Returns:
         float32 [B], in dB.
@@ -89,13 +110,13 @@ def ms_ssim(images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
     package pytorch-msssim 1.0. (torchmetrics counts a reflected border at the coarsest scale and
     drops odd rows, which differs from this by up to some 1e-2 on strongly distorted images.)
 
-    Above tile² pixels memory is bounded by measuring tiles (see `tiled_mean`): the result is then
-    the area-weighted mean of the tiles' MS-SSIM.
+    Above tile² pixels memory is bounded by measuring one channel after the other in overlapping
+    bands of rows, with the same result to rounding.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits to measure a file.
-        references: the same shape, in [0, 1].
-        tile: largest side of a tile in pixels, at least 512.
+        images: see `as_floats`; rounded to 8 bits to measure a file.
+        references: likewise, of the same shape.
+        tile: side of the largest square that is measured in one piece, in pixels, at least 512.
 
     Returns:
         float32 [B] in [0, 1]; NaN for every image where the short side is at most 160 px, too
@@ -107,7 +128,23 @@ def ms_ssim(images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
     check_pair(images, references)
     if min(images.shape[-2:]) < MS_SSIM_SMALLEST_SIDE:
         return torch.full((len(images),), math.nan, device=images.device)
-    return tiled_mean(_ms_ssim, images, references, tile)
+    check_tile(tile)
+    if images.shape[-2:].numel() <= tile**2:
+        return _ms_ssim(as_floats(images), as_floats(references), tile**2)
+    values = [
+        [
+            _ms_ssim(as_floats(x[None, None]), as_floats(y[None, None]), tile**2 // 4)
+            for x, y in zip(image, reference, strict=True)
+        ]
+        for image, reference in zip(images, references, strict=True)
+    ]
+    return torch.stack([torch.cat(channels).mean() for channels in values])
+
+
+def check_tile(tile: int) -> None:
+    """Raise ValueError unless tiles of this side, in pixels, are large enough."""
+    if tile < SMALLEST_TILE:
+        raise ValueError(f"tile is {tile} px; it must be at least {SMALLEST_TILE}")
 
 
 def tiled_mean(
@@ -120,8 +157,8 @@ def tiled_mean(
 
     Args:
         metric: two float32 [B, 3, h, w] to [B].
-        images: float [B, 3, H, W].
-        references: the same shape.
+        images: see `as_floats`.
+        references: likewise, of the same shape.
         tile: largest side of a tile in pixels, at least 512, so that tiles have 256 px a side.
 
     Returns:
@@ -130,17 +167,16 @@ def tiled_mean(
     Raises:
         ValueError: `tile` is too small.
     """
-    if tile < SMALLEST_TILE:
-        raise ValueError(f"tile is {tile} px; it must be at least {SMALLEST_TILE}")
+    check_tile(tile)
     height, width = images.shape[-2:]
     if height * width <= tile**2:
-        return metric(images.float(), references.float())
+        return metric(as_floats(images), as_floats(references))
     mean = torch.zeros(len(images), device=images.device)
     for top, bottom in pairwise(_cuts(height, tile)):
         for left, right in pairwise(_cuts(width, tile)):
             share = (bottom - top) * (right - left) / (height * width)
-            x = images[..., top:bottom, left:right].float()
-            y = references[..., top:bottom, left:right].float()
+            x = as_floats(images[..., top:bottom, left:right])
+            y = as_floats(references[..., top:bottom, left:right])
             mean = mean + share * metric(x, y)
     return mean
 
@@ -151,19 +187,37 @@ def _cuts(length: int, tile: int) -> list[int]:
     return [length * k // parts for k in range(parts + 1)]
 
 
-def _ms_ssim(x: Tensor, y: Tensor) -> Tensor:
-    """MS-SSIM of float32 [B, 3, H, W], both sides at least 161 px, to [B]."""
+def _ms_ssim(x: Tensor, y: Tensor, most: int) -> Tensor:
+    """MS-SSIM of float32 [B, C, H, W], both sides at least 161 px, to [B].
+
+    Maps of more than `most` pixels are computed in bands.
+    """
     similarity = x.new_ones(x.shape[:2])
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale > 0:
             # An odd side gets one row or column of zeros in front, which the mean counts.
             odd = (x.shape[-2] % 2, x.shape[-1] % 2)
             x, y = F.avg_pool2d(x, 2, padding=odd), F.avg_pool2d(y, 2, padding=odd)
-        luminance, contrast = _similarity_maps(x, y)
-        last = scale == len(SCALE_WEIGHTS) - 1
-        term = (luminance * contrast if last else contrast).mean(dim=(2, 3))
+        term = _mean_term(x, y, scale == len(SCALE_WEIGHTS) - 1, most)
         similarity = similarity * term.clamp(min=0) ** weight
     return similarity.mean(dim=1)
+
+
+def _mean_term(x: Tensor, y: Tensor, whole: bool, most: int) -> Tensor:
+    """The mean of a scale's contrast-structure term, with luminance if `whole`, [B, C]."""
+    height, width = x.shape[-2:]
+    windows = height - TAPS + 1
+    band = windows if height * width <= most else max(1, most // (4 * width))
+    mean = x.new_zeros(x.shape[:2])
+    for top in range(0, windows, band):
+        rows = min(band, windows - top)
+        some = slice(top, top + rows + TAPS - 1)
+        luminance, contrast = _similarity_maps(x[..., some, :], y[..., some, :])
+        term = (luminance * contrast if whole else contrast).mean(dim=(2, 3))
+        if rows == windows:
+            return term
+        mean = mean + term * (rows / windows)
+    return mean
 
 
 def _similarity_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

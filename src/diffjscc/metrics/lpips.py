@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.choices import LPIPSNet
-from diffjscc.metrics.fidelity import TILE, check_pair, tiled_mean
+from diffjscc.layers.tiling import spans
+from diffjscc.metrics.fidelity import TILE, as_floats, check_pair, check_tile
 from diffjscc.metrics.weights import WeightFile, fill, find_weights, read_state
 
 LARGE_MAP = 262_144  # positions of a map of features that is compared in bands
+DEEPEST = 16  # pixels per position and side of the last features of every net
+REACH = 128  # pixels to each side that a feature sees at most, a multiple of DEEPEST
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Backbone:
     Attributes:
         build: makes its `features` layers, numbered as in torchvision.
         taps: LPIPS compares the features before each of these layers; the last is the end.
+        strides: pixels per position and side of the features at each tap.
         channels: of the compared features.
         smallest_side: of an image, in pixels, that leaves something to compare at the end.
         weights: the layers' weights, torchvision's.
@@ -38,6 +43,7 @@ class Backbone:
 
     build: Callable[[], nn.Sequential]
     taps: tuple[int, ...]
+    strides: tuple[int, ...]
     channels: tuple[int, ...]
     smallest_side: int
     weights: WeightFile
@@ -103,6 +109,7 @@ BACKBONES: dict[LPIPSNet, Backbone] = {
     "squeeze": Backbone(
         build=squeezenet,
         taps=(2, 5, 8, 10, 11, 12, 13),
+        strides=(2, 4, 8, 16, 16, 16, 16),
         channels=(64, 128, 256, 384, 384, 512, 512),
         smallest_side=17,
         weights=WeightFile(
@@ -119,6 +126,7 @@ BACKBONES: dict[LPIPSNet, Backbone] = {
     "alex": Backbone(
         build=alexnet,
         taps=(2, 5, 8, 10, 12),
+        strides=(4, 8, 16, 16, 16),
         channels=(64, 192, 384, 256, 256),
         smallest_side=31,
         weights=WeightFile(
@@ -131,6 +139,7 @@ BACKBONES: dict[LPIPSNet, Backbone] = {
     "vgg": Backbone(
         build=vgg16,
         taps=(4, 9, 16, 23, 30),
+        strides=(1, 2, 4, 8, 16),
         channels=(64, 128, 256, 512, 512),
         smallest_side=16,
         weights=WeightFile(
@@ -191,13 +200,14 @@ class LPIPS(nn.Module):
     def forward(self, images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
         """Compute the distance of each image to its reference.
 
-        Above tile² pixels memory is bounded by averaging tiles (see `tiled_mean`); a tile of 2048
-        takes about 1.5 GB with "squeeze" and 6 GB with "vgg".
+        Above tile² pixels memory is bounded by tiles that overlap as far as features see, with the
+        same result to rounding. 2048² pixels in one piece take about 1.5 GB with "squeeze" and
+        6 GB with "vgg", tiles a third.
 
         Args:
-            images: float [B, 3, H, W] in [0, 1]; rounded to 8 bits to measure a file.
-            references: the same shape, in [0, 1].
-            tile: largest side of a tile in pixels, at least 512.
+            images: see `as_floats`; rounded to 8 bits to measure a file.
+            references: likewise, of the same shape.
+            tile: side of the largest square that is compared in one piece, in pixels, at least 512.
 
         Returns:
             float32 [B]; NaN where the images' short side is under the net's smallest (17 px for
@@ -209,7 +219,34 @@ class LPIPS(nn.Module):
         check_pair(images, references)
         if min(images.shape[-2:]) < BACKBONES[self.net].smallest_side:
             return torch.full((len(images),), math.nan, device=images.device)
-        return tiled_mean(self.distance, images, references, tile)
+        check_tile(tile)
+        if images.shape[-2:].numel() <= tile**2:
+            return self.distance(as_floats(images), as_floats(references))
+        return self._tiled_distance(images, references, tile // 2 // DEEPEST * DEEPEST)
+
+    def _tiled_distance(self, images: Tensor, references: Tensor, tile: int) -> Tensor:
+        """Compute the distance by tiles; each contributes the positions that are its own."""
+        strides = BACKBONES[self.net].strides
+        sums = [torch.zeros(len(images), device=images.device) for _ in strides]
+        counts = [0] * len(strides)
+        height, width = images.shape[-2:]
+        for (rows, own_rows), (columns, own_columns) in product(
+            spans(height, tile, REACH), spans(width, tile, REACH)
+        ):
+            part = (..., rows, columns)
+            features = self.taps(as_floats(images[part]))
+            others = self.taps(as_floats(references[part]))
+            for i, (x, y, head) in enumerate(zip(features, others, self.heads, strict=True)):
+                own = (
+                    ...,
+                    _positions(own_rows, rows, strides[i]),
+                    _positions(own_columns, columns, strides[i]),
+                )
+                number = x[own].shape[-2:].numel()
+                if number:
+                    sums[i] = sums[i] + number * _added(0.0, x[own], y[own], head)
+                    counts[i] += number
+        return torch.stack([s / n for s, n in zip(sums, counts, strict=True)]).sum(dim=0)
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """`forward` without checks or tiles: float32 [B, 3, H, W] of any values to [B]; a loss."""
@@ -232,16 +269,29 @@ class LPIPS(nn.Module):
         """Distance [B] of images of which all `taps` are given."""
         total = torch.zeros((), device=self.scale.device)
         for x, y, head in zip(features, references, self.heads, strict=True):
-            # Maps of large images are compared in bands of rows, to bound the memory.
-            height, width = x.shape[-2:]
-            band = height if height * width <= LARGE_MAP else max(1, LARGE_MAP // (4 * width))
-            for top in range(0, height, band):
-                rows = slice(top, min(top + band, height))
-                first, second = x[..., rows, :], y[..., rows, :]
-                difference = F.normalize(first, eps=1e-10) - F.normalize(second, eps=1e-10)
-                mean = head(difference.square()).mean(dim=(1, 2, 3)).float()
-                total = total + mean * ((rows.stop - rows.start) / height)
+            total = _added(total, x, y, head)
         return total
+
+
+def _added(total: Tensor | float, x: Tensor, y: Tensor, head: nn.Module) -> Tensor:
+    """Add to `total` [B] the distance at one tap, of features [B, C, h, w]."""
+    # Maps of large images are compared in bands of rows, to bound the memory.
+    height, width = x.shape[-2:]
+    band = height if height * width <= LARGE_MAP else max(1, LARGE_MAP // (4 * width))
+    for top in range(0, height, band):
+        rows = slice(top, min(top + band, height))
+        first, second = x[..., rows, :], y[..., rows, :]
+        difference = F.normalize(first, eps=1e-10) - F.normalize(second, eps=1e-10)
+        mean = head(difference.square()).mean(dim=(1, 2, 3)).float()
+        total = total + mean * ((rows.stop - rows.start) / height)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def _positions(own: slice, read: slice, stride: int) -> slice:
+    """The positions of features that are a tile's own; those of the last one go to the end."""
+    last = own.stop == read.stop - read.start
+    return slice(own.start // stride, None if last else own.stop // stride)
 
 
 def load_features(features: nn.Sequential, path: Path) -> None:

@@ -17,6 +17,15 @@ SMALLEST_WIDTH = 320  # smaller ones are scaled up by a whole number, so that pi
 MARGIN = 12
 
 
+def panel(image: Tensor) -> Image.Image:
+    """Scale an image to the size in which `side_by_side` shows it.
+
+    Args:
+        image: [3, H, W] in [0, 1], or 8-bit levels.
+    """
+    return _fit(to_pillow(image))
+
+
 def _fit(image: Image.Image) -> Image.Image:
     longest = max(image.size)
     if longest > LARGEST_SIDE:
@@ -38,23 +47,23 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
 
 
 def side_by_side(
-    images: Sequence[Tensor], labels: Sequence[str], columns: int | None = None
+    images: Sequence[Tensor | Image.Image], labels: Sequence[str], columns: int | None = None
 ) -> Tensor:
     """Compose one labelled image from several.
 
     Args:
-        images: [3, H, W] in [0, 1], of any sizes.
+        images: [3, H, W] in [0, 1] or 8-bit levels, of any sizes; or what `panel` made of them.
         labels: a text under each.
         columns: images beside each other before the next row begins; None: all of them.
 
     Returns:
         [3, h, w] in [0, 1].
     """
-    panels = [_fit(to_pillow(image)) for image in images]
+    panels = [panel(image) if isinstance(image, Tensor) else image for image in images]
     across = columns or len(panels)
-    size = max(14, min(28, max(panel.width for panel in panels) // 40))
+    size = max(14, min(28, max(one.width for one in panels) // 40))
     font = font_for("".join(labels), size)
-    widths = [max(panel.width, SMALLEST_WIDTH) for panel in panels]
+    widths = [max(one.width, SMALLEST_WIDTH) for one in panels]
     widest = [max(widths[place::across]) for place in range(across)]
     texts = [_wrap(label, font, widest[i % across]) for i, label in enumerate(labels)]
     rows = [range(len(panels))[first : first + across] for first in range(0, len(panels), across)]
