@@ -133,7 +133,7 @@ def test_what_cannot_be_sent_is_said_and_left_blank(photograph: Path, tmp_path: 
     assert "jpeg-ldpc cannot send" in told
     assert "768 channel uses of bpsk 2/3 hold" in told or "of bpsk 2/3 carry" in told
     sheet = load_image(out / "coffee-side-by-side.png")
-    assert (panel(sheet, 1) - BLANK).abs().max() < 1 / 255
+    assert (panel(sheet, 1) - BLANK / 255).abs().max() < 1 / 255
     assert not (out / "coffee-jpeg-ldpc.png").exists()
     assert (out / "coffee-deepjscc-2.png").exists()
     nothing = run(photograph, *schemes("jpeg-ldpc", "bpg-ldpc"), "--snr", -30, "-o", tmp_path / "x")

@@ -198,21 +198,16 @@ def metrics_text(values: Metrics, metrics: Sequence[MetricInfo]) -> str:
     return ", ".join(info.text(value) for info, value in found if value is not None)
 
 
-def check_outputs(
-    job: Sending[Line_co], stems: Sequence[str], inputs: Sequence[Path], others: Sequence[Path]
-) -> None:
+def check_outputs(files: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Check that nothing would be overwritten.
 
     Args:
-        job: what is sent.
-        stems: of the files that it writes.
+        files: that are written.
         inputs: files that are read.
-        others: other files that are written.
 
     Raises:
         ValueError: two of the files, or a file and an input, would be one.
     """
-    files = [*(file for stem in stems for file in job.files(stem)), *others]
     places = [identity(file) for file in files]
     times = Counter(places) + Counter({identity(path) for path in inputs})
     for file, place in zip(files, places, strict=True):

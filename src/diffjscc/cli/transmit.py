@@ -206,6 +206,7 @@ def transmit(
         paths = find_images(images)
         read = [*paths, Path(weights), Path(adversarial or weights)]
         files.check_apart(json_file, "--json", read)
+        _check_sure_outputs(paths, output, [place.suffix for place in places], choices, json_file)
         computing = choose_device(device)
         evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
         for metric, reason in unavailable.items():
@@ -224,6 +225,23 @@ def transmit(
         raise typer.Exit(1 if sent else 2)
 
 
+def _check_sure_outputs(
+    paths: Sequence[Path],
+    output: Path,
+    suffixes: Sequence[str],
+    choices: Sequence[object],
+    json_file: Path | None,
+) -> None:
+    """Check the files whose names are known before anything is loaded; `_run` checks all."""
+    from diffjscc.cli.jobs import check_outputs  # noqa: PLC0415
+    from diffjscc.data.search import unique_stems  # noqa: PLC0415
+
+    kinds = ["-side-by-side", *([] if choices else [""])]
+    stems = [f"{stem}{suffix}" for stem in unique_stems(paths) for suffix in suffixes]
+    sure = [output / f"{stem}{kind}.png" for stem in stems for kind in kinds]
+    check_outputs([*sure, *([] if json_file is None else [json_file])], paths)
+
+
 def _run(
     job: Sending[Record | Absent], paths: Sequence[Path], json_file: Path | None
 ) -> tuple[bool, list[tuple[Path, Exception]]]:
@@ -238,7 +256,8 @@ def _run(
     from diffjscc.metrics.catalogue import undefined  # noqa: PLC0415
 
     stems = unique_stems(paths)
-    check_outputs(job, stems, paths, [] if json_file is None else [json_file])
+    written = [file for stem in stems for file in job.files(stem)]
+    check_outputs([*written, *([] if json_file is None else [json_file])], paths)
     job.output.mkdir(parents=True, exist_ok=True)
     each = job.repeats * len(job.links)
     records: list[Record] = []

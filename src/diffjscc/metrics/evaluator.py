@@ -121,7 +121,7 @@ class MetricEvaluator:
 
 def _checked(metric: LoadedMetric, images: Tensor, references: Tensor) -> list[float]:
     """The metric's values, one per image; raises unless they are finite or NaN."""
-    if not metric.levels:
+    if not metric.levels or images.dtype != references.dtype:
         images, references = as_floats(images), as_floats(references)
     values = metric.compute(images, references)
     name = metric.info.name

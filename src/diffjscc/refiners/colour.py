@@ -37,20 +37,21 @@ def low_frequencies(images: Tensor) -> Tensor:
 def wavelet(images: Tensor, reference: Tensor) -> Tensor:
     """Combine the detail of `images` with the low frequencies of `reference`, [B, 3, H, W].
 
-    Large images are filtered in bands of rows, with the same result.
+    Large images are filtered in bands of rows, with the same result, which then replaces `images`.
     """
     height, width = images.shape[-2:]
     if height * width <= LARGE:
         return images + low_frequencies(reference - images)
     band = max(REACH, LARGE // (4 * width))
-    combined = torch.empty_like(images)
+    above = images[..., :0, :]  # rows before the band, as they were
     for top in range(0, height, band):
         bottom = min(top + band, height)
         low, high = max(top - REACH, 0), min(bottom + REACH, height)
-        some = images[..., low:high, :]
+        some = torch.cat((above, images[..., top:high, :]), dim=-2)
+        above = some[..., max(bottom - REACH, 0) - low : bottom - low, :].clone()
         detail = some + low_frequencies(reference[..., low:high, :] - some)
-        combined[..., top:bottom, :] = detail[..., top - low : bottom - low, :]
-    return combined
+        images[..., top:bottom, :] = detail[..., top - low : bottom - low, :]
+    return images
 
 
 def adain(images: Tensor, reference: Tensor) -> Tensor:
