@@ -119,7 +119,7 @@ def to_levels(image: Tensor) -> Tensor:
     Returns:
         uint8, same shape: 255 times the values of `quantise`.
     """
-    levels = torch.empty(image.shape, dtype=torch.uint8, device=image.device)
+    levels = torch.empty_like(image, dtype=torch.uint8)
     for rows in _bands(image):
         levels[..., rows, :] = image[..., rows, :].float().clamp(0, 1).mul_(255).round_()
     return levels
