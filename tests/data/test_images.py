@@ -87,8 +87,8 @@ def test_what_cannot_be_saved(tmp_path):
         save_image(torch.full((3, 2, 2), torch.nan), tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"\(1, 3, 2, 2\)"):
         save_image(torch.zeros(1, 3, 2, 2), tmp_path / "a.png")
-    with pytest.raises(ValueError, match="uint8"):
-        save_image(torch.zeros(3, 2, 2, dtype=torch.uint8), tmp_path / "a.png")
+    with pytest.raises(ValueError, match="int32"):
+        save_image(torch.zeros(3, 2, 2, dtype=torch.int32), tmp_path / "a.png")
     with pytest.raises(ImageError, match="lossless"):
         save_image(torch.zeros(3, 2, 2), tmp_path / "a.jpg")
     with pytest.raises(FileNotFoundError):
