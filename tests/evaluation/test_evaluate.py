@@ -134,7 +134,7 @@ def test_a_sweep_measures_the_same_with_a_metric_of_ones_own(
         replace(one, seconds=0.0) for one in results.records
     ]
     (summary,) = summarise([results])
-    assert summary.estimates.keys() == {"worst", "seconds"}
+    assert summary.estimates.keys() == {"worst", "outage", "seconds"}
     (_, plot), *_ = make_plots([summary], None)
     assert plot.axes[0].get_xlabel() == "largest error"
     write_report([results], tmp_path / "report.html")

@@ -37,6 +37,10 @@ class SourceImage:
     name: str
     stored: Tensor
 
+    def __post_init__(self) -> None:
+        # Another layout in memory would round other last digits.
+        object.__setattr__(self, "stored", self.stored.contiguous())
+
     @property
     def pixels(self) -> Tensor:
         """Float32 [3, H, W] in [0, 1]."""
