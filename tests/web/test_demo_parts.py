@@ -98,7 +98,7 @@ def long_text(path: Path) -> None:
         ("huge.png", long_text, "MB"),
         ("page.svg", lambda p: p.write_text("<svg><script>x</script></svg>"), "not a readable"),
         ("page.html", lambda p: p.write_text("<html></html>"), "not a readable"),
-        ("cut.png", lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), ""),
+        ("cut.png", lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), "cut.png"),
         ("empty.jpg", lambda p: p.write_bytes(b""), "empty"),
         ("dot.png", lambda p: Image.new("RGB", (2, 2)).save(p), "at least 16 pixels"),
     ],

@@ -48,6 +48,7 @@ progress { width: 12em; max-width: 60%; vertical-align: middle; }
 """
 # Puts the settings into the page's address, so that a link shows the same.
 ADDRESS = "(query) => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
+FIRST_EXAMPLE = "coffee"
 FONTS = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 
@@ -95,7 +96,7 @@ class Page:
             [(str(example_path(name)), name) for name in example_names()],
             label="or an example",
             columns=3,
-            height=215,
+            height=235,
             allow_preview=False,
             interactive=False,
             elem_id="examples",
@@ -365,11 +366,11 @@ class Page:
         return *self._handlers.example(name), name
 
     def _restore(self, request: gr.Request) -> list[object]:
-        """Set the components by the page's address; without an image, take the first example."""
+        """Set the components by the page's address; without an image, take an example."""
 
         def read() -> tuple[DemoSettings, SourceImage, str]:
             settings = DemoSettings.from_query(dict(request.query_params))
-            name = settings.example or example_names()[0]
+            name = settings.example or FIRST_EXAMPLE
             source, note = self._handlers.example(name)
             return settings.model_copy(update={"example": name}), source, note
 
