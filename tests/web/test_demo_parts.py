@@ -21,6 +21,7 @@ from diffjscc.web.uploads import (
     example_path,
     read_upload,
 )
+from diffjscc.web.visits import Visits
 
 
 def test_settings_survive_the_address() -> None:
@@ -202,3 +203,13 @@ def test_outage_is_written_in_the_table() -> None:
     assert "&lt;b&gt;link&lt;/b&gt;" in text
     assert "cannot send it: too long" in text
     assert blank.caption == "<b>link</b>: cannot send it"
+
+
+def test_a_new_request_ends_the_earlier_ones_of_its_visitor_alone() -> None:
+    visits = Visits()
+    first, other = visits.renew("a"), visits.renew("b")
+    assert visits.is_latest("a", first)
+    second = visits.renew("a")
+    assert not visits.is_latest("a", first)
+    assert visits.is_latest("a", second)
+    assert visits.is_latest("b", other)

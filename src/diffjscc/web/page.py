@@ -79,6 +79,7 @@ class Page:
 
     def _states(self) -> None:
         self.source = gr.State(None)
+        self.number = gr.State(0)  # of the request that is shown, see `Visits`
         self.shown = {name: gr.State(None) for name in (INITIAL, FINAL, RIVAL)}
 
     def _inputs(self) -> None:
@@ -235,21 +236,21 @@ class Page:
             request: gr.Request, source: SourceImage | None, *values: object
         ) -> tuple[object, ...]:
             if source is None:
-                return (gr.skip(),) * 6
+                return (gr.skip(),) * 7
             settings = guarded(lambda: self._read(*values))
-            self._visits.choose(str(request.session_hash), source, settings)
+            number = self._visits.renew(str(request.session_hash))
             shown, symbols = guarded(lambda: handlers.codec(source, settings))
             name = source.name
-            return shown, symbols, settings.command(name), settings.query, None, None
+            return shown, symbols, settings.command(name), settings.query, None, None, number
 
         def receiver(
-            request: gr.Request, source: SourceImage | None, *values: object
+            request: gr.Request, number: int, source: SourceImage | None, *values: object
         ) -> Iterator[object]:
             if source is None:
                 return
             settings = guarded(lambda: self._read(*values))
             for step in _steps(lambda: handlers.receiver(source, settings)):
-                if not self._visits.chosen(str(request.session_hash), source, settings):
+                if not self._visits.is_latest(str(request.session_hash), number):
                     return  # closes the steps, and so ends the sampling
                 yield step
 
@@ -275,7 +276,7 @@ class Page:
             changed,
             codec,
             inputs,
-            [initial, self.constellation, self.command, self.query, final, rival],
+            [initial, self.constellation, self.command, self.query, final, rival, self.number],
             trigger_mode="always_last",
             concurrency_id="codec",
             concurrency_limit=2,
@@ -285,7 +286,7 @@ class Page:
         first.success(None, self.query, None, js=ADDRESS)
         second = first.success(
             receiver,
-            inputs,
+            [self.number, *inputs],
             [final, self.status],
             trigger_mode="multiple",
             concurrency_id="sampling",
@@ -321,7 +322,7 @@ class Page:
             ),
         ]
         self.stop.click(
-            lambda: ("cancelled", "", ""),
+            self._cancel,
             None,
             [self.status, self.curve_status, self.map_status],
             cancels=[second, third, *slow],
@@ -360,6 +361,10 @@ class Page:
             self.slider,
             **quick,
         )
+
+    def _cancel(self, request: gr.Request) -> tuple[str, str, str]:
+        self._visits.renew(str(request.session_hash))
+        return "cancelled", "", ""
 
     def _pick(self, event: gr.SelectData) -> tuple[SourceImage, str, str]:
         name = example_names()[int(event.index)]

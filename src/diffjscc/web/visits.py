@@ -1,32 +1,30 @@
-"""Latest choice of every visitor, so that work for an older one ends."""
+"""Latest request of every visitor, so that work for an older one ends."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 
-from diffjscc.evaluation.images import SourceImage
-from diffjscc.web.settings import DemoSettings
-
 MOST_VISITS = 200  # older ones are forgotten
 
 
 class Visits:
-    """The image and settings that each visitor chose last, by the session's name."""
+    """Number of each visitor's latest request, by the session's name."""
 
     def __init__(self) -> None:
-        self._latest: OrderedDict[str, tuple[str, DemoSettings]] = OrderedDict()
+        self._latest: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def choose(self, session: str, source: SourceImage, settings: DemoSettings) -> None:
-        """Note a choice."""
+    def renew(self, session: str) -> int:
+        """Count a new request, which ends all earlier ones; returns its number."""
         with self._lock:
-            self._latest[session] = source.digest, settings
+            number = self._latest.get(session, 0) + 1
+            self._latest[session] = number
             self._latest.move_to_end(session)
             while len(self._latest) > MOST_VISITS:
                 self._latest.popitem(last=False)
+            return number
 
-    def chosen(self, session: str, source: SourceImage, settings: DemoSettings) -> bool:
-        """Return whether that is still the visitor's latest choice, or none is known."""
-        key = source.digest, settings
-        return self._latest.get(session, key) == key
+    def is_latest(self, session: str, number: int) -> bool:
+        """Return whether no later request of the visitor is known."""
+        return self._latest.get(session, number) == number

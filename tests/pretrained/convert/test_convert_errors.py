@@ -182,7 +182,7 @@ def test_a_yaml_that_builds_objects_is_refused(checkpoint: Path, tmp_path: Path)
     text = (checkpoint / "config.yaml").read_text()
     tag = f"!!python/object/apply:os.system [\"touch '{marker}'\"]"
     (folder / "config.yaml").write_text(f"{text}\nhook: {tag}\n")
-    with pytest.raises(WeightsError, match=r"refused.*python/object/apply:os\.system"):
+    with pytest.raises(WeightsError, match=r"tag !!python/object/apply:os\.system is not known"):
         convert_released(folder, tmp_path / "ours")
     assert not marker.exists()
     yaml.unsafe_load(f"hook: {tag}")
