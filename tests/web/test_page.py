@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -75,13 +76,17 @@ def address_of(page: "WebDriver", name: str) -> str | None:
 def shown(page: "WebDriver", name: str, other_than: str | None = None) -> tuple[str, np.ndarray]:
     """Wait for an image; gives its address and uint8 [H, W, 3]."""
 
-    def found() -> str | None:
+    def found() -> tuple[str, np.ndarray] | None:
         source = address_of(page, name)
-        return source if source and source != other_than else None
+        if not source or source == other_than:
+            return None
+        try:
+            with urlopen(source) as file:  # of the test's own server
+                return source, np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+        except (HTTPException, OSError):  # it is written again at this moment
+            return None
 
-    source = until(found, f"image of {name}")
-    with urlopen(source) as file:  # of the test's own server
-        return source, np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+    return until(found, f"image of {name}")
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
