@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from diffjscc.cli.information import mebibytes
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
 from diffjscc.metrics.catalogue import METRICS
 from diffjscc.metrics.weights import FOLDER_VARIABLE, MetricUnavailable
@@ -118,8 +119,7 @@ def _described(folder: Path) -> str:
     """Size and hash of weights, each file of which is compared with the hash in its name."""
     for path in folder.rglob("*.safetensors"):
         open_tensors(path)
-    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 2**20
-    return f"{size:.1f} MiB, {weights_hash(folder)}"
+    return f"{mebibytes(folder):.1f} MiB, {weights_hash(folder)}"
 
 
 def _metrics() -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from diffjscc.cli import paths
+from diffjscc.cli import paths, shared
 from diffjscc.cli.terminal import report_errors, stdout
 
 
@@ -19,7 +19,7 @@ def demo(
     weights: Annotated[
         str, paths.option(paths.place, help="Bundled name, folder or hub id (owner/name@revision).")
     ] = "compact",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    device: shared.Device = "auto",
 ) -> None:
     """Show a page to play with: an image, a noisy channel, and what comes out."""
     with report_errors():

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from rich.markup import escape
 
-from diffjscc.choices import DatatypeName, RefinerName, SamplerName, WaveformName
-from diffjscc.cli import paths
+from diffjscc.choices import DatatypeName, SamplerName, WaveformName
+from diffjscc.cli import paths, shared
 from diffjscc.cli.terminal import report_errors, stderr, stdout
 
 if TYPE_CHECKING:
@@ -23,21 +23,17 @@ ENDPOINTS = "zmq://HOST:PORT (GNU Radio's PUB and SUB blocks) or soapy://DRIVER"
 
 
 def send(
-    images: Annotated[list[str], paths.argument(paths.place, "Files, folders or glob patterns.")],
+    images: shared.Images,
     output: Annotated[
         str,
         typer.Option(
             "--output", "-o", help=f"NAME.sigmf-data, raw samples (.cf32, .ci16), or {ENDPOINTS}."
         ),
     ],
-    scheme: Annotated[
-        str, typer.Option(help="deepjscc, a digital link such as bpg-ldpc, or my_module:make.")
-    ] = "deepjscc",
-    weights: Annotated[
-        str, paths.option(paths.place, help="Bundled name, folder or hub id; the encoder's part.")
-    ] = "compact",
-    rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
-    snr: Annotated[float, typer.Option(help="Es/N0 in dB that the encoder assumes.")] = 10.0,
+    scheme: shared.SentScheme = "deepjscc",
+    weights: shared.EncoderWeights = "compact",
+    rate: shared.Rate = "1/128",
+    snr: shared.AssumedSNR = 10.0,
     waveform: Annotated[WaveformName, typer.Option(help=f"{WAVEFORM_NAMES}.")] = "ofdm-64",
     sample_rate: Annotated[float, typer.Option(help="Samples per second.")] = 1e6,
     center_frequency: Annotated[float | None, typer.Option(help="Of the carrier, in Hz.")] = None,
@@ -51,7 +47,7 @@ def send(
     mcs: Annotated[str | None, typer.Option(help="Digital links: such as 'bpsk 2/3'.")] = None,
     quality: Annotated[int | None, typer.Option(help="Digital links: of the source codec.")] = None,
     downsample: Annotated[bool, typer.Option(help="Digital links: also try fewer pixels.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    device: shared.Device = "auto",
     json_file: Annotated[
         Path | None,
         paths.option(paths.output_file, "--json", help="Write a record of every frame here."),
@@ -109,15 +105,9 @@ def receive(
     output: Annotated[
         Path, paths.option(paths.output_folder, "--output", "-o", help="Folder for the images.")
     ],
-    weights: Annotated[
-        list[str], paths.option(paths.place, help="Weights to receive with; may be repeated.")
-    ] = ["compact"],  # noqa: B006 - typer copies it
-    scheme: Annotated[
-        str | None, typer.Option(help="Your own scheme that sent the frames, my_module:make.")
-    ] = None,
-    refiner: Annotated[
-        RefinerName | None, typer.Option(help="none: the codec's images alone.")
-    ] = None,
+    weights: shared.ReceiverWeights = ["compact"],  # noqa: B006 - typer copies it
+    scheme: shared.ReceivedScheme = None,
+    refiner: shared.ReceiverRefiner = None,
     sampler: Annotated[SamplerName | None, typer.Option(help="Of the diffusion receiver.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps from pure noise.")] = None,
     sample_rate: Annotated[
@@ -128,8 +118,8 @@ def receive(
     ] = None,
     datatype: Annotated[DatatypeName | None, typer.Option(help="Of raw samples.")] = None,
     seconds: Annotated[float, typer.Option(help="Longest time to listen to a stream.")] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    seed: shared.SamplingSeed = 0,
+    device: shared.Device = "auto",
     json_file: Annotated[
         Path | None,
         paths.option(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from diffjscc.choices import RefinerName
-from diffjscc.cli import paths
+from diffjscc.cli import paths, shared
 from diffjscc.cli.terminal import report_errors, stdout
 
 if TYPE_CHECKING:
@@ -19,23 +18,19 @@ if TYPE_CHECKING:
 
 
 def export(
-    images: Annotated[list[str], paths.argument(paths.place, "Files, folders or glob patterns.")],
+    images: shared.Images,
     output: Annotated[
         Path,
         paths.option(
             paths.output_file, "--output", "-o", help="NAME.npy, NAME.sigmf-data or raw .cf32."
         ),
     ],
-    scheme: Annotated[
-        str, typer.Option(help="deepjscc, a digital link such as bpg-ldpc, or my_module:make.")
-    ] = "deepjscc",
-    weights: Annotated[
-        str, paths.option(paths.place, help="Bundled name, folder or hub id; the encoder's part.")
-    ] = "compact",
-    rate: Annotated[str, typer.Option(help="Channel uses per pixel.")] = "1/128",
-    snr: Annotated[float, typer.Option(help="Es/N0 in dB that the encoder assumes.")] = 10.0,
+    scheme: shared.SentScheme = "deepjscc",
+    weights: shared.EncoderWeights = "compact",
+    rate: shared.Rate = "1/128",
+    snr: shared.AssumedSNR = 10.0,
     symbol_rate: Annotated[float, typer.Option(help="Of SigMF files, in symbols a second.")] = 1e6,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    device: shared.Device = "auto",
 ) -> None:
     """Write images' payload symbols, of unit mean power, one image after the other.
 
@@ -100,17 +95,11 @@ def import_(
         Path | None,
         paths.option(paths.path, "--gain", help="Gain of each symbol, complex .npy; 1 without."),
     ] = None,
-    weights: Annotated[
-        list[str], paths.option(paths.place, help="Weights to receive with; may be repeated.")
-    ] = ["compact"],  # noqa: B006 - typer copies it
-    scheme: Annotated[
-        str | None, typer.Option(help="Your own scheme that sent the symbols, my_module:make.")
-    ] = None,
-    refiner: Annotated[
-        RefinerName | None, typer.Option(help="none: the codec's images alone.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    weights: shared.ReceiverWeights = ["compact"],  # noqa: B006 - typer copies it
+    scheme: shared.ReceivedScheme = None,
+    refiner: shared.ReceiverRefiner = None,
+    seed: shared.SamplingSeed = 0,
+    device: shared.Device = "auto",
 ) -> None:
     """Decode payload symbols that a radio chain of one's own received: payload-0000.png, and so on.
 

@@ -18,7 +18,6 @@ from rich.text import Text
 from diffjscc.evaluation.records import Record
 from diffjscc.evaluation.statistics import Summary, bias_note
 from diffjscc.metrics.catalogue import SECONDS, MetricInfo
-from diffjscc.metrics.evaluator import Metrics
 from diffjscc.paths import printable
 from diffjscc.report.means import columns_of, counted, padding_note
 
@@ -143,15 +142,10 @@ def print_metrics(
 
 
 def _value(record: Record, info: MetricInfo) -> str:
-    final = _number(record.metrics, info)
+    final = info.number(record.metrics.get(info.name))
     if record.initial_metrics is None:
         return final
-    return f"{_number(record.initial_metrics, info)}\n→ {final}"
-
-
-def _number(metrics: Metrics, info: MetricInfo) -> str:
-    value = metrics.get(info.name)
-    return "–" if value is None else f"{value:.{info.digits}f}"
+    return f"{info.number(record.initial_metrics.get(info.name))}\n→ {final}"
 
 
 def print_means(

@@ -20,6 +20,7 @@ from diffjscc.choices import (
     Start,
 )
 from diffjscc.cli import paths as files
+from diffjscc.cli import shared
 from diffjscc.cli.terminal import (
     CHANNELS,
     SCHEMES,
@@ -55,7 +56,7 @@ def _link(description: str) -> OptionInfo:
 
 
 def transmit(
-    images: Annotated[list[str], files.argument(files.place, "Files, folders or glob patterns.")],
+    images: shared.Images,
     output: Annotated[
         Path, files.option(files.output_folder, "--output", "-o", help="Folder for the images.")
     ],
@@ -82,7 +83,7 @@ def transmit(
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of noise and fades.")
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    device: shared.Device = "auto",
     max_side: Annotated[
         int | None,
         typer.Option(min=1, help="Reduce larger images to this longest side, in pixels."),

@@ -66,6 +66,10 @@ class MetricInfo:
         """Label and unit, such as "PSNR / dB"."""
         return f"{self.label} / {self.unit}" if self.unit else self.label
 
+    def number(self, value: float | None) -> str:
+        """Value without label and unit; a dash where there is none."""
+        return "–" if value is None else f"{value:.{self.digits}f}"
+
     def text(self, value: float) -> str:
         """Label, value and unit in a sentence, such as "PSNR 21.50 dB"; at most three decimals."""
         unit = f" {self.unit}" if self.unit else ""
