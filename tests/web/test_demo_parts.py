@@ -122,7 +122,8 @@ def test_jobs_give_steps_and_then_the_result() -> None:
     assert given == [*(jobs.Step(n, 3) for n in (1, 2, 3)), jobs.Done("image")]
 
 
-def test_closing_a_job_cancels_it_at_its_next_step() -> None:
+def endless() -> tuple[threading.Event, Callable[[jobs.Progress], None]]:
+    """Work of many steps, and the event that it sets when it ends."""
     ended = threading.Event()
 
     def work(progress: jobs.Progress) -> None:
@@ -132,6 +133,11 @@ def test_closing_a_job_cancels_it_at_its_next_step() -> None:
         finally:
             ended.set()
 
+    return ended, work
+
+
+def test_closing_a_job_cancels_it_at_its_next_step() -> None:
+    ended, work = endless()
     running = jobs.run(work)
     assert isinstance(next(running), jobs.Step)
     running.close()
@@ -139,15 +145,7 @@ def test_closing_a_job_cancels_it_at_its_next_step() -> None:
 
 
 def test_a_job_that_nobody_looks_at_ends() -> None:
-    ended = threading.Event()
-
-    def work(progress: jobs.Progress) -> None:
-        try:
-            for step in range(10_000):
-                progress(step, 10_000)
-        finally:
-            ended.set()
-
+    ended, work = endless()
     running = jobs.run(work, patience=0.3)
     next(running)
     assert ended.wait(5)

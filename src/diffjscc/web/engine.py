@@ -20,7 +20,7 @@ from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.rate import parse_rate
-from diffjscc.scheme import DetectingCodec, InfeasibleError, Received, Scheme
+from diffjscc.scheme import InfeasibleError, Received, SamplingRefiner, Scheme
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.loader import SchemeLoader
@@ -151,14 +151,9 @@ class Engine:
         values, outages = [], []
         for i, snr_db in enumerate(CURVE_SNRS, start=1):
             received = AWGN(float(snr_db))(symbols, [source.generator(settings.seed, i)])
-            outage = False
-            if isinstance(scheme.codec, DetectingCodec):
-                image, lost = scheme.codec.attempt(received)
-                outage = bool(lost[0])
-            else:
-                image = scheme.codec.decode(received)
+            image, _, outage = scheme.attempt(received)
             values.append(float(psnr(quantise(image), images)[0]))
-            outages.append(outage)
+            outages.append(outage is not None and bool(outage[0]))
             step(i)
         return Curve(name, CURVE_SNRS, values, outages)
 
@@ -167,8 +162,8 @@ class Engine:
             scheme = self._loader.with_receiver(self._weights, RefinerOptions())
         except ValueError:
             return None
-        sampler = self._link("", scheme, DemoSettings()).sampler
-        return None if sampler is None else sampler.num_inference_steps
+        refiner = scheme.refiner
+        return refiner.num_inference_steps if isinstance(refiner, SamplingRefiner) else None
 
     def _receiver_link(self, settings: DemoSettings, progress: Progress) -> Link:
         options = RefinerOptions(num_inference_steps=settings.steps)

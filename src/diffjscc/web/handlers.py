@@ -29,8 +29,6 @@ NAMES = (ORIGINAL, INITIAL, FINAL, RIVAL)
 
 T = TypeVar("T")
 
-NO_IMAGE = "choose an image first"
-
 
 class Handlers:
     """Event handlers; each takes the values of components and gives those of others."""
@@ -96,27 +94,23 @@ class Handlers:
         self, source: SourceImage | None, settings: DemoSettings
     ) -> Generator[tuple[Pixels | None, str], None, None]:
         """Map where sampled images disagree."""
-        if source is None:
-            raise ValueError(NO_IMAGE)
-        work = jobs.run(lambda progress: self.engine.uncertainty(source, settings, progress))
-        for message in work:
-            if isinstance(message, jobs.Done):
-                yield pixels(colours(message.value)), ""
-            else:
-                yield None, bar("sampling", message.done, message.total)
+        chosen = _chosen(source)
+        return _drawn(
+            lambda progress: self.engine.uncertainty(chosen, settings, progress),
+            lambda spread: pixels(colours(spread)),
+            "sampling",
+        )
 
     def curves(
         self, source: SourceImage | None, settings: DemoSettings
     ) -> Generator[tuple[Pixels | None, str], None, None]:
         """Plot quality over SNR for the image."""
-        if source is None:
-            raise ValueError(NO_IMAGE)
-        work = jobs.run(lambda progress: self.engine.curves(source, settings, progress))
-        for message in work:
-            if isinstance(message, jobs.Done):
-                yield quality_over_snr(message.value, settings.snr), ""
-            else:
-                yield None, bar("transmitting", message.done, message.total)
+        chosen = _chosen(source)
+        return _drawn(
+            lambda progress: self.engine.curves(chosen, settings, progress),
+            lambda curves: quality_over_snr(curves, settings.snr),
+            "transmitting",
+        )
 
     def table(self, bandwidth: float, *shown: Shown | None) -> str:
         """Write the table of all that was sent."""
@@ -125,9 +119,27 @@ class Handlers:
         return metrics_table(items, self.engine.infos, bandwidth)
 
 
+def _chosen(source: SourceImage | None) -> SourceImage:
+    """Return the image, or raise ValueError while there is none."""
+    if source is None:
+        raise ValueError("choose an image first")
+    return source
+
+
+def _drawn(
+    work: Callable[[jobs.Progress], T], draw: Callable[[T], Pixels], words: str
+) -> Generator[tuple[Pixels | None, str], None, None]:
+    """Give the state of some work, and then its result as an image."""
+    for message in jobs.run(work):
+        if isinstance(message, jobs.Done):
+            yield draw(message.value), ""
+        else:
+            yield None, bar(words, message.done, message.total)
+
+
 def original(source: SourceImage | None) -> Shown | None:
     """Show the original."""
-    return None if source is None else Shown(ORIGINAL, pixels(source.pixels))
+    return None if source is None else Shown(ORIGINAL, pixels(source.stored))
 
 
 def compared(
@@ -144,7 +156,7 @@ def compared(
 
 def delivered(name: str, delivery: Delivery) -> Shown:
     """Show what a link delivered."""
-    return Shown(name, pixels(delivery.final), delivery.record)
+    return Shown(name, pixels(delivery.final_levels), delivery.record)
 
 
 def bar(words: str, done: int, total: int) -> str:

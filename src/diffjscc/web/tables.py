@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffjscc.data.images import to_levels
 from diffjscc.evaluation.records import Record
 from diffjscc.metrics.catalogue import MetricInfo
-from diffjscc.metrics.evaluator import Metrics
 from diffjscc.web.settings import airtime_ms
 
 Pixels = NDArray[np.uint8]
@@ -43,9 +44,10 @@ class Shown:
 
 
 def pixels(image: Tensor) -> Pixels:
-    """Convert an image [3, H, W] in [0, 1] to uint8 [H, W, 3]."""
-    levels: Pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return levels
+    """Convert an image [3, H, W], levels or floats in [0, 1], to uint8 [H, W, 3]."""
+    levels = image if image.dtype == torch.uint8 else to_levels(image)
+    found: Pixels = levels.permute(1, 2, 0).cpu().numpy()
+    return found
 
 
 def metrics_table(shown: Sequence[Shown], infos: Sequence[MetricInfo], bandwidth_khz: float) -> str:
@@ -69,7 +71,7 @@ def _line(shown: Shown, infos: Sequence[MetricInfo], bandwidth_khz: float) -> st
         reason = escape(shown.words or "…")
         return f'<tr><th>{escape(shown.name)}</th><td colspan="{len(infos) + 4}">{reason}</td></tr>'
     cells = [
-        *_values(record.metrics, infos),
+        *(info.number(record.metrics.get(info.name)) for info in infos),
         f"{record.channel_uses:,}",
         f"{airtime_ms(record.channel_uses, bandwidth_khz):.2f}",
         f"{record.snr_db:.1f}",
@@ -77,8 +79,3 @@ def _line(shown: Shown, infos: Sequence[MetricInfo], bandwidth_khz: float) -> st
     ]
     joined = "".join(f"<td>{cell}</td>" for cell in cells)
     return f"<tr><th>{escape(shown.caption)}</th>{joined}</tr>"
-
-
-def _values(metrics: Metrics, infos: Sequence[MetricInfo]) -> list[str]:
-    values = [(info, metrics.get(info.name)) for info in infos]
-    return ["–" if value is None else f"{value:.{info.digits}f}" for info, value in values]
