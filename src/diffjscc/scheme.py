@@ -88,6 +88,11 @@ class ChannelState:
         unknown = torch.ones_like(self.gain[:, :1])
         return self if self.transmitter_csi else replace(self, gain=unknown)
 
+    def zero_forced(self, values: Tensor) -> Tensor:
+        """Divide symbols, complex64 [B, K], by their gains; 0 where the gain is 0."""
+        silent = self.gain.abs() < SILENCE
+        return torch.where(silent, 0, values / torch.where(silent, 1, self.gain))
+
     def select(self, rows: slice) -> ChannelState:
         """Take some of the images."""
         return replace(self, gain=self.gain[rows], mean_snr_db=self.mean_snr_db[rows])
@@ -164,9 +169,7 @@ class Received(SymbolBlock):
 
         Symbols whose gain is 0 are 0: nothing of them arrived.
         """
-        silent = self.state.gain.abs() < SILENCE
-        gain = torch.where(silent, 1, self.state.gain)
-        return torch.where(silent, 0, self.values / gain)
+        return self.state.zero_forced(self.values)
 
     @property
     def snr_db(self) -> Tensor:

@@ -21,10 +21,8 @@ def zero_forcing(values: Tensor, state: ChannelState) -> tuple[Tensor, ChannelSt
         Symbols [B, K], 0 where the gain is 0, and the state with the one gain [B, 1] that has the
         SNR which is left. Gain times symbols are what a channel of that state gives.
     """
-    silent = state.gain.abs() < SILENCE
-    equal = torch.where(silent, 0, values / torch.where(silent, 1, state.gain))
     noise = state.noise_power[:, None].double() / state.gain.abs().square().double()
-    return equal, _alike(state, -10 * torch.log10(noise.mean(dim=1)))
+    return state.zero_forced(values), _alike(state, -10 * torch.log10(noise.mean(dim=1)))
 
 
 def mmse(values: Tensor, state: ChannelState) -> tuple[Tensor, ChannelState]:
@@ -43,8 +41,7 @@ def mmse(values: Tensor, state: ChannelState) -> tuple[Tensor, ChannelState]:
     snr = state.gain.abs().square().double() / state.noise_power[:, None].double()
     weights = snr / (1 + snr)
     mean = weights.mean(dim=1, keepdim=True).clamp(min=SILENCE)
-    equal, _ = zero_forcing(values, state)
-    return equal * (weights / mean).float(), _alike(state, state.snr_db)
+    return state.zero_forced(values) * (weights / mean).float(), _alike(state, state.snr_db)
 
 
 def _alike(state: ChannelState, snr_db: Tensor) -> ChannelState:

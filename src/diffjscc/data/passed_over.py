@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 from diffjscc.data.decoding import EXTRA_SUFFIXES, is_image_name
 
 # Suffixes of images that Pillow does not read, or not without an extra package.
-OTHER_IMAGES = frozenset(
+OTHER_IMAGES = frozenset(EXTRA_SUFFIXES) | frozenset(
     f".{kind}"
     for kind in (
-        *("heic", "heif", "hif", "jxl", "exr", "hdr", "svg", "eps", "psd"),
+        *("exr", "hdr", "svg", "eps", "psd"),
         *("dng", "nef", "cr2", "cr3", "arw", "raf", "orf", "rw2"),  # cameras' raw files
     )
 )

@@ -195,6 +195,7 @@ def _finish(
     scale = 1 / np.sqrt(power)
     gain = np.where(present, gain * scale, _ABSENT).astype(np.complex64)
     snr_db = float(10 * np.log10(power / noise_power))
+    state = ChannelState(torch.from_numpy(gain)[None], torch.tensor([snr_db]))
     form = layout.waveform
     report = FrameReport(
         start=found.start,
@@ -203,22 +204,15 @@ def _finish(
         carrier_offset=cells.rate / (2 * np.pi),
         clock_offset_ppm=-1e6 * cells.drift / form.row_points,
         snr_db=snr_db,
-        effective_snr_db=_effective_snr_db(gain, noise_power / power),
+        effective_snr_db=float(state.snr_db[0]),
         delay_window=cells.channel.delay_window,
         doppler=cells.channel.doppler,
         quality=found.quality,
         present=float(present.mean()),
     )
-    state = ChannelState(torch.from_numpy(gain)[None], torch.tensor([snr_db]))
     size, sent = (header.height, header.width), torch.from_numpy(values * scale)[None]
     received = Received(sent.to(torch.complex64), size, header.rate, state)
     return ReceivedFrame(header, received, report, cells)
-
-
-def _effective_snr_db(gain: Complex, noise_power: float) -> float:
-    """Compute w/(1 - w) in dB, w = mean of |h|²/(|h|² + N0) over the symbols."""
-    errors = noise_power / (np.abs(gain.astype(np.complex128)) ** 2 + noise_power)
-    return float(10 * np.log10(max(float(np.mean(1 - errors)), 1e-20) / np.mean(errors)))
 
 
 def _aided(header: Header, layout: Layout, cells: Cells) -> tuple[complex, float]:
