@@ -12,15 +12,14 @@ from diffjscc.codecs.digital.mcs import thresholds_db
 from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
-from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.results import Results, read_results
 from diffjscc.evaluation.statistics import summarise
-from diffjscc.evaluation.sweep import Sweep, SweepRun
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.report.figures import make_plots, write_figures
 from diffjscc.report.page import write_report
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital_options import DigitalOptions
+from sweeps import run, start
 
 BPSK = {"mcs": "bpsk 2/3"}
 
@@ -50,14 +49,6 @@ def settings(images: Path, *schemes: dict[str, Any], **changes: object) -> dict[
         "shown": 3,
         "device": "cpu",
     } | changes
-
-
-def start(values: dict[str, Any], folder: Path) -> SweepRun:
-    return Sweep(check(SweepConfig, values, "test"), folder).prepare()
-
-
-def run(values: dict[str, Any], folder: Path) -> Results:
-    return start(values, folder).run(lambda _: None)
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from diffjscc.evaluation.compare import vanished
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.lines import ResultsError
 from diffjscc.evaluation.results import Results, read_results
-from diffjscc.evaluation.sweep import Sweep, SweepRun
+from diffjscc.evaluation.sweep import SweepRun
 from diffjscc.evaluation.transmission import Link
+from sweeps import run, start
 
 # Batches of other sizes may round otherwise.
 ROUNDING_DB = 1e-3
@@ -73,14 +74,6 @@ def settings(images: Path, **changes: object) -> dict[str, Any]:
         "shown": 1,
         "device": "cpu",
     } | changes
-
-
-def start(values: dict[str, Any], folder: Path) -> SweepRun:
-    return Sweep(check(SweepConfig, values, "test"), folder).prepare()
-
-
-def run(values: dict[str, Any], folder: Path) -> Results:
-    return start(values, folder).run(lambda _: None)
 
 
 def transmissions(sweep: SweepRun) -> int:

@@ -29,7 +29,6 @@ from diffjscc.evaluation.results import (
     read_setup,
     write_setup,
 )
-from diffjscc.evaluation.sweep import Sweep, SweepRun
 from diffjscc.evaluation.sweep_features import SweepFeatures
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
@@ -40,6 +39,7 @@ from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
 from locations import ROOT
 from processes import Started
+from sweeps import run, start
 from toy_results import toy_record
 
 # Batches of other sizes may round otherwise.
@@ -71,14 +71,6 @@ def settings(images: Path, **changes: object) -> dict[str, Any]:
         "shown": 1,
         "device": "cpu",
     } | changes
-
-
-def start(values: dict[str, Any], folder: Path) -> SweepRun:
-    return Sweep(check(SweepConfig, values, "test"), folder).prepare()
-
-
-def run(values: dict[str, Any], folder: Path) -> Results:
-    return start(values, folder).run(lambda _: None)
 
 
 def without_seconds(results: Results) -> list[dict[str, object]]:

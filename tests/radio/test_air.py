@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import threading
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from diffjscc.cli import app
 from diffjscc.data.images import load_image
 from diffjscc.pretrained.pretrained import find_weights
 from diffjscc.radio.front_end import carrier_offset, white_noise
+from processes import Started
 
 
 def photo(path: Path, width: int = 96, height: int = 80) -> Path:
@@ -210,14 +211,17 @@ def test_symbols_of_ones_own_chain(tmp_path: Path) -> None:
 def test_a_stream_between_two_ends(tmp_path: Path) -> None:
     pytest.importorskip("zmq")
     image = photo(tmp_path / "0.png")
-    words = ("send", image, "-o", "zmq://*:47613", "--rate", "1/16")
-    sender = threading.Thread(target=run, args=words)
-    sender.start()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # In a process of its own: commands of one process share its output.
+    words = ("send", image, "-o", f"zmq://*:{port}", "--rate", "1/16")
+    sender = Started(*words, said=tmp_path / "said")
     result = run(
-        "receive", "zmq://127.0.0.1:47613", "-o", tmp_path / "out", "--refiner", "none",
-        "--seconds", 30,
+        "receive", f"zmq://127.0.0.1:{port}", "-o", tmp_path / "out", "--refiner", "none",
+        "--seconds", 60,
     )  # fmt: skip
-    sender.join()
+    assert sender.wait() == [0], sender.said
     assert result.exit_code == 0, result.output
     (row,) = json.loads((tmp_path / "out" / "frames.json").read_text())
     assert row["status"] == "received"
