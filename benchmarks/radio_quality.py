@@ -30,11 +30,11 @@ from diffjscc.radio.header import Header
 from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.receiver import ReceivedFrame, receive_frames
 from diffjscc.radio.sequences import PREAMBLE_LENGTH
-from diffjscc.scheme import ChannelState, Received
 from diffjscc.schemes.air import Transmitter
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.loader import load_scheme
 from diffjscc.schemes.options import RefinerOptions
+from diffjscc.symbols import ChannelState, Received
 
 Complex = NDArray[np.complex64]
 RATE = "1/64"

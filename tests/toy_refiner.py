@@ -16,7 +16,7 @@ from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.scheme import ChannelState, Received
+from diffjscc.symbols import ChannelState, Received
 
 TEXT_WIDTH = 8
 QUICK = SamplerConfig("ddpm", num_inference_steps=3)

@@ -20,24 +20,22 @@ if TYPE_CHECKING:
     from diffjscc.pretrained.diffjscc import DiffJSCC
     from diffjscc.scheme import (
         Channel,
-        ChannelState,
         Codec,
         InfeasibleError,
-        Received,
         Reconstruction,
         Refiner,
         SamplingRefiner,
         Scheme,
-        Symbols,
     )
     from diffjscc.schemes.digital import digital_scheme
+    from diffjscc.symbols import ChannelState, Received, Symbols
 
 # Module of each public name; imported on first use, so that the command line starts quickly.
 _MODULES = {
     "AWGN": "diffjscc.channels",
     "CapacityCodec": "diffjscc.codecs.digital.capacity",
     "Channel": "diffjscc.scheme",
-    "ChannelState": "diffjscc.scheme",
+    "ChannelState": "diffjscc.symbols",
     "Codec": "diffjscc.scheme",
     "CompactJSCC": "diffjscc.codecs.compact",
     "DeepJSCC": "diffjscc.codecs.deepjscc",
@@ -46,7 +44,7 @@ _MODULES = {
     "InfeasibleError": "diffjscc.scheme",
     "LPIPS": "diffjscc.metrics.lpips",
     "Rayleigh": "diffjscc.channels",
-    "Received": "diffjscc.scheme",
+    "Received": "diffjscc.symbols",
     "Reconstruction": "diffjscc.scheme",
     "Refiner": "diffjscc.scheme",
     "Rician": "diffjscc.channels",
@@ -54,7 +52,7 @@ _MODULES = {
     "Scheme": "diffjscc.scheme",
     "SeparateCodec": "diffjscc.codecs.digital.separate",
     "SwinJSCC": "diffjscc.codecs.swin",
-    "Symbols": "diffjscc.scheme",
+    "Symbols": "diffjscc.symbols",
     "digital_scheme": "diffjscc.schemes.digital",
     "evaluate": "diffjscc.evaluation.evaluate",
     "ms_ssim": "diffjscc.metrics.fidelity",

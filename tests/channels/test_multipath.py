@@ -15,8 +15,8 @@ from diffjscc.codecs.digital.separate import SeparateCodec
 from diffjscc.codecs.digital.source_codecs.pillow import JPEG
 from diffjscc.codecs.low_snr import equalise
 from diffjscc.configuration import check
-from diffjscc.scheme import LOWEST_SNR_DB
 from diffjscc.schemes.channel import ChannelConfig
+from diffjscc.symbols import LOWEST_SNR_DB
 
 
 def symbols_of(batch: int, uses: int, seed: int = 0) -> Symbols:

@@ -14,7 +14,8 @@ from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
 from diffjscc.codecs.windows import SwinBlock, attention_mask
-from diffjscc.scheme import ChannelState, Received, Scheme
+from diffjscc.scheme import Scheme
+from diffjscc.symbols import ChannelState, Received
 from recordings import recorded_numbers, recorded_tensors
 
 RATE = Fraction(1, 128)

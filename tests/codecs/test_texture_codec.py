@@ -11,7 +11,8 @@ from diffjscc import AWGN, Reconstruction, Scheme
 from diffjscc.codecs import compact
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.pretrained.pretrained import load_codec, save_codec
-from diffjscc.scheme import Generators, Received, TextureCodec
+from diffjscc.scheme import TextureCodec
+from diffjscc.symbols import Generators, Received
 
 PLAIN = CompactConfig(widths=(16, 24), encoder_blocks=(1, 2), decoder_blocks=(2, 1))
 TEXTURED = replace(PLAIN, texture=True)

@@ -20,7 +20,7 @@ from diffjscc.evaluation.statistics import summarise
 from diffjscc.evaluation.sweep import Sweep
 from diffjscc.report.figures import make_plots
 from diffjscc.report.page import write_report
-from diffjscc.scheme import Generators
+from diffjscc.symbols import Generators
 
 
 @pytest.fixture(scope="module")

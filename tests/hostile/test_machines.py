@@ -28,7 +28,8 @@ from diffjscc.metrics.weights import MetricUnavailable
 from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.pretrained.storage import MismatchError, WeightsError
 from diffjscc.refiners.captions import CaptionerError
-from diffjscc.scheme import ChannelState, InfeasibleError, Scheme
+from diffjscc.scheme import InfeasibleError, Scheme
+from diffjscc.symbols import ChannelState
 from toy_results import toy_results
 
 MEMORY, ERRORS, DEVICES, PLACES, VALUES, RESULTS = (

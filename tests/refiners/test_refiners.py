@@ -15,7 +15,7 @@ from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.guidance import GuidanceConfig
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.sampling import SamplerConfig, at_bits
-from diffjscc.scheme import Received
+from diffjscc.symbols import Received
 from locations import PHOTOGRAPHS
 from toy_refiner import QUICK, generators, make_control, make_refiner, make_unet, make_vae, receive
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.channels.power import normalise_power
-from diffjscc.scheme import ChannelState, Received, Symbols
+from diffjscc.symbols import ChannelState, Received, Symbols
 
 
 class TinyCodec(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffjscc.channels.noise import checked_snr, send
-from diffjscc.scheme import ChannelState, Generators, Received, Symbols
+from diffjscc.symbols import ChannelState, Generators, Received, Symbols
 
 
 @dataclass(frozen=True)

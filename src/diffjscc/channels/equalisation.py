@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import LOWEST_SNR_DB, SILENCE, ChannelState
+from diffjscc.symbols import LOWEST_SNR_DB, SILENCE, ChannelState
 
 _HIGHEST_SNR_DB = 200.0
 

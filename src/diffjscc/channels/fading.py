@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffjscc.channels.noise import checked_snr, complex_normal, send
 from diffjscc.checks import check_flag, check_number
-from diffjscc.scheme import ChannelState, Generators, Received, Symbols
+from diffjscc.symbols import ChannelState, Generators, Received, Symbols
 
 
 @dataclass(frozen=True)

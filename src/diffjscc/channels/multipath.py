@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffjscc.channels.equalisation import mmse, zero_forcing
 from diffjscc.channels.noise import checked_snr, complex_normal
-from diffjscc.scheme import ChannelState, Generators, Received, Symbols
+from diffjscc.symbols import ChannelState, Generators, Received, Symbols
 
 Profile = Literal["exponential", "tdl-a", "tdl-b", "tdl-c", "tdl-d", "tdl-e"]
 Equaliser = Literal["none", "zf", "mmse"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import Channel, ChannelState, Generators, Received, Symbols, as_batch
+from diffjscc.scheme import Channel, as_batch
+from diffjscc.symbols import ChannelState, Generators, Received, Symbols
 
 
 def checked_snr(snr_db: float | Tensor, batch: int, device: torch.device | str = "cpu") -> Tensor:

@@ -18,7 +18,7 @@ from diffjscc.radio.front_end import clipped
 from diffjscc.radio.presets import WAVEFORMS, papr_db
 from diffjscc.radio.receiver import LostFrame, ReceivedFrame, receive_frames
 from diffjscc.radio.sigmf_files import Annotation
-from diffjscc.scheme import Received, Scheme
+from diffjscc.scheme import Scheme
 from diffjscc.schemes.air import (
     ReceiverSchemes,
     Transmitter,
@@ -26,6 +26,7 @@ from diffjscc.schemes.air import (
     as_array,
     header_as_dict,
 )
+from diffjscc.symbols import Received
 
 Complex = NDArray[np.complex64]
 Row = dict[str, Any]

@@ -111,8 +111,8 @@ def import_(
 
         from diffjscc.channels.noise import checked_snr  # noqa: PLC0415
         from diffjscc.cli.air import decode_image  # noqa: PLC0415
-        from diffjscc.scheme import ChannelState, Received  # noqa: PLC0415
         from diffjscc.schemes.air import ReceiverSchemes, header_from_dict  # noqa: PLC0415
+        from diffjscc.symbols import ChannelState, Received  # noqa: PLC0415
 
         values = _read_symbols(symbols)
         gains = None if gain is None else _read_symbols(gain)

@@ -17,7 +17,7 @@ from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.spectral_gain import SpectralGain
 from diffjscc.layers.texture import texture_map
 from diffjscc.layers.tiling import apply_tiled
-from diffjscc.scheme import ChannelState, Received
+from diffjscc.symbols import ChannelState, Received
 
 # log2 of levels, about the mean of photographs: where the texture map is centred.
 TYPICAL_TEXTURE = 2.0

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
 from diffjscc.data.geometry import Padding
-from diffjscc.scheme import ChannelState
+from diffjscc.symbols import ChannelState
 
 Csi = Literal["snr", "snr+gain"]
 

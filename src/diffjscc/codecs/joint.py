@@ -22,7 +22,7 @@ from diffjscc.codecs.low_snr import (
     signal_share,
 )
 from diffjscc.data.geometry import Padding, crop, pad_to_multiple, padded_length
-from diffjscc.scheme import ChannelState, Received, Symbols
+from diffjscc.symbols import ChannelState, Received, Symbols
 
 Parts = Literal["both", "transmitter", "receiver"]
 

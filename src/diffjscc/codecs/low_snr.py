@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from diffjscc.channels.equalisation import mmse
-from diffjscc.scheme import ChannelState, Received
+from diffjscc.symbols import ChannelState, Received
 
 # Mean of the ImageNet training images, the usual normalisation of inputs. A constant costs no
 # channel uses; the mean of an image would have to be sent.

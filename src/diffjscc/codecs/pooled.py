@@ -12,15 +12,8 @@ from torch import Tensor
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
 from diffjscc.layers.block_means import pool, replicate
-from diffjscc.scheme import (
-    ChannelState,
-    Codec,
-    DetectingCodec,
-    Received,
-    Symbols,
-    device_of,
-    move,
-)
+from diffjscc.scheme import Codec, DetectingCodec, device_of, move
+from diffjscc.symbols import ChannelState, Received, Symbols
 
 
 @dataclass(frozen=True)

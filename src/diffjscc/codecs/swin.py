@@ -13,7 +13,7 @@ from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
-from diffjscc.scheme import ChannelState, Received
+from diffjscc.symbols import ChannelState, Received
 
 Receiver = Literal["equalised", "unequalised"]
 ENDS = ("encoder", "decoder")

@@ -21,7 +21,7 @@ from diffjscc.radio.presets import WAVEFORMS
 from diffjscc.radio.sequences import PREAMBLE_LENGTH, pilots
 from diffjscc.radio.synchronisation import Detection, find_preambles
 from diffjscc.radio.waveform import advanced
-from diffjscc.scheme import ChannelState, Received
+from diffjscc.symbols import ChannelState, Received
 
 Complex = NDArray[np.complex64]
 

@@ -32,7 +32,8 @@ from diffjscc.refiners.prior import (
 from diffjscc.refiners.sampling import Progress, SamplerConfig, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE
-from diffjscc.scheme import Generators, Received, Reconstruction
+from diffjscc.scheme import Reconstruction
+from diffjscc.symbols import Generators, Received
 
 # More give the same metrics with a latent prior (10, 20 and 50 on Kodak's middles), and 100 take
 # twenty times as long.

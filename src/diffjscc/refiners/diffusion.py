@@ -34,7 +34,8 @@ from diffjscc.refiners.prior import (
 from diffjscc.refiners.sampling import Progress, at_bits, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.texture import fit_share, kept_share
-from diffjscc.scheme import Generators, Received, Reconstruction
+from diffjscc.scheme import Reconstruction
+from diffjscc.symbols import Generators, Received
 
 
 class ControlledDiffusion:

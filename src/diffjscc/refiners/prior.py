@@ -14,7 +14,7 @@ from diffjscc.refiners.latents import stride
 from diffjscc.refiners.sampling import Progress, SamplerConfig, begin_index, gaussian, time_steps
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE
-from diffjscc.scheme import Generators, Received
+from diffjscc.symbols import Generators, Received
 
 # Maps (rows of images that start at the same step, noise source, index of that step, progress
 # callback) to their latents.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffjscc.choices import SamplerName, Start
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
-from diffjscc.scheme import Generators
+from diffjscc.symbols import Generators
 
 # Maps a noisy latent [B, C, h, w] and a time step to the predicted noise.
 Predict = Callable[[Tensor, int], Tensor]

@@ -29,7 +29,7 @@ from diffjscc.schemes.loader import SchemeLoader, load_scheme
 from diffjscc.schemes.options import RefinerOptions
 
 if TYPE_CHECKING:
-    from diffjscc.scheme import Symbols
+    from diffjscc.symbols import Symbols
 
 NO_WEIGHTS = "0" * 12
 NEURAL, CUSTOM = 1, 255

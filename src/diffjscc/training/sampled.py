@@ -22,7 +22,8 @@ from diffjscc.data.sources import ImageSource, Subset
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import begin_index, gaussian
-from diffjscc.scheme import Received, Scheme
+from diffjscc.scheme import Scheme
+from diffjscc.symbols import Received
 from diffjscc.training.augmentation import augmented_crop
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash

@@ -20,11 +20,12 @@ from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.rate import parse_rate
-from diffjscc.scheme import InfeasibleError, Received, SamplingRefiner, Scheme
+from diffjscc.scheme import InfeasibleError, SamplingRefiner, Scheme
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.loader import SchemeLoader
 from diffjscc.schemes.options import RefinerOptions
+from diffjscc.symbols import Received
 from diffjscc.web.settings import DemoSettings
 
 METRICS = ("psnr", "ms_ssim", "lpips")

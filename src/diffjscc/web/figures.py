@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffjscc.scheme import Received
+from diffjscc.symbols import Received
 from diffjscc.web.engine import Curve
 
 MOST_POINTS = 4000  # more only make a blot

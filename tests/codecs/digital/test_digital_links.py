@@ -21,9 +21,10 @@ from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
 from diffjscc.metrics.fidelity import psnr
-from diffjscc.scheme import DetectingCodec, InfeasibleError, Received, Scheme, Symbols
+from diffjscc.scheme import DetectingCodec, InfeasibleError, Scheme
 from diffjscc.schemes.digital import digital_scheme
 from diffjscc.schemes.digital_options import DigitalOptions
+from diffjscc.symbols import Received, Symbols
 from locations import PHOTOGRAPHS
 
 RATE = Fraction(1, 4)
@@ -283,7 +284,7 @@ def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_capacity_over_gains_of_single_symbols_is_their_mean() -> None:
     """log2(1 + |h|²/N0) averages to the assumed capacity, where the mean power is above it."""
     from diffjscc.codecs.digital.capacity import _fits  # noqa: PLC0415
-    from diffjscc.scheme import ChannelState  # noqa: PLC0415
+    from diffjscc.symbols import ChannelState  # noqa: PLC0415
 
     state = ChannelState(torch.tensor([[1.2, 0.7]], dtype=torch.complex64), torch.tensor([10.0]))
     rates = torch.log2(1 + 10 * torch.tensor([1.44, 0.49]))

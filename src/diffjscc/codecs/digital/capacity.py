@@ -18,7 +18,8 @@ from diffjscc.codecs.digital.link import (
 )
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec
 from diffjscc.codecs.joint import check_images
-from diffjscc.scheme import ChannelState, InfeasibleError, Received, Symbols
+from diffjscc.scheme import InfeasibleError
+from diffjscc.symbols import ChannelState, Received, Symbols
 
 
 def capacity_bits(channel_uses: int, snr_db: float) -> int:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec
 from diffjscc.codecs.low_snr import MEAN_COLOUR
-from diffjscc.scheme import InfeasibleError, Received
+from diffjscc.scheme import InfeasibleError
+from diffjscc.symbols import Received
 
 
 def channel_uses(rate: Fraction, size: tuple[int, int]) -> int:
