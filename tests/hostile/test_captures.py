@@ -19,6 +19,7 @@ from diffjscc.data.images import save_image
 from diffjscc.radio.captures import Samples
 from diffjscc.radio.front_end import clock_offset, white_noise
 from diffjscc.radio.receiver import LostFrame, ReceivedFrame, receive_frames
+from peak import PEAK, needs_peak
 
 Complex = NDArray[np.complex64]
 Damage = Callable[[Complex, np.random.Generator], Complex]
@@ -182,23 +183,22 @@ def test_files_that_are_no_captures(
     assert attempts.command("captures", "receive", tmp_path / "no.cf32", *words).exit_code == 2
 
 
-# VmHWM is the process's own peak; ru_maxrss begins at that of the process it was forked from.
-CHILD = """
+CHILD = (
+    PEAK
+    + """
 import sys
-from pathlib import Path
 from diffjscc.radio.captures import FileCapture
 from diffjscc.radio.receiver import receive_frames
 found = list(receive_frames(FileCapture(Path(sys.argv[1]), "cf32_le")))
-status = Path("/proc/self/status").read_text().split()
-print(len(found), status[status.index("VmHWM:") + 1])
+print(len(found), peak())
 """
+)
 
 
+@needs_peak
 def test_a_sparse_file_of_4_gb_is_read_within_1_gib(
     attempts: Attempts, recording: Path, tmp_path: Path
 ) -> None:
-    if not Path("/proc/self/status").exists():
-        pytest.skip("the peak of a process's memory is read from /proc, which this system lacks")
     capture = tmp_path / "sparse.cf32"
     try:
         with capture.open("wb") as file:

@@ -19,6 +19,7 @@ from diffjscc.pretrained.convert.checkpoint_file import open_checkpoint
 from diffjscc.pretrained.convert.inert_pickle import MAX_STEPS, Inert, StoredTensor
 from diffjscc.pretrained.storage import WeightsError
 from lightning_checkpoint import Container, EarlyStopping, lightning, sparse
+from peak import PEAK, needs_peak
 
 
 def weights() -> dict[str, Tensor]:
@@ -234,13 +235,14 @@ def test_old_files_cut_short_are_named(tmp_path: Path) -> None:
             read(path)
 
 
-PEAK = """
-import resource, sys
-from pathlib import Path
+READING = (
+    PEAK
+    + """
+import sys
 import torch
 from diffjscc.pretrained.convert.checkpoint_file import open_checkpoint
 from diffjscc.pretrained.convert.checkpoint import state_tensors
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 for name in sys.argv[1:]:
     try:
         checkpoint = open_checkpoint(Path(name))
@@ -249,10 +251,12 @@ for name in sys.argv[1:]:
             checkpoint.forget()
     except ValueError as error:
         print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((peak() - before) / 1024)
 """
+)
 
 
+@needs_peak
 def test_memory_stays_small(tmp_path: Path) -> None:
     paths = []
     kinds = ("billion laughs", "deep tuples", "4 GB of text", "huge shape")
@@ -270,7 +274,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
                    "archive/data/0": np.arange(4.0, dtype="f4").tobytes()})  # fmt: skip
     assert large.stat().st_size > size
     assert read(large)["a"].tolist() == [0, 1, 2, 3]
-    command = [sys.executable, "-c", PEAK, *map(str, [*paths, large])]
+    command = [sys.executable, "-c", READING, *map(str, [*paths, large])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert len(lines) == len(paths) + 1

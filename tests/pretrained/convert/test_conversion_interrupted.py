@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_checkpoint import sparse
+from peak import PEAK, needs_peak
 
 MOMENTS = 10
 
@@ -75,16 +76,20 @@ def test_killed_at_any_moment_it_leaves_nothing_half_written(
     assert sorted(others) == ["weights", "weights-whole"]
 
 
-PEAK = """
-import resource, sys
+CONVERTING = (
+    PEAK
+    + """
+import sys
 from diffjscc.pretrained.convert.released import convert_released
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 convert_released(sys.argv[1], sys.argv[2])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((peak() - before) / 1024)
 """
+)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs sparse files")
+@needs_peak
 def test_an_optimiser_of_a_gigabyte_takes_no_memory(checkpoint: Path, tmp_path: Path) -> None:
     source = tmp_path / "large"
     source.mkdir()
@@ -94,7 +99,7 @@ def test_an_optimiser_of_a_gigabyte_takes_no_memory(checkpoint: Path, tmp_path: 
     root = next(iter(members)).partition("/")[0]
     # Before the weights; its zeros take no disk.
     sparse(source / "model.ckpt", {f"{root}/data/optimiser": 1 << 30, **members})
-    command = [sys.executable, "-c", PEAK, str(source), str(tmp_path / "weights")]
+    command = [sys.executable, "-c", CONVERTING, str(source), str(tmp_path / "weights")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < 300  # MiB
