@@ -176,6 +176,22 @@ def test_progress_counts_all_steps() -> None:
     assert told == [(done, late + later) for done in range(1, late + later + 1)]
 
 
+def test_previews_come_closer_to_the_final_image_and_change_nothing() -> None:
+    received = receive([0.0, 3.0])
+    refiner = make_refiner(sampler=SamplerConfig("ddim", 6, "noise"))
+    initial = torch.rand(2, 3, 13, 21)
+    plain = refiner.refine(initial, received, generators(1, 2)).image
+    seen: list[torch.Tensor] = []
+    refiner.preview = lambda decode: seen.append(decode())
+    shown = refiner.refine(initial, received, generators(1, 2)).image
+    assert torch.equal(shown, plain)
+    assert len(seen) == 6
+    assert all(image.shape == initial.shape for image in seen)
+    assert all(image.min() >= 0 and image.max() <= 1 for image in seen)
+    errors = [float((image - plain).square().mean()) for image in seen]
+    assert errors[-1] < 0.5 * errors[0]
+
+
 def test_where_the_link_tells_enough_the_initial_image_stays() -> None:
     received = receive([0.0, 14.0])
     poor, rich = bits_per_pixel(received)

@@ -6,7 +6,7 @@ Initial image → condition latent, caption, SNR → controlled sampling → dec
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -31,11 +31,14 @@ from diffjscc.refiners.prior import (
     start_levels,
     text_context,
 )
-from diffjscc.refiners.sampling import Progress, at_bits, paper_scheduler, sample
+from diffjscc.refiners.sampling import Estimated, Progress, at_bits, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.texture import fit_share, kept_share
 from diffjscc.scheme import Reconstruction
 from diffjscc.symbols import Generators, Received
+
+# Called with a function that decodes the present estimate to images [B, 3, H, W] in [0, 1].
+Preview = Callable[[Callable[[], Tensor]], None]
 
 
 class ControlledDiffusion:
@@ -55,6 +58,9 @@ class ControlledDiffusion:
 
     Attributes:
         config, captioner, progress: as given; they may be replaced.
+        preview: called after every step, before `progress`, with a function that decodes the
+            estimate of the images that are being sampled, unless None. Decoding is as slow as
+            that of a final image, so it need not be called at every step.
         denoiser: prior and control module.
         placement: device that computes.
 
@@ -84,6 +90,7 @@ class ControlledDiffusion:
         self.condition_encoder = condition_encoder
         self.config = config or DiffusionConfig()
         self.progress = progress
+        self.preview: Preview | None = None
         self.placement = Placement(unet.device)
         check_prediction(self.scheduler)
         text_encoder = None if text is None else text.encoder
@@ -183,6 +190,8 @@ class ControlledDiffusion:
             posterior,
             self.kept(received, latent),
         )
+        size = (initial.shape[-2], initial.shape[-1])
+        reference = prepared if number == 1 else prepared[rows]
         with self.placement.holding(self.denoiser):
             deviations = self.decode_noise(received)
             z = self._sample_all(
@@ -190,6 +199,7 @@ class ControlledDiffusion:
                 [levels[i] for i in rows],
                 [deviations[i] for i in rows],
                 generator,
+                lambda some, latents: self._show(latents, some, reference, size),
             )
         with self.placement.holding(self.vae):
             decoded = self.decode(z)
@@ -199,10 +209,7 @@ class ControlledDiffusion:
                 lost.mul_(torch.tensor(fractions, device=lost.device)[:, None, None, None])
                 decoded.add_(lost if number == 1 else lost[rows])
                 del lost
-        reference = prepared if number == 1 else prepared[rows]
-        decoded = FIXES[self.config.colour_fix](decoded, reference).clamp_(0, 1)
-        size = (initial.shape[-2], initial.shape[-1])
-        image = self.restore(decoded, size).to(initial.device)
+        image = self._finish(decoded, reference, size).to(initial.device)
         for place, i in enumerate(rows):
             if levels[i] == 0:
                 image[place] = initial[i]
@@ -333,6 +340,7 @@ class ControlledDiffusion:
         decode_noise: Sequence[float] = (),
         begin: int = 0,
         progress: Progress | None = None,
+        estimated: Estimated | None = None,
     ) -> Tensor:
         """Sample latents, float32 [B, C, h, w], of images that start at the same step.
 
@@ -344,6 +352,7 @@ class ControlledDiffusion:
                 empty for none.
             begin: number of time steps to skip.
             progress: see `sampling.sample`.
+            estimated: likewise; the estimates keep what `conditions` keeps of sampling.
         """
         posterior, initial, guide = conditions.posterior, None, None
         if posterior is not None and self.config.sampler.start == "initial":
@@ -361,12 +370,11 @@ class ControlledDiffusion:
             begin=begin,
             guide=guide,
             progress=progress,
+            estimated=None if estimated is None else lambda z: estimated(_kept(conditions, z)),
         )
         if any(decode_noise):
             z = z + torch.tensor(decode_noise, device=z.device)[:, None, None, None] * noise()
-        if posterior is None or conditions.kept is None:
-            return z
-        return posterior.mean + conditions.kept * (z - posterior.mean)
+        return _kept(conditions, z)
 
     @property
     def _needs_posterior(self) -> bool:
@@ -383,8 +391,9 @@ class ControlledDiffusion:
         levels: list[float],
         deviations: list[float],
         generator: Generators,
+        show: Callable[[list[int], Tensor], None],
     ) -> Tensor:
-        """Sample a latent per condition, see `sample_groups`."""
+        """Sample a latent per condition, see `sample_groups`; `show` gets rows and estimates."""
         batch, _, height, width = conditions.latent.shape
 
         def sample_group(
@@ -396,6 +405,7 @@ class ControlledDiffusion:
                 decode_noise=[deviations[i] for i in rows],
                 begin=begin,
                 progress=report,
+                estimated=lambda latents: show(rows, latents),
             )
 
         return sample_groups(
@@ -408,3 +418,28 @@ class ControlledDiffusion:
             self.placement.device,
             self.progress,
         )
+
+    def _show(
+        self, latents: Tensor, rows: list[int], reference: Tensor, size: tuple[int, int]
+    ) -> None:
+        """Offer a preview of some rows' latents; `reference` and `size` as for `_finish`."""
+
+        def decoded() -> Tensor:
+            with self.placement.holding(self.vae):
+                return self._finish(self.decode(latents), reference[rows], size)
+
+        if self.preview is not None:
+            self.preview(decoded)
+
+    def _finish(self, decoded: Tensor, reference: Tensor, size: tuple[int, int]) -> Tensor:
+        """Give decoded images the colours of the prepared ones, and their size (H, W)."""
+        coloured = FIXES[self.config.colour_fix](decoded, reference).clamp_(0, 1)
+        return self.restore(coloured, size)
+
+
+def _kept(conditions: Conditions, z: Tensor) -> Tensor:
+    """Mix sampled latents with the initial image's where it keeps a share only."""
+    if conditions.posterior is None or conditions.kept is None:
+        return z
+    mean = conditions.posterior.mean
+    return mean + conditions.kept * (z - mean)

@@ -23,6 +23,8 @@ Predict = Callable[[Tensor, int], Tensor]
 Correct = Callable[[Tensor, int], Tensor]
 # Called with (steps done, steps in all).
 Progress = Callable[[int, int], None]
+# Called with the estimate x̂₀ [B, C, h, w] of the clean latent.
+Estimated = Callable[[Tensor], None]
 # (channel capacity in bits per pixel, value), ascending in bits.
 ByBits = tuple[tuple[float, float], ...]
 
@@ -173,6 +175,7 @@ def sample(
     correct: Correct | None = None,
     guide: LatentGuidance | None = None,
     progress: Progress | None = None,
+    estimated: Estimated | None = None,
 ) -> Tensor:
     """Sample latents.
 
@@ -187,6 +190,7 @@ def sample(
         guide: latent guidance. Where x̂₀ is shifted by δ, "ddpm" moves the mean by δ/2, as the
             released code does; the other samplers continue from the shifted x̂₀.
         progress: called with (steps done, steps in all) after every step.
+        estimated: called with x̂₀ after every step, before `progress`.
 
     Returns:
         float32 [B, C, h, w].
@@ -219,6 +223,8 @@ def sample(
             if shift is not None:
                 predicted = predicted - math.sqrt(power / (1 - power)) * shift
             z = solver.step(predicted, t, z, return_dict=False)[0]
+        if estimated is not None:
+            estimated(clean)
         if progress is not None:
             progress(index + 1, len(steps))
     return z
