@@ -20,7 +20,14 @@ def test_a_sound_installation_is_found_sound(weight_cache: Path) -> None:
     before = os.environ.get("HF_HUB_OFFLINE")
     code, words = doctor()
     assert code == 0
-    for part in ("diffjscc", "torch", "weights compact", "metric lpips", "source codec bpg"):
+    for part in (
+        "diffjscc",
+        "torch",
+        "weights compact",
+        "metric lpips",
+        "features inception",
+        "source codec bpg",
+    ):
         assert part in words
     assert "broken" not in words
     assert os.environ.get("HF_HUB_OFFLINE") == before

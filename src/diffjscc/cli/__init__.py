@@ -21,7 +21,7 @@ from diffjscc.cli import (
     weights,
 )
 from diffjscc.cli.reading import Command, Group
-from diffjscc.cli.terminal import replace_unprintable
+from diffjscc.cli.terminal import replace_unprintable, writing_stdout
 from diffjscc.version import __version__
 
 app = typer.Typer(
@@ -71,6 +71,7 @@ app.command()(results.plot)
 app.command()(results.table)
 app.command()(results.compare)
 app.command()(weights.info)
+app.command("list")(weights.list_)
 app.command()(weights.convert)
 app.command("precompute")(training.precompute_latents)
 train.command("jscc")(training.train_jscc)
@@ -98,4 +99,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="diffjscc")
-    app()
+    with writing_stdout():
+        app()

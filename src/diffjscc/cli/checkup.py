@@ -16,7 +16,8 @@ import torch
 
 from diffjscc.cli.information import mebibytes
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
-from diffjscc.metrics.catalogue import METRICS
+from diffjscc.metrics.catalogue import METRICS, frechet_info, kernel_info
+from diffjscc.metrics.feature_networks import FEATURE_NETWORKS
 from diffjscc.metrics.weights import FOLDER_VARIABLE, MetricUnavailable
 from diffjscc.pretrained.pretrained import find_weights, weights_hash
 from diffjscc.pretrained.sources import bundled_weights
@@ -123,15 +124,23 @@ def _described(folder: Path) -> str:
 
 
 def _metrics() -> Iterator[Finding]:
+    cpu = torch.device("cpu")
     for name, entry in METRICS.items():
-        try:
-            entry.load(torch.device("cpu"))
-        except MetricUnavailable:
-            words = f"{entry.info.label}: its weights are not on this machine"
-            remedy = f"fetched at first use; without a network set {FOLDER_VARIABLE}"
-            yield Finding(f"metric {name}", None, words, remedy)
-        else:
-            yield Finding(f"metric {name}", True, entry.info.label)
+        yield _measuring(f"metric {name}", entry.info.label, partial(entry.load, cpu))
+    for features, network in FEATURE_NETWORKS.items():
+        distances = f"{frechet_info(features).label}, {kernel_info(features).label}"
+        yield _measuring(f"features {features}", distances, network.load)
+
+
+def _measuring(part: str, label: str, load: Callable[[], object]) -> Finding:
+    """Metrics whose weights `load` reads."""
+    try:
+        load()
+    except MetricUnavailable:
+        words = f"{label}: weights are not on this machine"
+        remedy = f"fetched at first use; without a network set {FOLDER_VARIABLE}"
+        return Finding(part, None, words, remedy)
+    return Finding(part, True, label)
 
 
 def _sources() -> Iterator[Finding]:

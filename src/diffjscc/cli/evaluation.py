@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from diffjscc.choices import FigureChoice, FigureName
-from diffjscc.cli import paths
+from diffjscc.cli import paths, shared
 from diffjscc.cli.results import CSVFile, LaTeXFile, show_means
 from diffjscc.cli.terminal import CHANNELS, SCHEMES, printed, report_errors, stderr, stdout
 
@@ -31,7 +31,11 @@ def evaluate(
     ] = None,
     config: Annotated[Path | None, paths.option(paths.path, help="YAML file of settings.")] = None,
     scheme: Annotated[
-        list[str] | None, typer.Option(help=f"Schemes to compare: {SCHEMES}, or my_module:make.")
+        list[str] | None,
+        typer.Option(
+            help=f"Schemes to compare: {SCHEMES}, or my_module:make.",
+            autocompletion=shared.complete_scheme,
+        ),
     ] = None,
     weights: Annotated[
         str | None,
@@ -40,7 +44,11 @@ def evaluate(
     rate: Annotated[list[str] | None, typer.Option(help="Channel uses per pixel.")] = None,
     snr: Annotated[list[float] | None, typer.Option(help="Es/N0 in dB.")] = None,
     channel: Annotated[
-        list[str] | None, typer.Option(help=f"Channels: {CHANNELS}, or my_module:MyChannel.")
+        list[str] | None,
+        typer.Option(
+            help=f"Channels: {CHANNELS}, or my_module:MyChannel.",
+            autocompletion=shared.complete_channel,
+        ),
     ] = None,
     repeats: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Transmissions per image.")

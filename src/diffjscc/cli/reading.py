@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from diffjscc.cli.terminal import in_one_line, stderr
 
+LONGEST_HELP = 60  # characters of a description beside a word that a shell completes
 LONGEST_VALUE = 60  # characters of a value in an error
 
 # Typer does not export the class of all errors in options, but one of its kinds.
@@ -64,6 +66,10 @@ class Command(TyperCommand):
             wrong.param = wrong.param_hint = None  # the message names it
             raise
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401 - click's own
+        """Complete a word in a shell, see click."""
+        return _on_one_line(super().shell_complete(ctx, incomplete))
+
 
 class Group(TyperGroup):
     """Commands that report errors in options as `report_errors` does all others."""
@@ -88,6 +94,14 @@ class Group(TyperGroup):
         except typer.Abort:
             sys.exit(1)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _on_one_line(completions: Any) -> Any:  # noqa: ANN401 - click's own
+    """Shorten descriptions, which shells show beside words, one a line."""
+    for completion in completions:
+        if completion.help:
+            completion.help = textwrap.shorten(completion.help, LONGEST_HELP, placeholder=" …")
+    return completions
 
 
 def _keep_brackets(command: Any) -> None:  # noqa: ANN401 - a command or a group

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from diffjscc.choices import RefinerName
 from diffjscc.cli import paths
+from diffjscc.cli.terminal import CHANNEL_NAMES, SCHEME_NAMES
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Complete words in a shell, by those that are known."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in known if word.startswith(incomplete)]
+
+    return complete
+
+
+complete_scheme, complete_channel = _one_of(SCHEME_NAMES), _one_of(CHANNEL_NAMES)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Images = Annotated[list[str], paths.argument(paths.place, "Files, folders or glob patterns.")]
@@ -16,7 +30,11 @@ Images = Annotated[list[str], paths.argument(paths.place, "Files, folders or glo
 Rate = Annotated[str, typer.Option(help="Channel uses per pixel.")]
 AssumedSNR = Annotated[float, typer.Option(help="Es/N0 in dB that the encoder assumes.")]
 SentScheme = Annotated[
-    str, typer.Option(help="deepjscc, a digital link such as bpg-ldpc, or my_module:make.")
+    str,
+    typer.Option(
+        help="deepjscc, a digital link such as bpg-ldpc, or my_module:make.",
+        autocompletion=complete_scheme,
+    ),
 ]
 EncoderWeights = Annotated[
     str, paths.option(paths.place, help="Bundled name, folder or hub id; the encoder's part.")

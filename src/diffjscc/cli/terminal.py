@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, get_args
 
 import typer
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from diffjscc.scheme import SamplingRefiner
 
 # Words for help texts; anything else is an import string.
-SCHEMES = ", ".join(kind for kind in get_args(SchemeKind) if kind != "custom")
-CHANNELS = ", ".join(name for name in get_args(ChannelName) if name != "custom")
+SCHEME_NAMES = tuple(kind for kind in get_args(SchemeKind) if kind != "custom")
+CHANNEL_NAMES = tuple(name for name in get_args(ChannelName) if name != "custom")
+SCHEMES, CHANNELS = ", ".join(SCHEME_NAMES), ", ".join(CHANNEL_NAMES)
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -62,6 +65,8 @@ def report_errors() -> Iterator[None]:
             warnings.showwarning = _Warnings()
             yield
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # nobody reads standard output any more, see `main`
         reason = memory_error(error) or error
         if isinstance(reason, RuntimeError) and not is_device_error(reason):
             raise  # a fault of this package, or of a part of the user's own
@@ -72,11 +77,43 @@ def report_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextmanager
+def writing_stdout() -> Iterator[None]:
+    """End the program in words where standard output cannot be written, silently if it is closed.
+
+    `diffjscc … | head` closes it, and nothing is wrong with that.
+    """
+    said = 0  # exit code of a command that has reported an error
+    try:
+        try:
+            yield
+        except SystemExit as end:
+            said = end.code if isinstance(end.code, int) else 0
+            raise
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        code = said or 1
+    except OSError as error:  # commands report all others themselves
+        code = said or 2
+        if not said:
+            text = escape(in_one_line(error))
+            stderr.print(f"[bold red]error:[/] standard output: {text}", soft_wrap=True)
+    else:
+        return
+    with suppress(OSError):  # else Python says so once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
 def in_one_line(error: BaseException) -> str:
     """Return an error's text without line breaks, or its kind where it has none."""
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"  # Python puts the number first
+    elif isinstance(error, OSError) and error.strerror and len(error.args) > 1:
+        text = error.strerror
     return printable(" ".join(text.split())) or type(error).__name__
 
 

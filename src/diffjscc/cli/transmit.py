@@ -74,7 +74,9 @@ def transmit(
     channel: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{CHANNELS}, or my_module:MyChannel; once or several times.", show_default="awgn"
+            help=f"{CHANNELS}, or my_module:MyChannel; once or several times.",
+            show_default="awgn",
+            autocompletion=shared.complete_channel,
         ),
     ] = None,
     k_factor: Annotated[float, typer.Option(help="Rician: line-of-sight power ratio.")] = 4.0,
@@ -103,7 +105,8 @@ def transmit(
     scheme: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Any of {SCHEMES}, or my_module:make; several: side by side, over the same noise."
+            help=f"{SCHEMES}, or my_module:make; several: side by side, over the same noise.",
+            autocompletion=shared.complete_scheme,
         ),
     ] = None,
     adversarial: Annotated[

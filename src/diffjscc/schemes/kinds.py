@@ -26,6 +26,7 @@ class Kind:
 
     Attributes:
         load: makes a scheme of its config, at a rate.
+        description: of the scheme, in one sentence.
         refiner_options: options of `RefinerOptions` that it takes, as the command line spells them.
         digital_options: fields of `DigitalOptions` that it takes.
         pooling: pixels whose mean its codec sends as one: its rates are those of the weights over
@@ -35,6 +36,7 @@ class Kind:
     """
 
     load: Callable[[SchemeLoader, SchemeConfig, Fraction], Scheme]
+    description: str
     refiner_options: frozenset[str] = frozenset()
     digital_options: frozenset[str] = frozenset()
     pooling: int | None = None
@@ -65,16 +67,41 @@ def _custom(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Schem
 
 def _digital_kinds() -> dict[str, Kind]:
     """Digital links; a capacity-achieving code has neither an MCS nor a quality of its own."""
-    ldpc = Kind(_digital, digital_options=frozenset({"mcs", "quality", "downsample"}))
-    capacity = Kind(_digital, digital_options=frozenset({"downsample"}))
-    return {kind: ldpc if kind.endswith("-ldpc") else capacity for kind in get_args(DigitalKind)}
+    codes = {
+        "ldpc": ("LDPC and QAM", frozenset({"mcs", "quality", "downsample"})),
+        "capacity": ("an ideal code", frozenset({"downsample"})),
+    }
+    kinds = {}
+    for kind in get_args(DigitalKind):
+        source, _, code = kind.rpartition("-")
+        words, options = codes[code]
+        kinds[kind] = Kind(
+            _digital, f"{SOURCE_NAMES[source]} over {words}", digital_options=options
+        )
+    return kinds
 
 
+SOURCE_NAMES = {
+    "bpg": "BPG (HEVC intra, 4:4:4)",
+    "bpg-420": "BPG (HEVC intra, 4:2:0)",
+    "bpgenc": "BPG by the program bpgenc",
+    "jpeg": "JPEG",
+    "jpeg2000": "JPEG 2000",
+    "webp": "WebP",
+    "avif": "AVIF",
+}
 KINDS: Mapping[SchemeKind | str, Kind] = {
-    "deepjscc": Kind(_codec_alone, pooling=1),
-    "diffjscc": Kind(_with_receiver, pooling=1, refiner_options=ALL_REFINER_OPTIONS),
-    "adv": Kind(_codec_alone, pooling=1, own_weights=True),
-    "ddnm": Kind(_ddnm, pooling=4, refiner_options=DDNM_OPTIONS),
-    "custom": Kind(_custom, takes_factory=True),
+    "deepjscc": Kind(_codec_alone, "the codec alone", pooling=1),
+    "diffjscc": Kind(
+        _with_receiver,
+        "the codec with its diffusion receiver",
+        pooling=1,
+        refiner_options=ALL_REFINER_OPTIONS,
+    ),
+    "adv": Kind(_codec_alone, "a codec alone, of `train adversarial`", pooling=1, own_weights=True),
+    "ddnm": Kind(
+        _ddnm, "means of 2x2 pixels, refined by DDNM", pooling=4, refiner_options=DDNM_OPTIONS
+    ),
+    "custom": Kind(_custom, "your own, any function that makes a Scheme", takes_factory=True),
     **_digital_kinds(),
 }

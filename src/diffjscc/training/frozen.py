@@ -19,11 +19,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffjscc.choices import Prediction
 from diffjscc.data.hub import hub_or_cache
+from diffjscc.pretrained.hub_ids import is_hub_id
 from diffjscc.pretrained.networks import Model, Network, load_network
 from diffjscc.pretrained.pretrained import open_weights
 from diffjscc.pretrained.quantisation import SCALE
 from diffjscc.pretrained.single_file import SingleFile, is_single_file
-from diffjscc.pretrained.sources import bundled_weights, find_folder, is_hub_id, split_revision
+from diffjscc.pretrained.sources import bundled_weights, find_folder, split_revision
 from diffjscc.pretrained.storage import MismatchError, WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.prior import check_prediction

@@ -11,12 +11,11 @@ from torch import Tensor
 from diffjscc.paths import resolved
 from diffjscc.pretrained.convert.checkpoint_file import Checkpoint
 from diffjscc.pretrained.convert.inert_pickle import Inert, StoredTensor
+from diffjscc.pretrained.hub_ids import RELEASED_IDS, is_hub_id
 from diffjscc.pretrained.sources import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
-    RELEASED_IDS,
     download,
-    is_hub_id,
     split_revision,
 )
 from diffjscc.pretrained.storage import WeightsError
