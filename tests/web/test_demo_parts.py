@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
@@ -14,6 +13,7 @@ from diffjscc.data.images import save_image
 from diffjscc.web import jobs
 from diffjscc.web.server import free_port
 from diffjscc.web.settings import DemoSettings, airtime_ms
+from diffjscc.web.shown import Files, Shown, as_png
 from diffjscc.web.uploads import (
     LARGEST_FILE,
     LONGEST_SIDE,
@@ -81,6 +81,34 @@ def test_large_uploads_are_made_smaller(tmp_path: Path) -> None:
     assert note == "2000x300, made smaller to 768x115 for this page"
 
 
+def test_portraits_are_made_smaller_the_way_they_are_turned(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (1600, 1200), "red").save(tmp_path / "phone.jpg", exif=turned)
+    source, note = read_upload(tmp_path / "phone.jpg")
+    assert source.size == (768, 576)
+    assert note == "1200x1600, made smaller to 576x768 for this page"
+
+
+def test_files_for_browsers_are_written_once_and_come_back(tmp_path: Path) -> None:
+    files = Files(tmp_path / "shown")
+    png = as_png(torch.rand(3, 20, 30))
+    path = files.path(png, "digital link (bpg-ldpc)")
+    assert path is not None
+    assert Path(path).name == "digital.png"
+    assert Path(path).read_bytes() == png
+    written = Path(path).stat().st_ino
+    assert files.path(png, "digital link") == path
+    assert Path(path).stat().st_ino == written
+    Path(path).unlink()  # as the server does after a while
+    assert files.path(png, "digital link") == path
+    assert Path(path).read_bytes() == png
+    assert files.path(as_png(torch.rand(3, 20, 30)), "digital link") != path
+    assert Files(tmp_path / "shown").path(png, "digital link") != path  # not to be guessed
+    assert files.path(None, "codec") is None
+    assert not list(tmp_path.rglob("*unfinished*"))
+
+
 def png_bomb(path: Path) -> None:
     """A file of few bytes that says that it holds 900 million pixels."""
     Image.new("1", (30000, 30000)).save(path, optimize=True)
@@ -92,10 +120,18 @@ def long_text(path: Path) -> None:
     Image.new("RGB", (64, 64)).save(path, pnginfo=info)
 
 
+def text_and_bomb(path: Path) -> None:
+    """A PNG of many pixels that Pillow does not open for the length of its text."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "x" * 2_000_000, zip=True)
+    Image.new("1", (11_000, 11_000)).save(path, pnginfo=info, optimize=True)
+
+
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
         ("bomb.png", png_bomb, "million pixels"),
+        ("text.png", text_and_bomb, "121 million pixels"),
         ("huge.png", long_text, "MB"),
         ("page.svg", lambda p: p.write_text("<svg><script>x</script></svg>"), "not a readable"),
         ("page.html", lambda p: p.write_text("<html></html>"), "not a readable"),
@@ -118,8 +154,9 @@ def test_jobs_give_steps_and_then_the_result() -> None:
             progress(step + 1, 3)
         return "image"
 
-    given = list(jobs.run(work))
-    assert given == [*(jobs.Step(n, 3) for n in (1, 2, 3)), jobs.Done("image")]
+    *steps, last = jobs.run(work)
+    assert [(step.done, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert last == jobs.Done("image")
 
 
 def endless() -> tuple[threading.Event, Callable[[jobs.Progress], None]]:
@@ -194,9 +231,9 @@ def test_hosts_that_do_not_exist_are_named() -> None:
 
 
 def test_outage_is_written_in_the_table() -> None:
-    from diffjscc.web.tables import Shown, metrics_table  # noqa: PLC0415
+    from diffjscc.web.tables import metrics_table  # noqa: PLC0415
 
-    blank = Shown("<b>link</b>", np.zeros((4, 4, 3), np.uint8), words="cannot send it: too long")
+    blank = Shown("<b>link</b>", words="cannot send it: too long")
     text = metrics_table([blank], (), 1000)
     assert "&lt;b&gt;link&lt;/b&gt;" in text
     assert "cannot send it: too long" in text

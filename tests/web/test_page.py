@@ -1,6 +1,7 @@
 """The demo page in a real browser."""
 
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -158,6 +159,29 @@ def test_uploads_are_sent_and_unsuitable_ones_refused(
     assert "error" in toast.lower()
     assert not driver.find_elements(By.CSS_SELECTOR, "img[src='x']")
     assert address_of(driver, "codec"), "what was there stays"
+
+
+def test_the_image_comes_about_step_by_step(page: Callable[[str], "WebDriver"]) -> None:
+    driver = page("example=chelsea&steps=12")
+
+    def caption() -> str:
+        return "".join(e.text for e in driver.find_elements(By.ID, "image-receiver"))
+
+    def preview() -> tuple[str, str] | None:
+        words, address = caption(), address_of(driver, "receiver")
+        return (words, address) if address and "step" in words else None
+
+    words, first = until(preview, "preview")
+    assert re.search(r"receiver: step \d+ of \d+", words)
+    with urlopen(first) as file:
+        early = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+    until(lambda: "step" not in caption(), "end of the sampling")
+    _, final = shown(driver, "receiver")
+    assert early.shape == final.shape
+    assert 12 < psnr(early, final) < 60
+    saved = driver.find_element(By.CSS_SELECTOR, "#image-original img").get_attribute("src")
+    assert saved is not None
+    assert saved.endswith("/original.png")  # the name in the command
 
 
 def test_sampling_can_be_cancelled(page: Callable[[str], "WebDriver"]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from diffjscc.channels.awgn import AWGN
-from diffjscc.data.images import quantise
+from diffjscc.data.images import grey_levels, quantise, to_levels
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.evaluation.uncertainty import disagreement
@@ -20,19 +20,20 @@ from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.rate import parse_rate
-from diffjscc.scheme import InfeasibleError, SamplingRefiner, Scheme
+from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.scheme import Channel, InfeasibleError, SamplingRefiner, Scheme
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.loader import SchemeLoader
 from diffjscc.schemes.options import RefinerOptions
-from diffjscc.symbols import Received
+from diffjscc.symbols import ChannelState, Generators, Received, Symbols
+from diffjscc.web.jobs import Progress
 from diffjscc.web.settings import DemoSettings
 
 METRICS = ("psnr", "ms_ssim", "lpips")
 SAMPLES = 4  # of the uncertainty map
 CURVE_SNRS = tuple(range(-6, 21, 2))
-
-Progress = Callable[[int, int], None]
+MOST_PREVIEWS = 8  # of one image while it is sampled; each takes as long as a step or two
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,20 @@ class Engine:
         """Metrics that are measured."""
         return self._evaluator.infos
 
-    def codec(self, source: SourceImage, settings: DemoSettings) -> Delivery:
-        """Transmit by the codec alone."""
-        return self._link("codec", self._codec.at_rate(settings.rate), settings).transmit(
-            [source], [0]
-        )[0]
+    def codec(
+        self, source: SourceImage, settings: DemoSettings
+    ) -> tuple[Delivery, Received | None]:
+        """Transmit by the codec alone; also gives what its receiver got."""
+        link = self._link("codec", self._codec.at_rate(settings.rate), settings)
+        tapped = _Tapped(link.channel)
+        delivery = replace(link, channel=tapped).transmit([source], [0])[0]
+        return delivery, tapped.received
 
     def receiver(self, source: SourceImage, settings: DemoSettings, progress: Progress) -> Delivery:
-        """Transmit by codec and diffusion receiver; `progress` gets (steps done, in all)."""
+        """Transmit by codec and diffusion receiver; some of the steps come with a preview."""
         link = self._receiver_link(settings, progress)
+        if isinstance(link.sampler, ControlledDiffusion):
+            _show_previews(link.sampler, source, progress)
         return link.transmit([source], [0])[0]
 
     def rival(self, source: SourceImage, settings: DemoSettings) -> Delivery:
@@ -100,14 +106,6 @@ class Engine:
         """
         scheme = self._digital(settings)
         return self._link(settings.rival, scheme, settings).transmit([source], [0])[0]
-
-    @torch.no_grad()
-    def received(self, source: SourceImage, settings: DemoSettings) -> Received:
-        """Return the symbols that the codec's receiver gets."""
-        scheme = self._codec.at_rate(settings.rate)
-        generators = [source.generator(settings.seed, 0)]
-        images = source.pixels[None].to(self._device)
-        return scheme.send(images, _channel(settings).at(settings.snr), generators)
 
     def uncertainty(
         self, source: SourceImage, settings: DemoSettings, progress: Progress
@@ -166,7 +164,7 @@ class Engine:
         refiner = scheme.refiner
         return refiner.num_inference_steps if isinstance(refiner, SamplingRefiner) else None
 
-    def _receiver_link(self, settings: DemoSettings, progress: Progress) -> Link:
+    def _receiver_link(self, settings: DemoSettings, progress: Callable[[int, int], None]) -> Link:
         options = RefinerOptions(num_inference_steps=settings.steps)
         scheme = self._loader.with_receiver(self._weights, options).at_rate(settings.rate)
         link = self._link("receiver", scheme, settings)
@@ -191,6 +189,50 @@ class Engine:
             self._evaluator,
             self._device,
         )
+
+
+class _Tapped:
+    """A channel that keeps what it delivered."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.received: Received | None = None
+
+    @property
+    def transmitter_csi(self) -> bool:
+        """See `Channel`."""
+        return self._channel.transmitter_csi
+
+    def sample_state(
+        self, batch: int, generator: Generators = None, device: torch.device | str = "cpu"
+    ) -> ChannelState:
+        """See `Channel`."""
+        return self._channel.sample_state(batch, generator, device)
+
+    def __call__(
+        self, symbols: Symbols, generator: Generators = None, state: ChannelState | None = None
+    ) -> Received:
+        """See `Channel`."""
+        self.received = self._channel(symbols, generator, state)
+        return self.received
+
+
+def _show_previews(refiner: ControlledDiffusion, source: SourceImage, progress: Progress) -> None:
+    """Have a refiner report its steps, every few of them with a preview."""
+    decode: Callable[[], Tensor] | None = None
+
+    def keep(decoded: Callable[[], Tensor]) -> None:
+        nonlocal decode
+        decode = decoded
+
+    def report(done: int, total: int) -> None:
+        every = max(2, -(-total // MOST_PREVIEWS))
+        if decode is None or done == total or done % every:
+            return progress(done, total)
+        levels = to_levels(decode()[0])
+        return progress(done, total, grey_levels(levels) if source.grey else levels)
+
+    refiner.preview, refiner.progress = keep, report
 
 
 def _channel(settings: DemoSettings) -> ChannelConfig:

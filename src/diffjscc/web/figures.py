@@ -7,17 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from diffjscc.symbols import Received
 from diffjscc.web.engine import Curve
+from diffjscc.web.shown import Pixels
 
 MOST_POINTS = 4000  # more only make a blot
 EXTENT = 3.0  # of the constellation's axes, in units of the symbols' rms
 COLOURS = ("#1f6feb", "#b35900")
-
-Pixels = NDArray[np.uint8]
 
 
 def constellation(received: Received) -> Pixels:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import gradio as gr
-import numpy as np
+from torch import Tensor
 
 from diffjscc.configuration import check
 from diffjscc.evaluation.images import SourceImage
@@ -20,7 +20,7 @@ from diffjscc.web import jobs
 from diffjscc.web.engine import Engine
 from diffjscc.web.figures import constellation, quality_over_snr
 from diffjscc.web.settings import DemoSettings
-from diffjscc.web.tables import Pixels, Shown, metrics_table, pixels
+from diffjscc.web.shown import Pixels, Shown, as_png
 from diffjscc.web.uploads import example_path, read_upload
 
 SETTLING = 0.3  # seconds that a slider rests before the receiver starts
@@ -58,27 +58,36 @@ class Handlers:
         source, note = read_upload(example_path(name))
         return source, f"example: {name}, {note}"
 
-    def codec(self, source: SourceImage, settings: DemoSettings) -> tuple[Shown, Pixels]:
+    def codec(self, source: SourceImage, settings: DemoSettings) -> tuple[Shown, bytes | None]:
         """Transmit by the codec alone; also plots the constellation."""
-        shown = delivered(INITIAL, self.engine.codec(source, settings))
-        return shown, constellation(self.engine.received(source, settings))
+        delivery, received = self.engine.codec(source, settings)
+        plot = None if received is None else as_png(constellation(received))
+        return delivered(INITIAL, delivery), plot
 
     def receiver(
         self, source: SourceImage, settings: DemoSettings
-    ) -> Generator[tuple[Shown, str], None, None]:
-        """Refine by diffusion; gives the state of the work, then the image."""
+    ) -> Generator[tuple[Shown | None, str], None, None]:
+        """Refine by diffusion; gives previews where there are new ones, and the state of the work.
+
+        The image comes last.
+        """
         if not settings.refine:
             yield Shown(FINAL, words="switched off"), ""
             return
         yield Shown(FINAL, words="waiting"), bar("starting", 0, 1)
         time.sleep(SETTLING)
         work = jobs.run(lambda progress: self.engine.receiver(source, settings, progress))
-        for message in work:
-            if isinstance(message, jobs.Done):
-                yield delivered(FINAL, message.value), ""
-            else:
-                words = f"step {message.done} of {message.total}"
-                yield Shown(FINAL, words=words), bar(words, message.done, message.total)
+        try:
+            for message in work:
+                if isinstance(message, jobs.Done):
+                    yield delivered(FINAL, message.value), ""
+                else:
+                    words = f"step {message.done} of {message.total}"
+                    seen = None if message.preview is None else as_png(message.preview)
+                    preview = None if seen is None else Shown(FINAL, seen, words=words)
+                    yield preview, bar(words, message.done, message.total)
+        except jobs.TimeLimitError as error:
+            yield Shown(FINAL, words=f"stopped: {error}"), ""
 
     def rival(self, source: SourceImage | None, settings: DemoSettings) -> Shown:
         """Transmit by the digital link."""
@@ -92,18 +101,18 @@ class Handlers:
 
     def uncertainty(
         self, source: SourceImage | None, settings: DemoSettings
-    ) -> Generator[tuple[Pixels | None, str], None, None]:
+    ) -> Generator[tuple[bytes | None, str], None, None]:
         """Map where sampled images disagree."""
         chosen = _chosen(source)
         return _drawn(
             lambda progress: self.engine.uncertainty(chosen, settings, progress),
-            lambda spread: pixels(colours(spread)),
+            colours,
             "sampling",
         )
 
     def curves(
         self, source: SourceImage | None, settings: DemoSettings
-    ) -> Generator[tuple[Pixels | None, str], None, None]:
+    ) -> Generator[tuple[bytes | None, str], None, None]:
         """Plot quality over SNR for the image."""
         chosen = _chosen(source)
         return _drawn(
@@ -111,12 +120,6 @@ class Handlers:
             lambda curves: quality_over_snr(curves, settings.snr),
             "transmitting",
         )
-
-    def table(self, bandwidth: float, *shown: Shown | None) -> str:
-        """Write the table of all that was sent."""
-        names = (INITIAL, FINAL, RIVAL)
-        items = [item or Shown(name) for name, item in zip(names, shown, strict=True)]
-        return metrics_table(items, self.engine.infos, bandwidth)
 
 
 def _chosen(source: SourceImage | None) -> SourceImage:
@@ -127,36 +130,24 @@ def _chosen(source: SourceImage | None) -> SourceImage:
 
 
 def _drawn(
-    work: Callable[[jobs.Progress], T], draw: Callable[[T], Pixels], words: str
-) -> Generator[tuple[Pixels | None, str], None, None]:
-    """Give the state of some work, and then its result as an image."""
+    work: Callable[[jobs.Progress], T], draw: Callable[[T], Pixels | Tensor], words: str
+) -> Generator[tuple[bytes | None, str], None, None]:
+    """Give the state of some work, and then its result as PNG."""
     for message in jobs.run(work):
         if isinstance(message, jobs.Done):
-            yield draw(message.value), ""
+            yield as_png(draw(message.value)), ""
         else:
             yield None, bar(words, message.done, message.total)
 
 
 def original(source: SourceImage | None) -> Shown | None:
     """Show the original."""
-    return None if source is None else Shown(ORIGINAL, pixels(source.stored))
-
-
-def compared(
-    left: str, right: str, shown: Mapping[str, Shown | None]
-) -> tuple[Pixels, Pixels] | None:
-    """Choose the two images of the before/after slider; an image that is missing is grey."""
-    images = [item.image if (item := shown[name]) is not None else None for name in (left, right)]
-    size = next((image.shape for image in images if image is not None), None)
-    if size is None:
-        return None
-    first, second = (np.full(size, 230, np.uint8) if image is None else image for image in images)
-    return first, second
+    return None if source is None else Shown(ORIGINAL, as_png(source.stored))
 
 
 def delivered(name: str, delivery: Delivery) -> Shown:
     """Show what a link delivered."""
-    return Shown(name, pixels(delivery.final_levels), delivery.record)
+    return Shown(name, as_png(delivery.final_levels), delivery.record)
 
 
 def bar(words: str, done: int, total: int) -> str:

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor
 
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]
 
 TIME_LIMIT = 180.0  # seconds of one request
 PATIENCE = 15.0  # seconds that a step waits for somebody to look at it
@@ -20,16 +21,25 @@ class TimeLimitError(ValueError):
     """A request took longer than the page allows."""
 
 
+class Progress(Protocol):
+    """A function that work calls after every step."""
+
+    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
+        """Report steps done, steps in all, and perhaps a preview of the result, [3, H, W]."""
+        ...
+
+
 class _CancelledError(Exception):
     """Nobody waits for the result any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
-    """A step of a job: `done` of `total`."""
+    """A step of a job: `done` of `total`, and perhaps a preview of the result, [3, H, W]."""
 
     done: int
     total: int
+    preview: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ def run(
     seconds, as a browser does that went away.
 
     Args:
-        work: called with a function that it calls with (steps done, steps in all).
+        work: called with a function that it calls after every step.
         time_limit: in seconds.
         patience: in seconds.
 
@@ -69,13 +79,13 @@ def run(
                 continue
         raise _CancelledError
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, preview: Tensor | None = None) -> None:
         if time.monotonic() > deadline:
             raise TimeLimitError(
                 f"this took longer than {time_limit:.0f} s and was stopped; take fewer steps or a "
                 "smaller image"
             )
-        post(Step(done, total))
+        post(Step(done, total, preview))
 
     def worker() -> None:
         try:

@@ -7,10 +7,11 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from diffjscc.web.uploads import LARGEST_FILE
 
-LONGEST_QUEUE = 40  # requests that wait; more are asked to come later
+LONGEST_QUEUE = 100  # requests that wait; more are asked to come later
 
 
 class DemoUnavailableError(ValueError):
@@ -41,7 +42,8 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
             GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_DISABLE_TELEMETRY="1"
         )
         try:
-            from diffjscc.web.page import CSS, Page, theme  # noqa: PLC0415 - takes seconds
+            from diffjscc.web.page import Page  # noqa: PLC0415 - takes seconds
+            from diffjscc.web.style import CSS, theme  # noqa: PLC0415 - imports gradio, too
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "gradio":
                 raise
@@ -50,7 +52,7 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
             ) from None
         from diffjscc.web.engine import Engine  # noqa: PLC0415 - takes seconds
 
-        page = Page(Engine(weights, device))
+        page = Page(Engine(weights, device), Path(folder) / "shown")
         blocks = page.blocks.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=1)
         _, address, _ = blocks.launch(
             server_name=host,

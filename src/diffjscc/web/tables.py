@@ -3,51 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from diffjscc.data.images import to_levels
-from diffjscc.evaluation.records import Record
 from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.web.settings import airtime_ms
-
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """An image on the page and what is known of it.
-
-    Attributes:
-        name: of the scheme, for readers.
-        image: uint8 [H, W, 3]; None where there is none, or none yet.
-        record: of its transmission; None for the original, and where nothing was sent.
-        words: the reason where there is no image.
-    """
-
-    name: str
-    image: Pixels | None = None
-    record: Record | None = None
-    words: str = ""
-
-    @property
-    def caption(self) -> str:
-        """The name and, if there is one, the outage or the reason for having no image."""
-        if self.record is not None:
-            return f"{self.name}: outage" if self.record.outage else self.name
-        return f"{self.name}: {self.words.partition(':')[0]}" if self.words else self.name
-
-
-def pixels(image: Tensor) -> Pixels:
-    """Convert an image [3, H, W], levels or floats in [0, 1], to uint8 [H, W, 3]."""
-    levels = image if image.dtype == torch.uint8 else to_levels(image)
-    found: Pixels = levels.permute(1, 2, 0).cpu().numpy()
-    return found
+from diffjscc.web.shown import Shown
 
 
 def metrics_table(shown: Sequence[Shown], infos: Sequence[MetricInfo], bandwidth_khz: float) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image
 
-from diffjscc.arrays import as_images
-from diffjscc.data.images import load_image, quantise, to_pillow
+from diffjscc.data.images import load_stored
 from diffjscc.evaluation.images import SourceImage
 
 LARGEST_FILE = 20_000_000  # bytes; a photograph of 48 million pixels as JPEG
@@ -49,32 +49,35 @@ def read_upload(path: Path) -> tuple[SourceImage, str]:
         raise ValueError(
             f"the file has {size / 1e6:.1f} MB; at most {LARGEST_FILE / 1e6:.0f} MB are taken here"
         )
-    _check_pixels(path)
-    pixels = load_image(path)
-    height, width = pixels.shape[-2:]
+    stated = _stated_size(path)
+    if stated is not None and stated[0] * stated[1] > MOST_PIXELS:
+        raise ValueError(
+            f"the image has {stated[0] * stated[1] / 1e6:.0f} million pixels; at most "
+            f"{MOST_PIXELS / 1e6:.0f} are taken here"
+        )
+    stored = load_stored(path, LONGEST_SIDE)
+    height, width = stored.shape[-2:]
     if min(height, width) < SMALLEST_SIDE:
         raise ValueError(
             f"the image is {width}x{height}; at least {SMALLEST_SIDE} pixels a side are needed"
         )
-    longest = max(height, width)
-    if longest <= LONGEST_SIDE:
-        return SourceImage(path.name, pixels), f"{width}x{height}"
-    factor = LONGEST_SIDE / longest
-    target = max(1, round(width * factor)), max(1, round(height * factor))
-    small = to_pillow(quantise(pixels)).resize(target, Image.Resampling.LANCZOS)
-    note = f"{width}x{height}, made smaller to {target[0]}x{target[1]} for this page"
-    return SourceImage(path.name, as_images(small)[0]), note
+    source = SourceImage(path.name, stored)
+    if stated is None or max(stated) <= LONGEST_SIDE:
+        return source, f"{width}x{height}"
+    short, long = sorted(stated)  # as stored; a tag in the file may turn the image
+    before = f"{long}x{short}" if width >= height else f"{short}x{long}"
+    return source, f"{before}, made smaller to {width}x{height} for this page"
 
 
-def _check_pixels(path: Path) -> None:
-    """Refuse by the size that the header states, before anything is decoded."""
+def _stated_size(path: Path) -> tuple[int, int] | None:
+    """Width and height that the file states, if any, before anything is decoded."""
+    with path.open("rb") as file:
+        head = file.read(24)
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) == 24:
+        width, height = struct.unpack(">II", head[16:])  # Pillow opens no PNG with much text
+        return width, height
     try:
         with Image.open(path) as image:
-            width, height = image.size
-    except Exception:  # whatever is wrong with it, `load_image` has the words
-        return
-    if width * height > MOST_PIXELS:
-        raise ValueError(
-            f"the image has {width * height / 1e6:.0f} million pixels; at most "
-            f"{MOST_PIXELS / 1e6:.0f} are taken here"
-        )
+            return image.size
+    except Exception:  # whatever is wrong with it, `load_stored` has the words
+        return None
