@@ -1,7 +1,10 @@
 """The demo page in a real browser."""
 
 import io
+import json
 import re
+import runpy
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from browser import complaints, requests, resize
 from diffjscc.data.images import load_image
 from diffjscc.web.uploads import example_path
+from locations import ROOT
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -202,3 +207,43 @@ def test_a_telephone_shows_it_without_scrolling_sideways(
     resize(driver, 390, 844)
     shown(driver, "receiver")
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_visitors_at_once_get_what_belongs_to_them(address: str) -> None:
+    """Two seconds of what `benchmarks/demo_load.py` does for two minutes."""
+    load = runpy.run_path(str(ROOT / "benchmarks" / "demo_load.py"))
+    findings = load["visit"](address, visitors=4, seconds=2, steps=3)
+    assert findings.faults == []
+    for name in ("original", "codec", "receiver"):
+        assert findings.images[name] >= 4
+    assert findings.places >= 2  # one is refined at a time: others wait, and know their place
+
+
+def test_files_of_other_folders_are_not_taken(address: str) -> None:
+    """A visitor that speaks to the server without a browser names a file that it has not sent."""
+    prefix = f"{address}gradio_api"
+    config = json.loads(httpx.get(f"{address}config").text)
+    upload = next(f for f in config["dependencies"] if f["api_name"] == "_upload")
+    for path in ("/etc/hostname", str(ROOT / "README.md"), "../../../../etc/hostname"):
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
+        body = {"data": data, "fn_index": upload["id"], "session_hash": "tricks"}
+        httpx.post(f"{prefix}/queue/join", json=body).raise_for_status()
+        with httpx.stream("GET", f"{prefix}/queue/data?session_hash=tricks") as stream:
+            lines = [line for line in stream.iter_lines() if "process_completed" in line]
+        assert '"success":false' in lines[0]
+        assert httpx.get(f"{prefix}/file={path}").status_code in (403, 404)
+
+
+def test_files_are_gone_when_the_server_stops() -> None:
+    """Those that were uploaded and those that were shown."""
+    pytest.importorskip("gradio", reason="the page needs the extra [demo]")
+    load = runpy.run_path(str(ROOT / "benchmarks" / "demo_load.py"))
+    folders = set(Path(tempfile.gettempdir()).glob("diffjscc-demo-*"))
+    from diffjscc.web.server import serve  # noqa: PLC0415
+
+    with serve("compact", "cpu", "127.0.0.1", 0) as found:
+        load["visit"](found, visitors=1, seconds=0, steps=1)
+        (own,) = set(Path(tempfile.gettempdir()).glob("diffjscc-demo-*")) - folders
+        names = {path.name for path in own.rglob("*.png")}
+        assert {"own-0.png", "original.png", "codec.png"} <= names
+    assert not own.exists()

@@ -6,8 +6,6 @@ below 1 they cost less transmit power.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -47,12 +45,12 @@ class SpectralGain(nn.Module):
     def gains(self, condition: Tensor, height: int, width: int) -> Tensor:
         """Gains [B, C, height, width] over vertical and horizontal frequency."""
         device = condition.device
-        lowest = 0.5 / math.sqrt(height * width)  # frequency that the mean counts as
+        least = 0.25 / (height * width)  # square of the frequency that the mean counts as
         rows = torch.arange(height, device=device) / height
         columns = torch.arange(width, device=device) / width
-        radius = (rows.square()[:, None] + columns.square() + lowest**2).sqrt()
-        vertical = (rows.square() + lowest**2).sqrt()
-        horizontal = (columns.square() + lowest**2).sqrt()
+        radius = (rows.square()[:, None] + columns.square() + least).sqrt()
+        vertical = (rows.square() + least).sqrt()
+        horizontal = (columns.square() + least).sqrt()
         nodes = self.log_gain(condition).unflatten(1, (-1, 3, OCTAVES))
         log_gain = (
             torch.einsum("bco,hwo->bchw", nodes[:, :, 0], octave_weights(radius))
