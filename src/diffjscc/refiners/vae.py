@@ -79,7 +79,7 @@ def without_lattice(pixels: Tensor) -> Tensor:
     """
     fine = F.pixel_unshuffle(pixels - _mean(pixels, 9), FINEST)
     common = _mean(fine, LATTICE_WINDOW)
-    phases = common.unflatten(1, (3, FINEST**2))
+    phases = common.view(-1, 3, FINEST**2, *common.shape[-2:])
     lattice = (phases - phases.mean(dim=2, keepdim=True)).flatten(1, 2)
     return pixels - F.pixel_shuffle(lattice, FINEST)
 
