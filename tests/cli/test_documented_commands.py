@@ -28,7 +28,7 @@ STAGES: dict[str, type[StageConfig]] = {
 }
 # Files that pages speak of as the reader's own, or that take a network or hours.
 BROUGHT = {
-    *("photo.jpg", "photo.png", "holiday/*.png", "my/photos", "my/images", "my/others"),
+    *("photo.jpg", "photo.png", "clip.mp4", "holiday/*.png", "my/photos", "my/images", "my/others"),
     "runs/alpha-3e-3/weights",  # docs/paper.md: the same again
     *("sweep.yaml", "means.yaml", "results/before", "results/after", "data/kodak"),
 }
@@ -43,6 +43,7 @@ def documented(page: Path) -> Iterator[list[str]]:
             while words:
                 end = words.index("&&") if "&&" in words else len(words)
                 part, words = words[:end], words[end + 1 :]
+                part = part[: min(map(part.index, {"<", ">"} & set(part)), default=len(part))]
                 if part[:4] == ["accelerate", "launch", "-m", "diffjscc"]:
                     part = part[3:]
                 if part[:1] == ["diffjscc"] and "…" not in part:

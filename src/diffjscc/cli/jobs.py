@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
+from diffjscc.cli.inputs import Input
 from diffjscc.data.files import identity
 from diffjscc.data.images import save_image
 from diffjscc.evaluation.images import SourceImage
@@ -51,8 +53,8 @@ class Sending(Protocol[Line_co]):
         """List all that is written for a file of this stem."""
         ...
 
-    def send(self, path: Path, stem: str, sent: Sent) -> Sequence[Line_co]:
-        """Transmit one file and list its transmissions; `sent` gets the record of each."""
+    def send(self, source: SourceImage, stem: str, sent: Sent) -> Sequence[Line_co]:
+        """Transmit an image and list its transmissions; `sent` gets the record of each."""
         ...
 
 
@@ -67,7 +69,6 @@ class Job:
         samples: images to sample from each transmission, at least 2, for a map of their
             disagreement; None goes without.
         suffix: of the files' names, after the image's, see `choice.Point`.
-        max_side: larger images are reduced to this longest side, in pixels.
 
     Raises:
         ValueError: samples are asked for, but the refiner does not sample.
@@ -78,7 +79,6 @@ class Job:
     output: Path
     samples: int | None = None
     suffix: str = ""
-    max_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.link.sampler is None:
@@ -105,10 +105,9 @@ class Job:
         names = [f"{name}{kind}" for kind in kinds for name in stems]
         return [self.output / f"{name}.png" for name in (*names, f"{stem}-side-by-side")]
 
-    def send(self, path: Path, stem: str, sent: Sent) -> list[Record]:
-        """Transmit one file; `sent` gets the record of each."""
+    def send(self, source: SourceImage, stem: str, sent: Sent) -> list[Record]:
+        """Transmit an image; `sent` gets the record of each transmission."""
         stem += self.suffix
-        source = SourceImage.read(path, max_side=self.max_side)
         records = []
         # One by one: a batch's rounding may differ in the last bit, and then metrics would too.
         for repeat in range(self.repeats):
@@ -169,9 +168,43 @@ class Jobs(Generic[Line_co]):
         """List the files of all points."""
         return [path for job in self.jobs for path in job.files(stem)]
 
-    def send(self, path: Path, stem: str, sent: Sent) -> Sequence[Line_co]:
-        """Transmit one file at all points; `sent` gets the record of each."""
-        return [line for job in self.jobs for line in job.send(path, stem, sent)]
+    def send(self, source: SourceImage, stem: str, sent: Sent) -> Sequence[Line_co]:
+        """Transmit an image at all points; `sent` gets the record of each transmission."""
+        return [line for job in self.jobs for line in job.send(source, stem, sent)]
+
+
+@dataclass(frozen=True)
+class Single:
+    """Final images of one link, delivered one after the other in place of written files.
+
+    Attributes:
+        link: scheme and channel.
+        output: file that they go to, for messages.
+        deliver: gets each final image, 8-bit levels uint8 [3, H, W].
+    """
+
+    link: Link
+    output: Path
+    deliver: Callable[[Tensor], None]
+    repeats: int = 1
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The only one."""
+        return (self.link,)
+
+    def files(self, stem: str) -> list[Path]:
+        """No files are written for an image alone."""
+        del stem
+        return []
+
+    def send(self, source: SourceImage, stem: str, sent: Sent) -> list[Record]:
+        """Transmit an image; `sent` gets the record."""
+        del stem
+        (delivery,) = self.link.transmit([source], [0])
+        self.deliver(delivery.final_levels)
+        sent(delivery.record)
+        return [delivery.record]
 
 
 def labels(record: Record, metrics: Sequence[MetricInfo]) -> list[str]:
@@ -219,16 +252,20 @@ def check_outputs(files: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 
 def transmit_files(
-    job: Sending[Line_co], paths: Sequence[Path], stems: Sequence[str], sent: Sent
-) -> Iterator[tuple[Path, Sequence[Line_co] | ValueError | OSError | MemoryError]]:
-    """Send every file; one that fails yields its error and does not stop the others."""
-    for path, stem in zip(paths, stems, strict=True):
+    job: Sending[Line_co], inputs: Sequence[Input], sent: Sent
+) -> Iterator[tuple[Input, Sequence[Line_co] | ValueError | OSError | MemoryError]]:
+    """Send every image; one that fails yields its error and does not stop the others."""
+    for one in inputs:
         try:
-            yield path, job.send(path, stem, sent)
+            for folder in {file.parent for file in job.files(one.stem)}:
+                folder.mkdir(parents=True, exist_ok=True)
+            yield one, job.send(one.read(), one.stem, sent)
+        except BrokenPipeError:
+            raise  # nobody reads standard output any more
         except (ValueError, OSError) as error:
-            yield path, error
+            yield one, error
         except (MemoryError, RuntimeError) as error:
             full = memory_error(error)
             if full is None:
                 raise
-            yield path, full
+            yield one, full

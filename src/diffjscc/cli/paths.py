@@ -35,6 +35,20 @@ def output_folder(text: str | Path) -> Path:
     return _possible(text, folder=True)
 
 
+STDOUT = Path("-")
+
+
+def output_place(text: str | Path) -> Path:
+    """Read the path of a folder or a clip to write, or - for standard output, `STDOUT`."""
+    from diffjscc.data.clip_names import is_clip_output  # noqa: PLC0415
+
+    if text in ("-", STDOUT):
+        return STDOUT
+    output = path(text)
+    clip = is_clip_output(output)
+    return _possible(output if output != STDOUT else output.absolute(), folder=not clip)
+
+
 def option(
     read: Callable[[str], Any], *names: str, help: str, panel: str | None = None
 ) -> OptionInfo:

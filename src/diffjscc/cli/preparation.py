@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from diffjscc.cli.choice import OwnReceiver, Point
-from diffjscc.cli.jobs import Job, Jobs
+from diffjscc.cli.jobs import Job, Jobs, Single
 from diffjscc.cli.side_by_side import Comparison
+from diffjscc.cli.terminal import printed, stderr
 from diffjscc.evaluation.records import Absent, Record
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
+from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.scheme import Scheme
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.loader import SchemeLoader, load_scheme
@@ -33,7 +36,6 @@ class Preparation:
         output: folder of the images.
         evaluator: of the metrics.
         device: to compute on.
-        max_side: larger images are reduced to this longest side, in pixels.
     """
 
     points: Sequence[Point]
@@ -42,7 +44,6 @@ class Preparation:
     output: Path
     evaluator: MetricEvaluator
     device: torch.device
-    max_side: int | None = None
 
     def comparison(self, choices: Sequence[SchemeConfig]) -> Jobs[Record | Absent]:
         """Load several schemes, to be sent side by side at each point.
@@ -56,8 +57,7 @@ class Preparation:
             links = [
                 self._link(choice.name, loader.at(choice, point.rate), point) for choice in choices
             ]
-            to = self.output, point.suffix, self.max_side
-            jobs.append(Comparison(links, point.snr_db, self.repeats, *to))
+            jobs.append(Comparison(links, point.snr_db, self.repeats, self.output, point.suffix))
         return Jobs(jobs)
 
     def transmission(self, own: OwnReceiver, options: RefinerOptions) -> Jobs[Record]:
@@ -77,11 +77,32 @@ class Preparation:
                     self.output,
                     own.samples,
                     point.suffix,
-                    self.max_side,
                 )
                 for point in self.points
             ]
         )
+
+    def single(
+        self,
+        choice: SchemeConfig | None,
+        own: OwnReceiver,
+        options: RefinerOptions,
+        deliver: Callable[[Tensor], None],
+    ) -> Single:
+        """Load one scheme at the only point, whose final images are delivered.
+
+        Args:
+            choice: the scheme; None is the weights' own.
+            own: weights.
+            options: of their receiver.
+            deliver: gets each final image, see `Single`.
+
+        Raises:
+            ValueError: see `SchemeLoader.at` and `load_scheme`.
+        """
+        loaded = self.transmission(own, options) if choice is None else self.comparison([choice])
+        (link,) = loaded.links
+        return Single(link, self.output, deliver)
 
     def _link(self, name: str, scheme: Scheme, point: Point) -> Link:
         return Link(
@@ -94,3 +115,20 @@ class Preparation:
             self.evaluator,
             self.device,
         )
+
+
+def prepare(
+    points: Sequence[Point], repeats: int, seed: int, output: Path, device: str
+) -> Preparation:
+    """Load the metrics; a warning names those whose weights are missing.
+
+    Arguments are those of `Preparation`, but for the name of the device: "auto", "cpu", …
+
+    Raises:
+        ValueError: no such device.
+    """
+    computing = choose_device(device)
+    evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
+    for metric, reason in unavailable.items():
+        stderr.print(f"[yellow]no {metric}:[/] {printed(reason)}", soft_wrap=True)
+    return Preparation(points, repeats, seed, output, evaluator, computing)

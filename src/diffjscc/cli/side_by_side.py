@@ -34,7 +34,6 @@ class Comparison:
         repeats: transmissions per image and scheme.
         output: folder of the images.
         suffix: of the files' names, after the image's, see `choice.Point`.
-        max_side: larger images are reduced to this longest side, in pixels.
     """
 
     links: Sequence[Link]
@@ -42,7 +41,6 @@ class Comparison:
     repeats: int
     output: Path
     suffix: str = ""
-    max_side: int | None = None
 
     def files(self, stem: str) -> list[Path]:
         """STEM-SCHEME.png (STEM-SCHEME-2.png, …) of each scheme, and STEM-side-by-side.png."""
@@ -52,25 +50,24 @@ class Comparison:
         ]
         return [self.output / f"{name}.png" for name in (*names, f"{stem}-side-by-side")]
 
-    def send(self, path: Path, stem: str, sent: Sent) -> list[Record | Absent]:
-        """Transmit one file by every scheme; `sent` gets the record of each.
+    def send(self, source: SourceImage, stem: str, sent: Sent) -> list[Record | Absent]:
+        """Transmit an image by every scheme; `sent` gets the record of each transmission.
 
         What a scheme cannot send is left blank in the image of all of them.
         """
         stem += self.suffix
-        image = SourceImage.read(path, max_side=self.max_side)
-        height, width = image.size
+        height, width = source.size
         lines: list[Record | Absent] = []
-        panels = [panel(image.stored)]
+        panels = [panel(source.stored)]
         words = [f"original, {width}x{height}"]
         for link in self.links:
             for repeat in range(self.repeats):
                 try:
-                    (delivery,) = link.transmit([image], [repeat])
+                    (delivery,) = link.transmit([source], [repeat])
                 except InfeasibleError as error:
                     point = link.point(self.snr_db)
-                    lines.append(Absent(*point, image.name, str(error)))
-                    panels.append(panel(torch.full(image.stored.shape, BLANK, dtype=torch.uint8)))
+                    lines.append(Absent(*point, source.name, str(error)))
+                    panels.append(panel(torch.full(source.stored.shape, BLANK, dtype=torch.uint8)))
                     words.append(f"{link.name} cannot send it: {error}")
                     for _ in range(repeat, self.repeats):
                         sent(None)

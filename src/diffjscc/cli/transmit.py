@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from typer.models import OptionInfo
 
 from diffjscc.choices import (
@@ -24,12 +22,9 @@ from diffjscc.cli import shared
 from diffjscc.cli.terminal import (
     CHANNELS,
     SCHEMES,
-    printed,
     report_errors,
-    show_steps,
-    stderr,
-    stdout,
 )
+from diffjscc.data.clip_names import is_clip_output
 
 if TYPE_CHECKING:
     from diffjscc.cli.jobs import Sending
@@ -58,7 +53,13 @@ def _link(description: str) -> OptionInfo:
 def transmit(
     images: shared.Images,
     output: Annotated[
-        Path, files.option(files.output_folder, "--output", "-o", help="Folder for the images.")
+        Path,
+        files.option(
+            files.output_place,
+            "--output",
+            "-o",
+            help="Folder, clip (.mp4, .mkv, .webm, .gif), or - for standard output.",
+        ),
     ],
     snr: Annotated[
         list[float] | None,
@@ -89,6 +90,9 @@ def transmit(
     max_side: Annotated[
         int | None,
         typer.Option(min=1, help="Reduce larger images to this longest side, in pixels."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Send so many first frames of a clip.")
     ] = None,
     json_file: Annotated[
         Path | None,
@@ -157,6 +161,10 @@ def transmit(
     With --scheme, given once or several times: NAME-SCHEME.png of each scheme, and all of them in
     NAME-side-by-side.png.
 
+    Folders are sent with their subfolders, which the output has as well. - reads an image from
+    standard input, and -o - writes the final one to standard output, as PNG. Of a video or an
+    animation all frames are sent, and written to NAME/0001.png, …, or into one clip.
+
     Several of --snr, --rate or --channel are combined, all with all; what there are several of is
     then in the names: NAME-rate1-64-snr7dB.png, NAME-rayleigh-side-by-side.png, …
     """
@@ -183,6 +191,8 @@ def transmit(
             dtype=dtype,
             offload=offload,
         )
+        if uncertainty and (output == files.STDOUT or is_clip_output(output)):
+            raise ValueError("--uncertainty writes maps beside the images; give a folder as -o")
         if samples is not None and not uncertainty:
             raise ValueError(
                 f"--samples {samples} is for the map of --uncertainty; ask for that, or leave it "
@@ -202,102 +212,29 @@ def transmit(
         for choice in choices or [SchemeConfig(kind="deepjscc", weights=weights)]:
             check_rates(choice, [place.rate for place in places])
 
-        from diffjscc.cli.preparation import METRICS, Preparation  # noqa: PLC0415 - torch
-        from diffjscc.data.search import find_images  # noqa: PLC0415
-        from diffjscc.metrics.evaluator import MetricEvaluator  # noqa: PLC0415
-        from diffjscc.pretrained.diffjscc import choose_device  # noqa: PLC0415
+        from diffjscc.cli import sending  # noqa: PLC0415 - torch
+        from diffjscc.cli.inputs import Inputs  # noqa: PLC0415
+        from diffjscc.cli.preparation import prepare  # noqa: PLC0415
 
-        paths = find_images(images)
-        read = [*paths, Path(weights), Path(adversarial or weights)]
-        files.check_apart(json_file, "--json", read)
-        _check_sure_outputs(paths, output, [place.suffix for place in places], choices, json_file)
-        computing = choose_device(device)
-        evaluator, unavailable = MetricEvaluator.load(METRICS, computing)
-        for metric, reason in unavailable.items():
-            stderr.print(f"[yellow]no {metric}:[/] {printed(reason)}", soft_wrap=True)
-        preparation = Preparation(places, repeats, seed, output, evaluator, computing, max_side)
-        job: Sending[Record | Absent]
-        if choices:
-            job = preparation.comparison(choices)
-        else:
-            job = preparation.transmission(own, receiver)
-        sent, failed = _run(job, paths, json_file)
-    for path, error in failed:
-        named = "" if str(error).startswith(f"{path}: ") else f"{printed(path)}: "
-        stderr.print(f"[bold red]failed:[/] {named}{printed(error)}", soft_wrap=True)
+        alone = sending.is_single(output)
+        with ExitStack() as stack:
+            inputs = Inputs(images, None if alone else output, max_side, frames)
+            found = stack.enter_context(inputs)
+            read = [*(one.file for one in found), Path(weights), Path(adversarial or weights)]
+            files.check_apart(json_file, "--json", read)
+            sending.check_sure_outputs(found, output, places, choices, json_file)
+            if alone:
+                sending.check_single(output, found, len(places) * repeats * max(1, len(choices)))
+                deliver = stack.enter_context(sending.delivering(output, found))
+            prepared = prepare(places, repeats, seed, output, device)
+            job: Sending[Record | Absent]
+            if alone:
+                job = prepared.single(next(iter(choices), None), own, receiver, deliver)
+            elif choices:
+                job = prepared.comparison(choices)
+            else:
+                job = prepared.transmission(own, receiver)
+            sent, failed = sending.send_all(job, found, json_file)
+    sending.show_failed(failed)
     if failed or not sent:
         raise typer.Exit(1 if sent else 2)
-
-
-def _check_sure_outputs(
-    paths: Sequence[Path],
-    output: Path,
-    suffixes: Sequence[str],
-    choices: Sequence[object],
-    json_file: Path | None,
-) -> None:
-    """Check the files whose names are known before anything is loaded; `_run` checks all."""
-    from diffjscc.cli.jobs import check_outputs  # noqa: PLC0415
-    from diffjscc.data.search import unique_stems  # noqa: PLC0415
-
-    kinds = ["-side-by-side", *([] if choices else [""])]
-    stems = [f"{stem}{suffix}" for stem in unique_stems(paths) for suffix in suffixes]
-    sure = [output / f"{stem}{kind}.png" for stem in stems for kind in kinds]
-    check_outputs([*sure, *([] if json_file is None else [json_file])], paths)
-
-
-def _run(
-    job: Sending[Record | Absent], paths: Sequence[Path], json_file: Path | None
-) -> tuple[bool, list[tuple[Path, Exception]]]:
-    """Send files and say what came of it; whether anything was sent, and which files failed."""
-    from rich.progress import Progress  # noqa: PLC0415
-
-    from diffjscc.cli.jobs import check_outputs, transmit_files  # noqa: PLC0415
-    from diffjscc.cli.record_file import RecordFile  # noqa: PLC0415
-    from diffjscc.cli.tables import print_metrics  # noqa: PLC0415
-    from diffjscc.data.search import unique_stems  # noqa: PLC0415
-    from diffjscc.evaluation.records import Absent  # noqa: PLC0415
-    from diffjscc.metrics.catalogue import undefined  # noqa: PLC0415
-
-    stems = unique_stems(paths)
-    written = [file for stem in stems for file in job.files(stem)]
-    check_outputs([*written, *([] if json_file is None else [json_file])], paths)
-    job.output.mkdir(parents=True, exist_ok=True)
-    each = job.repeats * len(job.links)
-    records: list[Record] = []
-    absent: list[Absent] = []
-    failed: list[tuple[Path, Exception]] = []
-    try:
-        with (
-            nullcontext() if json_file is None else RecordFile(json_file) as file,
-            Progress(console=stderr, transient=True) as progress,
-        ):
-            task = progress.add_task("transmitting", total=len(paths) * each)
-            show_steps([link.sampler for link in job.links], progress)
-
-            def sent(record: Record | None) -> None:
-                if record is not None:
-                    records.append(record)
-                    if file is not None:
-                        file.add(record)
-                progress.advance(task)
-
-            for number, (path, outcome) in enumerate(transmit_files(job, paths, stems, sent), 1):
-                if isinstance(outcome, Exception):
-                    failed.append((path, outcome))
-                else:
-                    absent += [line for line in outcome if isinstance(line, Absent)]
-                progress.update(task, completed=number * each)
-    finally:  # after Ctrl-C as well
-        if records:
-            infos = job.links[0].evaluator.infos
-            compared = len({link.name for link in job.links}) > 1
-            print_metrics(stdout, records, infos, compared)
-            sizes = list({one.image: (one.height, one.width) for one in records}.values())
-            for sentence in undefined([info.name for info in infos], sizes):
-                stderr.print(f"[yellow]without[/] {escape(sentence)}", soft_wrap=True)
-            stdout.print(f"images are in {printed(job.output)}", soft_wrap=True)
-    for missing in absent:
-        text = f"{escape(missing.scheme)} cannot send[/] {escape(missing.image)}: "
-        stderr.print(f"[yellow]{text}{escape(missing.reason)}", soft_wrap=True)
-    return bool(records), failed

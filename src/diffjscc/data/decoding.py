@@ -7,6 +7,7 @@ import functools
 import io
 import warnings
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,10 @@ _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "
 # Further formats need a package: the extra of this one that installs it.
 _EXTRAS = {"HEIF": "heic", "JXL": "jxl"}
 EXTRA_SUFFIXES = {".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl"}
+
+_ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")
+_TOO_BIG = f"has more than {MAX_PIXELS / 1e6:.0f} million pixels"
+_SHRINK = "resize it or cut it into parts"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LONGEST_PROFILE = 16 << 20  # bytes
@@ -99,7 +104,7 @@ def _scaled_grey(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
     return values / np.float32(white)
 
 
-def _reduced(image: Image.Image, max_side: int | None) -> Image.Image:
+def reduced(image: Image.Image, max_side: int | None) -> Image.Image:
     """Reduce an image to a longest side (Lanczos), if it is larger."""
     if max_side is None or max(image.size) <= max_side:
         return image
@@ -121,7 +126,7 @@ def _to_rgb(
     if turn is not None:
         image = image.transpose(turn)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = np.asarray(_reduced(Image.fromarray(_scaled_grey(image, path)), max_side))
+        grey = np.asarray(reduced(Image.fromarray(_scaled_grey(image, path)), max_side))
         # The filter overshoots at edges.
         return np.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
@@ -130,7 +135,7 @@ def _to_rgb(
         image = Image.alpha_composite(white, image)
     else:
         image = in_srgb(image, profile)
-    return np.array(_reduced(image.convert("RGB"), max_side), dtype=np.uint8)
+    return np.array(reduced(image.convert("RGB"), max_side), dtype=np.uint8)
 
 
 def decode(file: IO[bytes], path: str | Path, max_side: int | None = None) -> Pixels:
@@ -167,15 +172,24 @@ def _decode(
     file: IO[bytes], path: str | Path, profile: bytes | None, max_side: int | None
 ) -> Pixels:
     """See `decode`; `profile` stands for one that is no longer in the file."""
-    too_big = f"has more than {MAX_PIXELS / 1e6:.0f} million pixels"
-    shrink = "resize it or cut it into parts"
+    # MPO, of two-eyed cameras and phones, is opened as JPEG.
+    formats = sorted(set(_readable_formats().values()) - {"MPO"})
+    with _in_words(path, formats), Image.open(file, formats=formats) as image:
+        check_pixels(path, image.width, image.height)
+        return _to_rgb(image, path, profile, max_side)
+
+
+def check_pixels(path: str | Path, width: int, height: int) -> None:
+    """Raise ImageError for an image of more than `MAX_PIXELS` pixels."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(path, _TOO_BIG, _SHRINK)
+
+
+@contextlib.contextmanager
+def _in_words(path: str | Path, formats: Sequence[str]) -> Iterator[None]:
+    """Turn whatever Pillow raises for an image of one of some formats into an ImageError."""
     try:
-        # MPO, of two-eyed cameras and phones, is opened as JPEG.
-        formats = sorted(set(_readable_formats().values()) - {"MPO"})
-        with Image.open(file, formats=formats) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(path, too_big, shrink)
-            return _to_rgb(image, path, profile, max_side)
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -185,15 +199,56 @@ def _decode(
             way = f"pip install 'diffjscc[{EXTRA_SUFFIXES[suffix]}]', or convert it to PNG or JPEG"
         raise ImageError(path, "is not a readable image", way) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(path, too_big, shrink) from None
+        raise ImageError(path, _TOO_BIG, _SHRINK) from None
     except MemoryError:
-        raise ImageError(path, "does not fit in memory", f"{shrink}, or give --max-side") from None
+        way = f"{_SHRINK}, or give --max-side"
+        raise ImageError(path, "does not fit in memory", way) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise ImageError(
             path,
             f"cannot be decoded ({error})",
             "it is damaged, truncated or of an unusual kind: download or export it again",
         ) from error
+
+
+def is_image(file: IO[bytes]) -> bool:
+    """Return whether an open file is of a kind of image that can be read here."""
+    try:
+        with Image.open(file, formats=sorted(set(_readable_formats().values()) - {"MPO"})):
+            return True
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # UnidentifiedImageError, and what damaged files raise
+        return False
+
+
+def is_animation(file: IO[bytes]) -> bool:
+    """Return whether an open image file has several frames: GIF, WebP, PNG or AVIF."""
+    try:
+        with Image.open(file, formats=_ANIMATIONS) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # decoding it says what is wrong
+        return False
+
+
+def decode_frames(
+    file: IO[bytes], path: str | Path, max_side: int | None = None
+) -> Iterator[tuple[Pixels, float]]:
+    """Decode the frames of an animation one after the other, each as `decode` does an image.
+
+    Yields:
+        Pixels, and the seconds for which the frame is shown; 0 where the file does not say.
+
+    Raises:
+        ImageError: see `decode`.
+    """
+    with _in_words(path, _ANIMATIONS), Image.open(file, formats=_ANIMATIONS) as image:
+        check_pixels(path, image.width, image.height)
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            image.load()
+            shown = float(image.info.get("duration") or 0) / 1000
+            yield _to_rgb(image.copy(), path, None, max_side), shown
 
 
 def _without_text(file: IO[bytes]) -> tuple[io.BytesIO | None, bytes | None]:

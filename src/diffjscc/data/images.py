@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ __all__ = [
     "to_bytes",
     "to_levels",
     "to_pillow",
+    "to_png",
 ]
 
 
@@ -192,9 +194,19 @@ def save_image(image: Tensor, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ImageError(path, "is not a .png path", "images are written losslessly, as .png")
-    pillow = to_pillow(image)
-    red, green, blue = pillow.split()
-    if red == green == blue:
-        pillow = green
+    pillow = _without_colours(to_pillow(image))
     with atomic_write(path) as temporary:
         pillow.save(temporary, format="PNG")
+
+
+def to_png(image: Tensor) -> bytes:
+    """Encode an image as the file that `save_image` writes."""
+    file = io.BytesIO()
+    _without_colours(to_pillow(image)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _without_colours(pillow: Image.Image) -> Image.Image:
+    """Take one channel of an RGB image whose channels are equal."""
+    red, green, blue = pillow.split()
+    return green if red == green == blue else pillow

@@ -6,16 +6,18 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from diffjscc.data.decoding import ImageError, is_image_name
+from diffjscc.data.folders import visible_files
 from diffjscc.data.passed_over import is_other_image, unreadable_kinds, warn_unreadable_kinds
 from diffjscc.paths import expanded, resolved
 
 # Windows refuses them, and a name with them in it cannot be copied there.
 _REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.I)
+_NOT_SEARCHED = "subfolders are not searched; name one"
 LONGEST_STEM = 120  # bytes of 255: a scheme, a channel, -side-by-side.png and the like follow
 
 
@@ -25,17 +27,23 @@ def natural_key(text: str) -> tuple[list[str | int], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], text
 
 
-def _expand(argument: Path) -> Iterator[Path]:
-    """Find the image files that one argument names."""
+def _expand(
+    argument: Path, within: Callable[[Path], Iterable[Path]], otherwise: str
+) -> Iterator[Path]:
+    """Find the image files that one argument names.
+
+    Args:
+        argument: a file, folder or glob pattern.
+        within: lists the files of a folder.
+        otherwise: way out where a folder has no images.
+    """
     if argument.is_dir():
-        everything = list(argument.iterdir())
+        everything = list(within(argument))
         inside = [p for p in everything if is_image_name(p.name) and p.is_file()]
         others = [p.name for p in everything if is_other_image(p.name)]
         if not inside:
             raise ImageError(
-                argument,
-                "this folder contains no images",
-                unreadable_kinds(others) or "subfolders are not searched; name one",
+                argument, "this folder contains no images", unreadable_kinds(others) or otherwise
             )
         warn_unreadable_kinds(str(argument), others)
         yield from inside
@@ -76,13 +84,53 @@ def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
     found: dict[Path, Path] = {}
     for argument in arguments:
         try:
-            for path in _expand(Path(expanded(argument))):
+            for path in _expand(Path(expanded(argument)), Path.iterdir, _NOT_SEARCHED):
                 found.setdefault(resolved(path), path)
         except OSError as error:
-            raise ImageError(
-                argument, f"cannot be read ({error.strerror})", "check the path and permissions"
-            ) from error
+            raise _unreadable(argument, error) from error
     return sorted(found.values(), key=lambda path: natural_key(str(path)))
+
+
+def find_images_below(
+    argument: str | Path, without: Path | None = None
+) -> list[tuple[Path, PurePosixPath]]:
+    """Find image files as `find_images` does, those in the subfolders of a folder among them.
+
+    Args:
+        argument: a file, folder or glob pattern.
+        without: a folder that is passed over where it lies in a subfolder of the argument's.
+
+    Returns:
+        Paths in natural order, each with its folder within the argument's; "." for files and
+        patterns.
+
+    Raises:
+        ImageError: as `find_images`.
+    """
+    folder = Path(expanded(argument))
+    passed = None if without is None or resolved(without) == resolved(folder) else resolved(without)
+
+    def within(folder: Path) -> Iterator[Path]:
+        for name in visible_files(folder):
+            path = folder / name
+            if passed is None or passed not in resolved(path).parents:
+                yield path
+
+    try:
+        found = list(_expand(folder, within, "name another"))
+    except OSError as error:
+        raise _unreadable(argument, error) from error
+    below = folder if folder.is_dir() else None
+    return [
+        (path, PurePosixPath("." if below is None else path.parent.relative_to(below).as_posix()))
+        for path in sorted(found, key=lambda path: natural_key(str(path)))
+    ]
+
+
+def _unreadable(argument: str | Path, error: OSError) -> ImageError:
+    return ImageError(
+        argument, f"cannot be read ({error.strerror})", "check the path and permissions"
+    )
 
 
 def safe_stem(text: str, longest: int = LONGEST_STEM) -> str:

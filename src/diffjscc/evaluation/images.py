@@ -62,12 +62,18 @@ class SourceImage:
             name: of the image; None takes the file's.
             max_side: larger images are reduced to this longest side, in pixels.
         """
-        image = cls(printable(str(path)) if name is None else name, load_stored(path, max_side))
+        stored = load_stored(path, max_side)
+        return cls.checked(printable(str(path)) if name is None else name, stored)
+
+    @classmethod
+    def checked(cls, name: str, stored: Tensor) -> SourceImage:
+        """Make an image, with a warning if it is so large that it takes its time."""
+        image = cls(name, stored)
         if image.stored[0].numel() > LARGE:
             warnings.warn(
                 f"images above {LARGE / 1e6:.0f} megapixels take minutes and gigabytes each; "
                 "--max-side 2048 (a setting of sweeps: max_side=2048) sends them smaller",
-                stacklevel=2,
+                stacklevel=3,
             )
         return image
 
