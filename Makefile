@@ -25,7 +25,7 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/installed-dev
-	$(BIN)/pytest --durations=20
+	$(BIN)/pytest -n auto --dist worksteal --durations=20
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Workers that share the cores: more threads than cores only wait for each other.
+    _THREADS = max(1, _CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
+    torch.set_num_threads(_THREADS)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Take at most four processes for `-n auto`: each needs about 1.5 GB."""
+    return min(_CORES, 4)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
