@@ -20,7 +20,6 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
 
-from huggingface_hub.utils import WeakFileLock
 from rich.progress import Progress, TaskID
 
 from diffjscc.data.files import sha256_of
@@ -105,6 +104,8 @@ def download(
     if is_offline():
         raise DownloadError(url, path, "HF_HUB_OFFLINE is set; unset it to use the network")
     path.parent.mkdir(parents=True, exist_ok=True)
+    from huggingface_hub.utils import WeakFileLock  # noqa: PLC0415 - slow
+
     with WeakFileLock(lock):
         try:
             if _is_there(path, sha256, check):  # another process has downloaded it meanwhile

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from huggingface_hub import constants
-
 from diffjscc.data.download import responds
 
 _PROBE_SECONDS = 10.0
@@ -23,6 +21,8 @@ def hub_or_cache() -> Iterator[None]:
     Raises:
         OSError: there is no home folder for the cache.
     """
+    from huggingface_hub import constants  # noqa: PLC0415 - slow, and files need it seldom
+
     if constants.HF_HOME.startswith("~"):
         raise OSError("this user has no home folder to keep downloads in; set HF_HOME to a folder")
     before = constants.HF_HUB_OFFLINE

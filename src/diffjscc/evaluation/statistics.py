@@ -15,8 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from scipy.special import stdtrit
-
 from diffjscc.evaluation.records import AtPoint, OperatingPoint, PointDistances, Record
 from diffjscc.evaluation.results import Results
 from diffjscc.metrics.catalogue import OUTAGE, SECONDS, MetricInfo, frechet_info, kernel_info
@@ -123,6 +121,8 @@ def estimate(values: Iterable[tuple[str, float]]) -> Estimate:
     means = [statistics.fmean(repeats) for repeats in by_image.values()]
     images, half_width = len(means), None
     if images > 1:
+        from scipy.special import stdtrit  # noqa: PLC0415 - slow, and one image needs none
+
         quantile = float(stdtrit(images - 1, (1 + CONFIDENCE) / 2))
         half_width = quantile * statistics.stdev(means) / math.sqrt(images)
     return Estimate(

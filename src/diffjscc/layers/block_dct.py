@@ -47,6 +47,7 @@ def dct_basis(count: int, side: int) -> tuple[Tensor, Tensor]:
         variance[0, 0] = constant
         variances.append(variance)
     ranked = torch.stack(variances).flatten().sort(descending=True, stable=True)
-    colour, row, column = torch.unravel_index(ranked.indices[:count], (3, side, side))
+    place = ranked.indices[:count]  # torch.unravel_index would import sympy
+    colour, row, column = place // side**2, place // side % side, place % side
     basis = torch.einsum("kc,ky,kx->kcyx", colours[colour], cosines[row], cosines[column])
     return basis.float(), ranked.values[:count].sqrt().float()

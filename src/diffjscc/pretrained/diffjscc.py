@@ -110,12 +110,12 @@ class DiffJSCC(Scheme):
         loaded, chosen = ["codec"], None if isinstance(refiner, str) else refiner
         if refiner == "default" and parts != "transmitter":
             if weights.has_refiner:
-                # Imported here: a codec alone does not wait for diffusers and transformers.
-                from diffjscc.pretrained.networks import CLASSES  # noqa: PLC0415
+                # Imported here: a codec alone does not wait for diffusers.
+                from diffjscc.pretrained.networks import FOLDERS  # noqa: PLC0415
                 from diffjscc.pretrained.receiver import load_refiner  # noqa: PLC0415
 
                 chosen = load_refiner(folder, computing, dtype, offload)
-                loaded += CLASSES
+                loaded += FOLDERS
             elif (folder / CUSTOM_REFINER).is_dir():
                 chosen = load_custom(folder / CUSTOM_REFINER, computing, trust_custom_code)
                 loaded.append(CUSTOM_REFINER)

@@ -13,32 +13,29 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from accelerate import init_empty_weights
-from diffusers import DDPMScheduler, UNet2DConditionModel
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from diffjscc.configuration import closest
 from diffjscc.pretrained.storage import WeightsError, compare, read_json, read_shards, write_shards
+from diffjscc.pretrained.uninitialised import Uninitialised
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.latents import ConditionEncoder
+from diffjscc.refiners.library import DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.vae import VAE, VAES
 
-Model: TypeAlias = UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel
 
-# Classes of the network in each folder. The largest networks come first, so that they are loaded
-# first: while a network is loaded, its file is in memory beside those loaded before it.
-CLASSES: dict[str, tuple[type[Model], ...]] = {
-    "unet": (UNet2DConditionModel,),
-    "control": (ControlModule,),
-    "text_encoder": (CLIPTextModel,),
-    "vae": VAES,
-    "condition_encoder": (ConditionEncoder,),
-}
+Model: TypeAlias = "UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder"
+
+TEXT_ENCODER = "text_encoder"  # the folder of the only network that needs transformers
+# The largest networks come first, so that they are loaded first: while a network is loaded, its
+# file is in memory beside those loaded before it.
+FOLDERS = ("unet", "control", TEXT_ENCODER, "vae", "condition_encoder")
 # Settings of CLIPTextConfig that describe the network. Others are passed over: some of them make
 # transformers download code.
 TEXT_SETTINGS = (
@@ -55,6 +52,13 @@ TEXT_SETTINGS = (
     "bos_token_id",
     "eos_token_id",
 )
+# Classes of the network in each folder, but for the text encoder's.
+_CLASSES: dict[str, tuple[type[Model], ...]] = {
+    "unet": (UNet2DConditionModel,),
+    "control": (ControlModule,),
+    "vae": VAES,
+    "condition_encoder": (ConditionEncoder,),
+}
 # Exceptions of the libraries for a setting whose value makes no network.
 _BAD_VALUES = (
     *(TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AttributeError),
@@ -67,8 +71,8 @@ class Network:
     """A network and its form on disk.
 
     Attributes:
-        folder: its folder's name; one of `CLASSES`.
-        model: the network; on the meta device it has only names, shapes and a config.
+        folder: its folder's name; one of `FOLDERS`.
+        model: the network; before it is loaded it has only names, shapes and a config.
     """
 
     folder: str
@@ -77,12 +81,12 @@ class Network:
     @property
     def stem(self) -> str:
         """Stem of its file names, as the library that reads it expects."""
-        return "model" if isinstance(self.model, CLIPTextModel) else "diffusion_pytorch_model"
+        return "model" if self.folder == TEXT_ENCODER else "diffusion_pytorch_model"
 
     @property
     def prefix(self) -> str:
         """Prefix of its tensors' names on disk, the same for every release of the library."""
-        return "text_model." if isinstance(self.model, CLIPTextModel) else ""
+        return "text_model." if self.folder == TEXT_ENCODER else ""
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -99,7 +103,7 @@ class Network:
 
     def save_config(self, folder: Path) -> None:
         """Write the library's config.json."""
-        if isinstance(self.model, CLIPTextModel):
+        if self.folder == TEXT_ENCODER:
             self.model.config.architectures = [type(self.model).__name__]
             self.model.config.save_pretrained(folder)
         else:
@@ -111,7 +115,7 @@ def load_network(weights: Path, name: str, place: Callable[[Tensor], Tensor]) ->
 
     Args:
         weights: the folder of weights.
-        name: the network's folder; one of `CLASSES`.
+        name: the network's folder; one of `FOLDERS`.
         place: moves a tensor in a file to its device and type.
 
     Raises:
@@ -152,21 +156,32 @@ def load_scheduler(folder: Path) -> DDPMScheduler:
 
 
 def _without_numbers(name: str, path: Path) -> Model:
-    """Build the network that a config.json describes, its parameters on the meta device."""
-    kind, values = _read_config(path, CLASSES[name])
-    text = kind is CLIPTextModel
-    if text:
-        settings = {key: value for key, value in values.items() if key in TEXT_SETTINGS}
-    else:
-        settings = _known_settings(kind, values, path)
+    """Build the network that a config.json describes, without values."""
+    if name == TEXT_ENCODER:
+        return _text_encoder(path)
+    kind, values = _read_config(path, _CLASSES[name])
+    settings = _known_settings(kind, values, path)
     try:
-        # Buffers are real: those that no file holds must be right from the start.
-        with init_empty_weights(include_buffers=False):
-            arguments = {"config": CLIPTextConfig(**settings)} if text else settings
-            model: Model = kind(**arguments)
+        with Uninitialised():
+            model: Model = kind(**settings)
     except _BAD_VALUES as error:
         raise _no_network(path, error) from error
     return model
+
+
+def _text_encoder(path: Path) -> CLIPTextModel:
+    """Build the text encoder that a config.json describes, its parameters on the meta device."""
+    from accelerate import init_empty_weights  # noqa: PLC0415 - few priors read text
+    from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
+
+    _, values = _read_config(path, (CLIPTextModel,))
+    settings = {key: value for key, value in values.items() if key in TEXT_SETTINGS}
+    try:
+        # Buffers are real: those that no file holds must be right from the start.
+        with init_empty_weights(include_buffers=False):
+            return CLIPTextModel(CLIPTextConfig(**settings))
+    except _BAD_VALUES as error:
+        raise _no_network(path, error) from error
 
 
 def _read_config(path: Path, kinds: tuple[type[Any], ...]) -> tuple[type[Any], dict[str, Any]]:

@@ -70,15 +70,12 @@ def _released(path: Path) -> Mapping[str, Any]:
 
 def _on_the_hub(source: str) -> Mapping[str, Any] | None:
     """Description of the codec of a hub id; nothing but that is fetched."""
-    from diffjscc.pretrained.sources import (  # noqa: PLC0415 - torch
-        CONFIG_NAME,
-        NoSuchFileError,
-        download,
-        split_revision,
-    )
+    # Torch and the hub's library take a while.
+    from diffjscc.pretrained.fetching import NoSuchFileError, fetch_file  # noqa: PLC0415
+    from diffjscc.pretrained.sources import CONFIG_NAME, split_revision  # noqa: PLC0415
 
     name, revision = split_revision(source)
     try:
-        return _read(download(name, "codec/config.json", revision))
+        return _read(fetch_file(name, "codec/config.json", revision))
     except NoSuchFileError:
-        return _released(download(name, CONFIG_NAME, revision))
+        return _released(fetch_file(name, CONFIG_NAME, revision))

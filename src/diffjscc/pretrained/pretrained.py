@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from huggingface_hub import cached_assets_path, constants
-from huggingface_hub.utils import WeakFileLock
 
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.paths import printable, resolved
@@ -126,6 +124,9 @@ def _converted(source: str | Path, folder: Path) -> Path:
         source: hub id or folder of the checkpoint.
         folder: folder of its files; for a hub id, that of the commit in the cache.
     """
+    from huggingface_hub import cached_assets_path, constants  # noqa: PLC0415 - slow
+    from huggingface_hub.utils import WeakFileLock  # noqa: PLC0415
+
     if Path(source).is_dir():
         key = f"{resolved(folder).name}-{_stamp(folder)}"
     else:

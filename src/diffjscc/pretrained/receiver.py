@@ -17,17 +17,15 @@ import dataclasses
 import math
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from diffjscc.configuration import closest
 from diffjscc.pretrained.build import build_config
 from diffjscc.pretrained.networks import (
-    CLASSES,
+    FOLDERS,
     Model,
     Network,
     load_network,
@@ -39,8 +37,12 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.ddnm import DDNM, DDNMConfig
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.refiners.library import DDPMScheduler
 from diffjscc.refiners.prior import check_prediction
 from diffjscc.refiners.text import TextFeatures, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel
 
 __all__ = ["has_refiner", "load_ddnm", "load_refiner", "save_refiner"]
 
@@ -76,10 +78,10 @@ class RefinerFacts:
 
     @property
     def folders(self) -> list[str]:
-        """The networks' folders, in the order of `CLASSES`."""
+        """The networks' folders, in the order of `FOLDERS`."""
         left_out = {"condition_encoder"} if self.condition_encoder == "vae" else set()
         left_out |= set() if self.text_encoder else {"text_encoder"}
-        return [name for name in CLASSES if name not in left_out]
+        return [name for name in FOLDERS if name not in left_out]
 
     @classmethod
     def of(cls, refiner: ControlledDiffusion) -> RefinerFacts:
@@ -215,7 +217,7 @@ def save_refiner(
     refiner.scheduler.save_config(weights / "scheduler")
     settings = dataclasses.asdict(facts) | dataclasses.asdict(refiner.config)
     write_json(weights / "refiner.json", {"class": CLASS, **settings})
-    stale = CLASSES.keys() - facts.folders
+    stale = set(FOLDERS) - set(facts.folders)
     if text is None or text.tokenizer is None:
         stale |= {"tokenizer"}
     for name in stale:

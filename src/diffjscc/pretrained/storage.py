@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -250,6 +249,8 @@ def write_shards(
         ValueError: they cannot be stored as `dtype`.
         OSError: a file could not be written.
     """
+    from huggingface_hub import split_torch_state_dict_into_shards  # noqa: PLC0415 - slow
+
     plan = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=shard_bytes)
     files: dict[str, str] = {}
     total = 0

@@ -11,10 +11,14 @@ import inspect
 import json
 from typing import Self
 
-from diffusers import ControlNetModel, UNet2DConditionModel
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
+
+from diffjscc.refiners.library import (
+    ControlNetModel,
+    TimestepEmbedding,
+    UNet2DConditionModel,
+    register_to_config,
+)
 
 # Settings that a control module shares with its prior.
 SHARED = (

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from diffjscc.data.geometry import crop, pad_to_multiple
@@ -21,6 +20,7 @@ from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import decode, encode
+from diffjscc.refiners.library import DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.prior import (
     check_generators,
     check_prediction,

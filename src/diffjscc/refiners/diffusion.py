@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from diffjscc.data.geometry import crop, pad_to_multiple, released_prepare, released_restore
@@ -22,6 +21,7 @@ from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode, stride
+from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.prior import (
     bits_per_pixel,
     check_generators,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.tiling import blend_tiles, scaled
 from diffjscc.refiners.devices import check_overflow
+from diffjscc.refiners.library import ConfigMixin, Encoder, ModelMixin, register_to_config
 from diffjscc.refiners.vae import VAE, CompactVAE
 
 

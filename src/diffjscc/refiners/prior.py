@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import stride
+from diffjscc.refiners.library import DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.sampling import Progress, SamplerConfig, begin_index, gaussian, time_steps
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE

@@ -10,11 +10,15 @@ from typing import get_args
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from diffjscc.choices import SamplerName, Start
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
+from diffjscc.refiners.library import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    UniPCMultistepScheduler,
+)
 from diffjscc.symbols import Generators
 
 # Maps a noisy latent [B, C, h, w] and a time step to the predicted noise.

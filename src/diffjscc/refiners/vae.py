@@ -6,12 +6,11 @@ import math
 from typing import TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
+from diffjscc.refiners.library import AutoencoderKL, ConfigMixin, ModelMixin, register_to_config
 
 FINEST = 4  # side in pixels of the squares that the decoder's last layer outputs
 LATTICE_WINDOW = 25

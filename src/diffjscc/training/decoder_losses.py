@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.metrics.lpips import LPIPS
+from diffjscc.refiners.library import AutoencoderKL
 from diffjscc.refiners.vae import VAE
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -27,6 +26,7 @@ from diffjscc.pretrained.single_file import SingleFile, is_single_file
 from diffjscc.pretrained.sources import bundled_weights, find_folder, split_revision
 from diffjscc.pretrained.storage import MismatchError, WeightsError, as_float32, compare, has_hashes
 from diffjscc.refiners.latents import ConditionEncoder
+from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.prior import check_prediction
 from diffjscc.refiners.sampling import paper_scheduler
 from diffjscc.refiners.text import TextFeatures, load_tokenizer

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from diffjscc.data.crops import EpochOrder
 from diffjscc.data.sources import ImageSource
 from diffjscc.pretrained.networks import Network, save_network
 from diffjscc.refiners.latents import decode, encode, stride
+from diffjscc.refiners.library import UNet2DConditionModel
 from diffjscc.refiners.sampling import (
     SamplerConfig,
     gaussian,

@@ -11,11 +11,11 @@ from torch import Tensor
 from diffjscc.paths import resolved
 from diffjscc.pretrained.convert.checkpoint_file import Checkpoint
 from diffjscc.pretrained.convert.inert_pickle import Inert, StoredTensor
+from diffjscc.pretrained.fetching import fetch_file
 from diffjscc.pretrained.hub_ids import RELEASED_IDS, is_hub_id
 from diffjscc.pretrained.sources import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
-    download,
     split_revision,
 )
 from diffjscc.pretrained.storage import WeightsError
@@ -66,9 +66,9 @@ def find_released(source: str | Path) -> ReleasedFiles:
             f"such as {RELEASED_IDS[0]}"
         )
     name, asked = split_revision(name)
-    config = download(name, CONFIG_NAME, asked)
+    config = fetch_file(name, CONFIG_NAME, asked)
     commit = config.parent.name
-    return ReleasedFiles(name, commit, config, download(name, CHECKPOINT_NAME, commit))
+    return ReleasedFiles(name, commit, config, fetch_file(name, CHECKPOINT_NAME, commit))
 
 
 def read_config(path: Path) -> dict[str, Any]:

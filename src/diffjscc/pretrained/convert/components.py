@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from diffjscc.pretrained.convert.config import ReleasedConfig
@@ -21,6 +20,7 @@ from diffjscc.pretrained.convert.keys import (
 from diffjscc.pretrained.networks import Network
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.latents import ConditionEncoder
+from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
 
 @dataclass(frozen=True)
