@@ -11,6 +11,7 @@ import inspect
 import json
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from diffjscc.refiners.library import (
@@ -244,6 +245,50 @@ class Denoiser(nn.Module):
         )
         predicted: Tensor = noise
         return predicted
+
+    def guided(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        snr_db: Tensor,
+        context: Tensor | None,
+        *,
+        control_scale: float,
+        guidance_scale: float,
+    ) -> Tensor:
+        """Predict the noise w times as far away from the prior's own as with control alone.
+
+        Both are predicted as one batch, see `DiffusionConfig.control_guidance_scale`.
+
+        Args:
+            z_t: noisy latent [B, C, h, w].
+            t: time step, int64 [B].
+            condition: condition latent f_s [B, C', h, w].
+            snr_db: effective SNR in dB, float32 [B].
+            context: text features [B, L, d], or None without cross attention.
+            control_scale: factor on all residuals, not 0.
+            guidance_scale: w.
+        """
+        skips, middle = self.control(
+            z_t, t, condition, snr_db, context, control_scale=control_scale
+        )
+        (both,) = self.unet(
+            torch.cat((z_t, z_t)),
+            torch.cat((t, t)),
+            None if context is None else torch.cat((context, context)),
+            down_block_additional_residuals=[_and_zeros(skip) for skip in skips],
+            mid_block_additional_residual=_and_zeros(middle),
+            return_dict=False,
+        )
+        controlled, prior = both.chunk(2)
+        noise: Tensor = prior + guidance_scale * (controlled - prior)
+        return noise
+
+
+def _and_zeros(residual: Tensor) -> Tensor:
+    """Append as many zeros to the batch."""
+    return torch.cat((residual, torch.zeros_like(residual)))
 
 
 def _listed(value: object) -> object:

@@ -323,11 +323,10 @@ class ControlledDiffusion:
         def network(rows: slice, columns: slice) -> Tensor:
             window = (..., rows, columns)
             inputs = z_t[window], t, condition[window], snr_db, context
-            noise: Tensor = self.denoiser(*inputs, control_scale=scale)
-            if guidance_scale != 1:
-                prior: Tensor = self.denoiser(*inputs, control_scale=0)
-                noise = prior + guidance_scale * (noise - prior)
-            return noise
+            if guidance_scale == 1 or scale == 0:
+                noise: Tensor = self.denoiser(*inputs, control_scale=scale)
+                return noise
+            return self.denoiser.guided(*inputs, control_scale=scale, guidance_scale=guidance_scale)
 
         return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()
 

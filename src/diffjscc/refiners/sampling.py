@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -134,15 +135,14 @@ def make_solver(
     Steps are spaced after Karras et al., arXiv 2206.00364: with uniform spacing the last step,
     from noise level 1/N to 0, is so long that it blurs.
     """
-    if config.name == "unipc":
-        solver = UniPCMultistepScheduler.from_config(scheduler.config, use_karras_sigmas=True)
-    else:
+    kind = UniPCMultistepScheduler if config.name == "unipc" else DPMSolverMultistepScheduler
+    # `from_config` would import every scheduler that there is.
+    known = inspect.signature(kind).parameters
+    settings = {key: value for key, value in scheduler.config.items() if key in known}
+    if config.name != "unipc":
         # DDIM is the first-order solver; diffusers' DDIM is exact only if N divides 1000.
-        solver = DPMSolverMultistepScheduler.from_config(
-            scheduler.config,
-            solver_order=1 if config.name == "ddim" else 2,
-            use_karras_sigmas=True,
-        )
+        settings["solver_order"] = 1 if config.name == "ddim" else 2
+    solver = kind(**settings | {"use_karras_sigmas": True})
     with warnings.catch_warnings():
         # It hands tensors to NumPy, which misses a keyword of theirs and copies them all the same.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)

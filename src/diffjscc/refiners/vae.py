@@ -62,8 +62,13 @@ class Encoder(nn.Module):
 
 
 def _mean(x: Tensor, side: int) -> Tensor:
-    """Average over windows of side x side positions (odd), clipped at the borders."""
-    return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)
+    """Average over windows of side x side positions (odd), clipped at the borders.
+
+    Columns first, then rows of their means: 2·side numbers to a position instead of side².
+    """
+    for window, padding in (((side, 1), (side // 2, 0)), ((1, side), (0, side // 2))):
+        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    return x
 
 
 def without_lattice(pixels: Tensor) -> Tensor:
