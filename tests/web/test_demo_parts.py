@@ -154,7 +154,7 @@ def test_jobs_give_steps_and_then_the_result() -> None:
             progress(step + 1, 3)
         return "image"
 
-    *steps, last = jobs.run(work)
+    *steps, last = jobs.Jobs().run(work)
     assert [(step.done, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
     assert last == jobs.Done("image")
 
@@ -175,7 +175,7 @@ def endless() -> tuple[threading.Event, Callable[[jobs.Progress], None]]:
 
 def test_closing_a_job_cancels_it_at_its_next_step() -> None:
     ended, work = endless()
-    running = jobs.run(work)
+    running = jobs.Jobs().run(work)
     assert isinstance(next(running), jobs.Step)
     running.close()
     assert ended.wait(5)
@@ -183,9 +183,19 @@ def test_closing_a_job_cancels_it_at_its_next_step() -> None:
 
 def test_a_job_that_nobody_looks_at_ends() -> None:
     ended, work = endless()
-    running = jobs.run(work, patience=0.3)
+    running = jobs.Jobs(patience=0.3).run(work)
     next(running)
     assert ended.wait(5)
+
+
+def test_all_work_ends_when_the_server_stops() -> None:
+    ended, work = endless()
+    all_work = jobs.Jobs()
+    running = all_work.run(work)
+    assert isinstance(next(running), jobs.Step)
+    all_work.close()
+    assert ended.is_set()
+    assert len(list(running)) <= 1  # the one that waited
 
 
 def test_jobs_have_a_time_limit() -> None:
@@ -195,7 +205,7 @@ def test_jobs_have_a_time_limit() -> None:
             progress(1, 2)
 
     with pytest.raises(jobs.TimeLimitError, match="fewer steps or a smaller image"):
-        list(jobs.run(work, time_limit=0.1))
+        list(jobs.Jobs(time_limit=0.1).run(work))
 
 
 def test_errors_of_a_job_reach_the_one_who_waits() -> None:
@@ -203,7 +213,7 @@ def test_errors_of_a_job_reach_the_one_who_waits() -> None:
         raise ValueError("no such thing")
 
     with pytest.raises(ValueError, match="no such thing"):
-        list(jobs.run(work))
+        list(jobs.Jobs().run(work))
 
 
 def test_ports() -> None:

@@ -1,13 +1,17 @@
 """Computations of the demo page, without a server."""
 
 import io
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
-from diffjscc.data.images import to_levels
+from diffjscc.cli import app
+from diffjscc.data.images import load_stored, save_image, to_levels
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.web.engine import Engine
@@ -63,6 +67,25 @@ def test_the_image_comes_about_in_previews(engine: Engine, source: SourceImage) 
     levels = [float(psnr(image[None] / 255, final[None] / 255)[0]) for image in previews]
     assert levels[-1] > levels[0]
     assert levels[-1] > 20
+
+
+def test_the_command_gives_the_same_images(
+    engine: Engine, source: SourceImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(source.stored, tmp_path / "original.png")
+    settings = DemoSettings(steps=3, snr=7, rate="1/16")
+    words = shlex.split(settings.command("original.png"))
+    assert words[0] == "diffjscc"
+    result = CliRunner().invoke(app, words[1:])
+    assert result.exit_code == 0, result.output
+    deliveries = {
+        "diffjscc": engine.receiver(source, settings, lambda *_: None),
+        "bpg-ldpc-downsampled": engine.rival(source, settings),
+    }
+    for name, delivery in deliveries.items():
+        written = load_stored(tmp_path / "out" / f"original-{name}.png")
+        assert torch.equal(written, delivery.final_levels)
 
 
 def test_many_steps_have_few_previews(engine: Engine, source: SourceImage) -> None:

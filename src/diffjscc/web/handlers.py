@@ -35,6 +35,7 @@ class Handlers:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.jobs = jobs.Jobs()
 
     def settings(self, values: Mapping[str, object]) -> DemoSettings:
         """Check the settings that a visitor chose."""
@@ -76,7 +77,7 @@ class Handlers:
             return
         yield Shown(FINAL, words="waiting"), bar("starting", 0, 1)
         time.sleep(SETTLING)
-        work = jobs.run(lambda progress: self.engine.receiver(source, settings, progress))
+        work = self.jobs.run(lambda progress: self.engine.receiver(source, settings, progress))
         try:
             for message in work:
                 if isinstance(message, jobs.Done):
@@ -104,7 +105,7 @@ class Handlers:
     ) -> Generator[tuple[bytes | None, str], None, None]:
         """Map where sampled images disagree."""
         chosen = _chosen(source)
-        return _drawn(
+        return self._drawn(
             lambda progress: self.engine.uncertainty(chosen, settings, progress),
             colours,
             "sampling",
@@ -115,11 +116,21 @@ class Handlers:
     ) -> Generator[tuple[bytes | None, str], None, None]:
         """Plot quality over SNR for the image."""
         chosen = _chosen(source)
-        return _drawn(
+        return self._drawn(
             lambda progress: self.engine.curves(chosen, settings, progress),
             lambda curves: quality_over_snr(curves, settings.snr),
             "transmitting",
         )
+
+    def _drawn(
+        self, work: Callable[[jobs.Progress], T], draw: Callable[[T], Pixels | Tensor], words: str
+    ) -> Generator[tuple[bytes | None, str], None, None]:
+        """Give the state of some work, and then its result as PNG."""
+        for message in self.jobs.run(work):
+            if isinstance(message, jobs.Done):
+                yield as_png(draw(message.value)), ""
+            else:
+                yield None, bar(words, message.done, message.total)
 
 
 def _chosen(source: SourceImage | None) -> SourceImage:
@@ -127,17 +138,6 @@ def _chosen(source: SourceImage | None) -> SourceImage:
     if source is None:
         raise ValueError("choose an image first")
     return source
-
-
-def _drawn(
-    work: Callable[[jobs.Progress], T], draw: Callable[[T], Pixels | Tensor], words: str
-) -> Generator[tuple[bytes | None, str], None, None]:
-    """Give the state of some work, and then its result as PNG."""
-    for message in jobs.run(work):
-        if isinstance(message, jobs.Done):
-            yield as_png(draw(message.value)), ""
-        else:
-            yield None, bar(words, message.done, message.total)
 
 
 def original(source: SourceImage | None) -> Shown | None:

@@ -49,6 +49,10 @@ class Page:
             self._send()
             self._results.redraw(self._controls.bandwidth)
 
+    def close(self) -> None:
+        """End all work."""
+        self._handlers.jobs.close()
+
     def _choose(self) -> None:
         """Take files, examples, and the settings in the page's address."""
         controls = self._controls

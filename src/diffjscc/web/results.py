@@ -16,6 +16,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
 
 SLIDER = "before / after"
+BUTTONS: list[Any] = ["download", "fullscreen"]  # none that sends images elsewhere
 SENT = (INITIAL, FINAL, RIVAL)
 
 
@@ -58,7 +59,8 @@ class Results:
                 name: gr.Image(
                     label=name,
                     interactive=False,
-                    min_width=200,
+                    buttons=BUTTONS,
+                    min_width=150,  # two beside each other on a telephone
                     elem_id=f"image-{name.split()[0]}",
                 )
                 for name in NAMES
@@ -147,4 +149,4 @@ def compared(left: Shown, right: Shown) -> tuple[bytes, bytes] | None:
 
 
 def _plot(name: str) -> gr.Image:
-    return gr.Image(show_label=False, interactive=False, height=440, elem_id=name)
+    return gr.Image(show_label=False, interactive=False, buttons=BUTTONS, height=440, elem_id=name)

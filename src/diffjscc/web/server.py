@@ -71,6 +71,7 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
         try:
             yield address
         finally:
+            page.close()
             blocks.close(verbose=False)
 
 

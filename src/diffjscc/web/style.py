@@ -18,6 +18,7 @@ table.metrics { border-collapse: collapse; width: 100%; font-variant-numeric: ta
 table.metrics th, table.metrics td { padding: .3em .6em; text-align: right;
   border-bottom: 1px solid var(--border-color-primary); }
 table.metrics tbody th { text-align: left; font-weight: 600; }
+table.metrics td[colspan] { text-align: left; }
 .scroll { overflow-x: auto; }
 p.note { color: var(--body-text-color-subdued); font-size: .85em; }
 progress { width: 12em; max-width: 60%; vertical-align: middle; }
