@@ -1,4 +1,5 @@
 # make demo: set up, send a photograph, show what comes back.   make test: set up, check everything.
+# make docs: set up, build the documentation into site/.
 PYTHON ?= python3
 VENV ?= .venv
 # Pins torch where the environment has none yet; CONSTRAINTS=/dev/null takes the newest.
@@ -8,7 +9,7 @@ PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_p
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types pytest clean
+.PHONY: demo test lint types pytest docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/diffjscc transmit "$(PHOTO)" --snr 1 --rate 1/128 --json demo/metrics.json -o demo
@@ -27,6 +28,10 @@ types: $(VENV)/installed-dev
 pytest: $(VENV)/installed-dev
 	$(BIN)/pytest -n auto --dist worksteal --durations=20
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet --constraint "$(CONSTRAINTS)" torch
@@ -37,5 +42,9 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -1,7 +1,6 @@
 """Commands of the README and the docs: their values, and the origin of files that they read."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.prior_config import PriorConfig, VAEConfig
 from locations import ROOT
+from pages import PAGES, blocks, shell_commands
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STAGES: dict[str, type[StageConfig]] = {
     "jscc": JSCCConfig,
     "adversarial": AdversarialConfig,
@@ -30,24 +29,18 @@ STAGES: dict[str, type[StageConfig]] = {
 BROUGHT = {
     *("photo.jpg", "photo.png", "clip.mp4", "holiday/*.png", "my/photos", "my/images", "my/others"),
     "runs/alpha-3e-3/weights",  # docs/paper.md: the same again
-    *("sweep.yaml", "means.yaml", "results/before", "results/after", "data/kodak"),
+    *("photos", "results/before", "results/after", "data/kodak"),
 }
+
+
+OWN = {block.file for page in PAGES for block in blocks(page) if block.file}
 
 
 def documented(page: Path) -> Iterator[list[str]]:
     """Words of every complete `diffjscc …` of a page, in order."""
-    text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            while words:
-                end = words.index("&&") if "&&" in words else len(words)
-                part, words = words[:end], words[end + 1 :]
-                part = part[: min(map(part.index, {"<", ">"} & set(part)), default=len(part))]
-                if part[:4] == ["accelerate", "launch", "-m", "diffjscc"]:
-                    part = part[3:]
-                if part[:1] == ["diffjscc"] and "…" not in part:
-                    yield part[1:]
+    for command in shell_commands(page):
+        if command.ours and command.complete:
+            yield list(command.words[1:])
 
 
 def parsed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -61,7 +54,7 @@ def parsed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     return path, dict(context.params)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_are_read_with_their_values(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +62,7 @@ def test_commands_are_read_with_their_values(
     monkeypatch.chdir(tmp_path)
     for words in documented(page):
         path, values = parsed(words)
-        if path[0] in ("train", "precompute") and values["config"] != "means.yaml":
+        if path[0] in ("train", "precompute") and values["config"] not in OWN:
             stage = ControlConfig if path[0] == "precompute" else STAGES[path[1]]
             load_config(stage, values["config"], values["overrides"] or [])
 
@@ -96,7 +89,7 @@ def test_what_commands_read_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(every) > 30
     for words in every:
         for place in made_and_read(words)[1]:
-            known = place in BROUGHT or any(
+            known = place in BROUGHT | OWN or any(
                 place == one or place.startswith(f"{one}/") for one in made
             )
             assert known, f"{' '.join(words)}: nothing makes {place}"
