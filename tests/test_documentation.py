@@ -12,6 +12,7 @@ from diffjscc.cli import app
 from locations import ROOT
 from pages import PAGES, Reader, blocks, shell_commands
 
+COMMAND = typer.main.get_command(app)
 GLOSSARY = ROOT / "docs" / "glossary.md"
 GENERATED = ROOT / "docs" / "reference"  # most of its pages are made when the site is built
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -68,7 +69,7 @@ def test_modules_of_the_glossary_exist() -> None:
 @every_page
 def test_commands_and_their_options_exist(page: Path) -> None:
     for words in (list(c.words[1:]) for c in shell_commands(page) if c.ours):
-        command = typer.main.get_command(app)
+        command: Any = COMMAND
         rest = list(words)
         while hasattr(command, "commands"):
             name = rest.pop(0)
@@ -82,7 +83,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 @every_page
 def test_options_that_are_named_exist(page: Path) -> None:
     named = set(re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8")))
-    assert named - {"--help"} - options(typer.main.get_command(app)) == set()
+    assert named - {"--help"} - options(COMMAND) == set()
 
 
 @every_page

@@ -238,9 +238,9 @@ def public_names() -> str:
     for name in sorted(map(str, package.exports), key=str.lower):
         member = package[name]
         target = member.final_target if isinstance(member, griffe.Alias) else member
-        kind = {"class": "class", "function": "function"}.get(target.kind.value, "value")
-        shown = f"`{name}`" if kind == "value" else f"[`{name}`][{target.path}]"
-        lines.append(f"| {shown} | {kind} | {cell(summary(target))} |")
+        shown = f"`{name}`" if target.is_attribute else f"[`{name}`][{target.path}]"
+        words = summary(target) or summary(target.parent)
+        lines.append(f"| {shown} | {target.kind.value} | {cell(words)} |")
     return "\n".join(lines)
 
 

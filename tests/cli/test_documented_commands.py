@@ -17,6 +17,7 @@ from diffjscc.training.prior_config import PriorConfig, VAEConfig
 from locations import ROOT
 from pages import PAGES, blocks, shell_commands
 
+COMMAND = typer.main.get_command(app)
 STAGES: dict[str, type[StageConfig]] = {
     "jscc": JSCCConfig,
     "adversarial": AdversarialConfig,
@@ -45,7 +46,7 @@ def documented(page: Path) -> Iterator[list[str]]:
 
 def parsed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Command and values of its options, as the command line reads them."""
-    command: Any = typer.main.get_command(app)
+    command: Any = COMMAND
     rest, path, context = list(words), [], None
     while hasattr(command, "commands"):
         path.append(rest.pop(0))
@@ -71,12 +72,14 @@ def made_and_read(words: list[str]) -> tuple[set[str], set[str]]:
     """Folders and files that a command writes, and those that it reads."""
     path, values = parsed(words)
     made = {str(values[name]) for name in ("output", "destination") if values.get(name)}
+    settings = [one.partition("=") for one in values.get("overrides") or ()]
+    made |= {place for key, _, place in settings if key.endswith(".folder")}
     if path == ["fetch", "kodak"]:
         made.add("data/kodak")
     read = {str(one) for name in ("images", "results") for one in values.get(name) or ()}
     read |= {str(values[name]) for name in ("before", "after", "config") if values.get(name)}
     places = [values.get("weights"), values.get("spatial"), *(values.get("adversarial") or ())]
-    places += [one.partition("=")[2] for one in values.get("overrides") or ()]
+    places += [place for _, _, place in settings]
     read |= {str(one) for one in places if one and re.fullmatch(r"[\w.-]+(/[\w.*-]+)+", str(one))}
     return made, {place for place in read if "/" in place or "." in place}
 
