@@ -10,13 +10,12 @@ import typer
 
 from diffjscc.cli import app
 from locations import ROOT
-from pages import PAGES, Reader, blocks, shell_commands
+from pages import PAGES, shell_commands
 
 COMMAND = typer.main.get_command(app)
 GLOSSARY = ROOT / "docs" / "glossary.md"
 GENERATED = ROOT / "docs" / "reference"  # most of its pages are made when the site is built
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-FOLLOWED = [page for page in PAGES if page.name != "extending.md"]  # test_extending.py does
 OTHERS = {
     *("accelerate", "make", "open", "pip", "python3", "tensorboard", "/usr/bin/python3"),
     *(".venv/bin/pip", ".venv/bin/pre-commit"),
@@ -103,10 +102,3 @@ def test_commands_of_others_exist(page: Path) -> None:
             assert re.search(rf"^{rest[0]}:", makefile, re.MULTILINE), words
         if program.endswith("python3") and rest[0].endswith(".py"):
             assert (ROOT / rest[0]).is_file(), words
-
-
-@pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_says_can_be_done(page: Path, tmp_path: Path) -> None:
-    if not any(block.runs and block.language in ("bash", "sh", "python") for block in blocks(page)):
-        return
-    Reader(tmp_path).follow(page)
