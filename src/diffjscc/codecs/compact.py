@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.codecs.compact_layers import (
+    Block,
+    Condition,
+    Gains,
+    Pointwise,
+    TextureHead,
+    TextureInput,
+)
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
-from diffjscc.data.geometry import crop
+from diffjscc.data.geometry import PaddedImages, crop
+from diffjscc.layers.banding import Stage, run
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.spectral_gain import SpectralGain
 from diffjscc.layers.texture import texture_map
-from diffjscc.layers.tiling import apply_tiled
 from diffjscc.symbols import ChannelState, Received
 
-# log2 of levels, about the mean of photographs: where the texture map is centred.
-TYPICAL_TEXTURE = 2.0
-# Brings the map to the size of trained features (about 10) and latents (about 30).
-TEXTURE_GAIN = 8.0
-
-# In latent positions: tiles of 1024 px; the receptive fields reach 22 (encoder) and 33 (decoder).
-TILE, HALO = 64, 36
-LARGE = 4_194_304  # pixels of an image whose DCT is computed in bands of rows
+# Latent positions of images that are coded whole (one megapixel), and of the bands of larger ones,
+# whose features fit into the cache of a processor.
+LARGEST_WHOLE, BAND = 4096, 2048
 
 
 @dataclass(frozen=True)
@@ -79,117 +80,6 @@ class CompactConfig:
         check_snr_range(self.snr_range_db)
 
 
-class Condition(nn.Module):
-    """Embedding of SNR, rate and global latent statistics, one vector per image.
-
-    The statistics are the mean and root mean square of each latent channel over the image. As
-    symbols have unit power whatever the contrast, they inform the receiver about the image's
-    dynamic range.
-    """
-
-    def __init__(self, config: CompactConfig) -> None:
-        super().__init__()
-        width, channels = config.condition_width, config.rate_channels
-        self.low, self.high = config.snr_range_db
-        self.snr = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
-        self.rate = nn.Embedding(len(channels), width)
-        self.statistics = nn.Linear(2 * max(channels), width)
-        self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-
-    def forward(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """Embed latent [B, C_max, h, w], snr_db [B] and the rate's index as [B, width]."""
-        centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-        snr = (snr_db.clamp(self.low, self.high) - centre) / half
-        power = latent.square().mean(dim=(2, 3))
-        statistics = torch.cat((latent.mean(dim=(2, 3)), (power + 1e-6).sqrt()), dim=1)
-        known = self.snr(snr[:, None]) + self.rate.weight[rate_index] + self.statistics(statistics)
-        out: Tensor = self.out(known)
-        return out
-
-
-class Pointwise(nn.Linear):
-    """A 1x1 convolution whose weight is a matrix, for optimisers of matrices."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform [B, C, h, w] to [B, C', h, w]."""
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
-
-
-class Block(nn.Module):
-    """Depthwise convolution, layer norm modulated by the condition, pointwise MLP, residual."""
-
-    def __init__(self, width: int, kernel: int, expansion: int, condition_width: int) -> None:
-        super().__init__()
-        self.spatial = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.modulation = nn.Linear(condition_width, 2 * width)
-        self.expand = Pointwise(width, expansion * width)
-        self.project = Pointwise(expansion * width, width)
-        for zeroed in (self.modulation, self.project):  # a new block is the identity
-            nn.init.zeros_(zeroed.weight)
-            assert zeroed.bias is not None
-            nn.init.zeros_(zeroed.bias)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Transform [B, width, h, w] to the same shape."""
-        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        y = self.spatial(x).permute(0, 2, 3, 1)
-        y = F.layer_norm(y, y.shape[-1:], eps=1e-6).permute(0, 3, 1, 2)
-        y = y * (1 + scale) + shift
-        out: Tensor = x + self.project(F.silu(self.expand(y)))
-        return out
-
-
-class Gains(nn.Module):
-    """Positive gain per latent channel, computed from the condition; initially `start` [C]."""
-
-    def __init__(self, start: Tensor, condition_width: int) -> None:
-        super().__init__()
-        self.log_gain = nn.Linear(condition_width, len(start))
-        nn.init.zeros_(self.log_gain.weight)
-        with torch.no_grad():
-            self.log_gain.bias.copy_(start.log())
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Scale [B, C, h, w] per channel."""
-        gain: Tensor = self.log_gain(condition).exp()
-        return x * gain[:, :, None, None]
-
-
-class TextureInput(nn.Module):
-    """Contributions of the texture map to the encoder's features and to its latent; at first 0.
-
-    A gain per latent channel depends on the condition: how much of the map a link can carry.
-    """
-
-    def __init__(self, width: int, channels: int, condition_width: int) -> None:
-        super().__init__()
-        self.features = nn.Conv2d(1, width, 3, padding=1)
-        self.gains = nn.Linear(condition_width, channels)
-        for zeroed in (self.features, self.gains):
-            nn.init.zeros_(zeroed.weight)
-            assert zeroed.bias is not None
-            nn.init.zeros_(zeroed.bias)
-
-    def forward(self, texture: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what a map [B, 1, h, w] adds: [B, width, h, w] and [B, channels, h, w]."""
-        scaled = TEXTURE_GAIN * (texture - TYPICAL_TEXTURE)
-        return self.features(scaled), self.gains(condition)[:, :, None, None] * scaled
-
-
-class TextureHead(nn.Module):
-    """Texture map from features at 1/16 of the image size."""
-
-    def __init__(self, width: int, kernel: int, expansion: int, condition_width: int) -> None:
-        super().__init__()
-        self.block = Block(width, kernel, expansion, condition_width)
-        self.head = nn.Conv2d(width, 1, 1)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Transform [B, width, h, w] to the map [B, 1, h, w]."""
-        out: Tensor = TYPICAL_TEXTURE + self.head(self.block(x, condition))
-        return out
-
-
 class Encoder(nn.Module):
     """Encoder: images [B, 3, H, W] in [0, 1] to latent [B, C, H/16, W/16], C that of the rate.
 
@@ -225,35 +115,64 @@ class Encoder(nn.Module):
 
     def transform(self, images: Tensor) -> Tensor:
         """Compute block DCT coefficients [B, C_max, H/16, W/16] at their initial powers."""
-        height, width = images.shape[-2:]
-        band = height if height * width <= LARGE else STRIDE * max(1, LARGE // (STRIDE * width))
-        parts = [
-            F.conv2d(
-                F.pixel_unshuffle(2 * images[..., top : top + band, :] - 1, STRIDE), self.analysis
-            )
-            for top in range(0, height, band)
+        return F.conv2d(F.pixel_unshuffle(2 * images - 1, STRIDE), self.analysis)
+
+    def stages(self, condition: Tensor, texture: Tensor | None) -> list[Stage]:
+        """List the deep network from images to its part of the latent, [B, C_max, H/16, W/16].
+
+        Args:
+            condition: see `Condition`.
+            texture: scaled texture map of the whole images, see `TextureInput`, if it is sent.
+        """
+
+        def stem(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            features: Tensor = self.stem(F.pixel_unshuffle(2 * x - 1, 4))
+            return features[..., keep, :]
+
+        def down(x: Tensor, keep: slice, top: int) -> Tensor:
+            features: Tensor = self.down(x)[..., keep, :]
+            if self.texture is None or texture is None:
+                return features
+            first = top + (keep.start or 0)
+            return features + self.texture.known(texture, first, features.shape[-2])
+
+        return [
+            Stage(stem, reach=1, step=STRIDE // 2),
+            *block_stages(self.mid, condition),
+            Stage(down, reach=1, step=2),
+            *block_stages(self.deep, condition),
+            Stage(lambda x, keep, _: self.head(x[..., keep, :])),
         ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def describe(self, images: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """Compute the condition from whole images and SNRs [B]."""
-        condition: Tensor = self.condition(self.transform(images), snr_db, rate_index)
-        return condition
-
-    def forward(self, images: Tensor, condition: Tensor, rate_index: int) -> Tensor:
-        """Encode an image, or a tile of one."""
-        x = self.stem(F.pixel_unshuffle(2 * images - 1, 4))
-        for block in self.mid:
-            x = block(x, condition)
-        x = self.down(x)
+    def combine(
+        self, coefficients: Tensor, deep: Tensor, condition: Tensor, texture: Tensor | None
+    ) -> Tensor:
+        """Add up the latent [B, C_max, h, w]: block DCT, deep network and texture map."""
         sent: Tensor | float = 0.0
+        if self.texture is not None and texture is not None:
+            sent = self.texture.sent(texture, condition)
+        latent: Tensor = self.gains(coefficients, condition) + deep + sent
+        return latent
+
+    def forward(self, images: PaddedImages, snr_db: Tensor, rate_index: int, band: int) -> Tensor:
+        """Encode images at SNRs [B], in bands of so many rows, a multiple of 16."""
+        size = images.size[0], images.size[0] // STRIDE
+
+        def read(rows: slice) -> Tensor:
+            return images.rows(rows).contiguous(memory_format=torch.channels_last)
+
+        analysis = [Stage(lambda x, *_: self.transform(x))]
+        coefficients = run(analysis, read, size, band, "analysing")
+        condition = self.condition(coefficients, snr_db, rate_index)
+        texture = None
         if self.texture is not None:
-            known, sent = self.texture(texture_map(images, STRIDE), condition)
-            x = x + known
-        for block in self.deep:
-            x = block(x, condition)
-        latent: Tensor = self.gains(self.transform(images), condition) + self.head(x) + sent
-        return latent[:, : self.channels[rate_index]]
+            measured = Stage(lambda x, keep, _: texture_map(x, STRIDE)[..., keep, :], 1, STRIDE)
+            texture = self.texture.scaled(run([measured], read, size, band, "measuring texture"))
+        deep = run(self.stages(condition, texture), read, size, band, "encoding")
+        latent = self.combine(coefficients, deep, condition, texture)
+        shaped: Tensor = self.spectrum(latent[:, : self.channels[rate_index]], condition)
+        return shaped
 
 
 class Decoder(nn.Module):
@@ -292,40 +211,97 @@ class Decoder(nn.Module):
         """Pad [B, C, h, w] to [B, C_max, h, w]: channels not used by the rate are zero."""
         return F.pad(latent, (0, 0, 0, 0, 0, self.widest - latent.shape[1]))
 
-    def describe(self, latent: Tensor, snr_db: Tensor, rate_index: int) -> Tensor:
-        """Compute the condition from whole received latents and SNRs [B]."""
-        condition: Tensor = self.condition(self.widen(latent), snr_db, rate_index)
-        return condition
+    def stages(
+        self, latent: Tensor, condition: Tensor, textures: list[Tensor] | None = None
+    ) -> list[Stage]:
+        """List the network from a latent, widened, to images, not clamped.
 
-    def features(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Compute features [B, deep, h, w] of a latent, or a tile of one."""
-        x: Tensor = self.stem(self.widen(latent))
-        for block in self.deep:
-            x = block(x, condition)
-        return x
+        Args:
+            latent: the whole latent [B, C_max, h, w].
+            condition: see `Condition`.
+            textures: gets the rows of the texture map [B, 1, …, w], unless None.
+        """
 
-    def images(self, x: Tensor, latent: Tensor, condition: Tensor) -> Tensor:
-        """Decode `features` and their latent to images."""
-        coefficients = self.gains(self.widen(latent), condition)
-        blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
-        x = F.pixel_shuffle(self.up_mid(x), 2)
-        for block in self.mid:
-            x = block(x, condition)
-        x = F.pixel_shuffle(self.up_shallow(x), 2) + F.pixel_unshuffle(blocks, 4)
-        x = x + F.silu(self.shallow(x))
-        return (F.pixel_shuffle(self.head(x), 4) + 1) / 2
+        def stem(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            features: Tensor = self.stem(x)
+            return features[..., keep, :]
 
-    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Decode a latent, or a tile of one."""
-        return self.images(self.features(latent, condition), latent, condition)
+        def note_texture(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            if self.texture is not None and textures is not None:
+                textures.append(self.texture(x, condition, keep))
+            return x[..., keep, :]
 
-    def with_texture(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Decode as `forward` does; the texture map, enlarged, is a fourth channel."""
-        assert self.texture is not None
-        x = self.features(latent, condition)
-        texture = F.interpolate(self.texture(x, condition), scale_factor=float(STRIDE))
-        images = self.images(x, latent, condition)
-        return torch.cat((images, texture.to(images)), dim=1)
+        def up(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            return F.pixel_shuffle(self.up_mid(x[..., keep, :]), 2)
+
+        def add_blocks(x: Tensor, keep: slice, top: int) -> Tensor:
+            """Add the inverse DCT, at 1/4 of the image size; two rows of `x` a latent row."""
+            del keep
+            first, last = top // 2, -(-(top + x.shape[-2]) // 2)
+            coefficients = self.gains(latent[..., first:last, :], condition)
+            blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
+            skipped = 2 * (top - 2 * first)
+            parts = F.pixel_unshuffle(blocks, 4)[..., skipped : skipped + 2 * x.shape[-2], :]
+            return F.pixel_shuffle(self.up_shallow(x), 2) + parts
+
+        def shallow(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            return x[..., keep, :] + F.silu(self.shallow(x)[..., keep, :])
+
+        def head(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            return (F.pixel_shuffle(self.head(x)[..., keep, :], 4) + 1) / 2
+
+        return [
+            Stage(stem, reach=1),
+            *block_stages(self.deep, condition),
+            *(
+                []
+                if textures is None or self.texture is None
+                else [Stage(note_texture, self.texture.reach)]
+            ),
+            Stage(up),
+            *block_stages(self.mid, condition),
+            Stage(add_blocks),
+            Stage(shallow, reach=1),
+            Stage(head, reach=1),
+        ]
+
+    def forward(
+        self, latent: Tensor, snr_db: Tensor, rate_index: int, band: int, texture: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Decode a latent [B, C, h, w] at SNRs [B], in bands of so many rows.
+
+        Returns:
+            Images [B, 3, 16h, 16w], not clamped; and the texture map [B, 1, h, w] if wanted.
+        """
+        height = latent.shape[-2]
+        latent = latent.contiguous(memory_format=torch.channels_last)
+        condition = self.condition(self.widen(latent), snr_db, rate_index)
+        latent = self.widen(self.spectrum(latent, condition))
+        textures: list[Tensor] | None = [] if texture else None
+        stages = self.stages(latent, condition, textures)
+        size = height, STRIDE * height
+        images = run(stages, lambda rows: latent[..., rows, :], size, band, "decoding")
+        return images, torch.cat(textures, dim=-2) if textures else None
+
+
+def block_stages(blocks: nn.ModuleList, condition: Tensor) -> list[Stage]:
+    """List blocks as stages."""
+
+    def stage(block: Block) -> Stage:
+        return Stage(lambda x, keep, _: block(x, condition, keep), block.reach)
+
+    return [stage(block) for block in blocks if isinstance(block, Block)]
+
+
+def band_rows(size: tuple[int, int]) -> int:
+    """Latent rows of the bands in which a latent of size (h, w) is coded; h codes it whole."""
+    height, width = size
+    return height if height * width <= LARGEST_WHOLE else max(4, BAND // width)
 
 
 class CompactJSCC(JointCodec):
@@ -333,7 +309,7 @@ class CompactJSCC(JointCodec):
 
     A rate uses the first C latent channels; SNR and rate modulate every block of both ends.
     Apart from two global statistics per channel and the spectral gain of the whole latent, all
-    layers are local: images of any size are coded in tiles, with the same result to rounding.
+    layers are local: large images are coded in bands of rows, with the same result to rounding.
 
     Args:
         config: the architecture.
@@ -363,25 +339,18 @@ class CompactJSCC(JointCodec):
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
         assert self.encoder is not None
-        encoder = self.encoder
-        if images.shape[-2:].numel() <= LARGE:  # larger ones are copied tile by tile
-            images = images.contiguous(memory_format=torch.channels_last)
-        condition = encoder.describe(images, csi.snr_db, rate_index)
-        latent = apply_tiled(
-            lambda part: encoder(part, condition, rate_index),
-            images,
-            STRIDE,
-            Fraction(1, STRIDE),
-            TILE,
-            HALO,
-        )
-        shaped: Tensor = encoder.spectrum(latent, condition)
-        return shaped
+        padded = self.padded(images)
+        height, width = (side // STRIDE for side in padded.size)
+        band = STRIDE * band_rows((height, width))
+        latent: Tensor = self.encoder(padded, csi.snr_db, rate_index, band)
+        return latent
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""
         assert self.decoder is not None
-        return self._decode_tiled(self.decoder, latent, csi, rate_index)
+        band = band_rows((latent.shape[-2], latent.shape[-1]))
+        images: Tensor = self.decoder(latent, csi.snr_db, rate_index, band)[0]
+        return images
 
     def reconstruct_with_texture(self, received: Received) -> tuple[Tensor, Tensor]:
         """Decode as `reconstruct` does, and the texture map.
@@ -391,10 +360,10 @@ class CompactJSCC(JointCodec):
         """
         latent, csi, index = self.received_latent(received)
         assert self.decoder is not None
-        network = self.decoder.with_texture
-        decoded = self._decode_tiled(network, latent, csi, index)
-        texture = decoded[:, 3:, ::STRIDE, ::STRIDE].contiguous()
-        return crop(decoded[:, :3], received.image_size), texture
+        band = band_rows((latent.shape[-2], latent.shape[-1]))
+        images, texture = self.decoder(latent, csi.snr_db, index, band, texture=True)
+        assert texture is not None
+        return crop(images, received.image_size), texture
 
     def attempt_with_texture(self, received: Received) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `TextureCodec.attempt_with_texture`; no map without `CompactConfig.texture`."""
@@ -402,19 +371,3 @@ class CompactJSCC(JointCodec):
             return *self.attempt(received), None
         images, texture = self.reconstruct_with_texture(received)
         return *self.bound(images, received), texture
-
-    def _decode_tiled(
-        self,
-        network: Callable[[Tensor, Tensor], Tensor],
-        latent: Tensor,
-        csi: ChannelState,
-        rate_index: int,
-    ) -> Tensor:
-        assert self.decoder is not None
-        decoder = self.decoder
-        latent = latent.contiguous(memory_format=torch.channels_last)
-        condition = decoder.describe(latent, csi.snr_db, rate_index)
-        latent = decoder.spectrum(latent, condition)
-        return apply_tiled(
-            lambda part: network(part, condition), latent, 1, Fraction(STRIDE), TILE, HALO
-        )

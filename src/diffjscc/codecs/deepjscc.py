@@ -242,7 +242,7 @@ class DeepJSCC(JointCodec):
                 "there; use a channel that provides it, such as Rayleigh(snr_db, "
                 "transmitter_csi=True)"
             )
-        latent: Tensor = self.encoder(images, self._csi(csi))
+        latent: Tensor = self.encoder(self.padded(images).whole(), self._csi(csi))
         return latent
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:

@@ -21,7 +21,7 @@ from diffjscc.codecs.low_snr import (
     shrink,
     signal_share,
 )
-from diffjscc.data.geometry import Padding, crop, pad_to_multiple, padded_length
+from diffjscc.data.geometry import PaddedImages, Padding, crop, padded_length
 from diffjscc.symbols import ChannelState, Received, Symbols
 
 Parts = Literal["both", "transmitter", "receiver"]
@@ -115,7 +115,7 @@ class JointCodec(nn.Module, ABC):
 
     @abstractmethod
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
-        """Transform padded images [B, 3, H', W'] to the latent [B, C, H'/stride, W'/stride]."""
+        """Transform images [B, 3, H, W], `padded`, to the latent [B, C, H'/stride, W'/stride]."""
 
     @abstractmethod
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
@@ -130,13 +130,16 @@ class JointCodec(nn.Module, ABC):
             warn_outside(self.trained_snr(csi), self.snr_range_db)
             if self.bounded:
                 csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
-        padded = pad_to_multiple(images, self.stride, self.padding)
-        latent = self.analyse(padded, csi, self.rate_index(rate))
+        latent = self.analyse(images, csi, self.rate_index(rate))
         values = normalise_power(latent_to_symbols(latent))
         height, width = images.shape[-2:]
         image = min(math.ceil(rate * height * width), values.shape[1])
         kinds = {"image": image, "padding": values.shape[1] - image}
         return Symbols(values, (height, width), rate, uses_by_kind=kinds)
+
+    def padded(self, images: Tensor) -> PaddedImages:
+        """Images [B, 3, H, W] whose sides become multiples of `stride`, H' and W'."""
+        return PaddedImages(images, self.stride, self.padding)
 
     def decode(self, received: Received) -> Tensor:
         """See `Codec.decode`; for SNRs below the training's see `low_snr`, unless not `bounded`."""

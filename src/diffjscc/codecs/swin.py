@@ -274,7 +274,7 @@ class SwinJSCC(JointCodec):
         """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
         del rate_index
         assert self.encoder is not None
-        latent: Tensor = self.encoder(images, csi.snr_db)
+        latent: Tensor = self.encoder(self.padded(images).whole(), csi.snr_db)
         return latent
 
     def observed(self, received: Received) -> tuple[Tensor, ChannelState]:

@@ -8,6 +8,7 @@ black to multiples of 64, and resized to their original size afterwards.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -54,6 +55,49 @@ def pad_to_multiple(images: Tensor, multiple: int, padding: Padding = "reflect")
     rows = _reflect_indices(height, target[0], images.device)
     columns = _reflect_indices(width, target[1], images.device)
     return images[..., rows, :][..., columns]
+
+
+@dataclass(frozen=True)
+class PaddedImages:
+    """Images padded as by `pad_to_multiple`, of which rows are made when they are needed.
+
+    Attributes:
+        images: [B, C, H, W].
+        multiple: number of pixels.
+        padding: see `pad_to_multiple`.
+    """
+
+    images: Tensor
+    multiple: int
+    padding: Padding = "reflect"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Padded (H', W')."""
+        height, width = self.images.shape[-2:]
+        return padded_length(height, self.multiple), padded_length(width, self.multiple)
+
+    def whole(self) -> Tensor:
+        """All rows, [B, C, H', W']."""
+        return pad_to_multiple(self.images, self.multiple, self.padding)
+
+    def rows(self, rows: slice) -> Tensor:
+        """Some rows, [B, C, r, W']; equal to those of `whole`."""
+        height, width = self.images.shape[-2:]
+        target = self.size
+        inside = slice(rows.start, min(rows.stop, height))
+        if self.padding == "zero":
+            band = self.images[..., inside, :]
+            return F.pad(band, (0, target[1] - width, 0, rows.stop - max(inside.stop, rows.start)))
+        if rows.stop <= height:
+            band = self.images[..., rows, :]
+        else:
+            band = self.images[
+                ..., _reflect_indices(height, target[0], self.images.device)[rows], :
+            ]
+        if width == target[1]:
+            return band
+        return band[..., _reflect_indices(width, target[1], self.images.device)]
 
 
 def crop(images: Tensor, size: tuple[int, int]) -> Tensor:
