@@ -50,7 +50,7 @@ def test_true_rate_counts_the_padding(height: int, width: int, index: int) -> No
 @pytest.mark.parametrize(
     ("rate", "size"), [(0, (752, 720)), (1, (752, 272)), (2, (272, 752)), (3, (752, 272))]
 )
-def test_tiles_give_what_the_whole_image_gives(
+def test_bands_give_what_the_whole_image_gives(
     rate: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = CompactJSCC(CompactConfig()).eval().requires_grad_(False)
@@ -59,13 +59,14 @@ def test_tiles_give_what_the_whole_image_gives(
         parameter.add_(0.02 * torch.randn(parameter.shape))
     images = torch.rand(1, 3, *size)
     scheme = Scheme(codec, codec.rates[rate])
-    monkeypatch.setattr(compact, "TILE", 1000)
     whole = scheme.send(images, AWGN(5.0), torch.Generator().manual_seed(0))
     image = codec.reconstruct(whole)
-    monkeypatch.setattr(compact, "TILE", 16)
+    monkeypatch.setattr(compact, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(compact, "BAND", 160)
     tiled = scheme.send(images, AWGN(5.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(tiled.values, whole.values, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.reconstruct(whole), image, atol=1e-4, rtol=1e-4)
+    assert not torch.equal(codec.reconstruct(whole), image)  # rounding: there were bands
 
 
 def test_images_of_a_batch_do_not_touch_each_other() -> None:

@@ -56,14 +56,14 @@ def test_the_symbols_depend_on_the_texture() -> None:
         assert not torch.allclose(received(codec).values, before, atol=1e-4)
 
 
-def test_tiles_give_the_map_of_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_give_the_map_of_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = make(TEXTURED)
     scheme = Scheme(codec, codec.rates[0])
     image = torch.rand(1, 3, 720, 992, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(compact, "TILE", 1000)
     whole = scheme.send(image, AWGN(5.0), torch.Generator().manual_seed(0))
     _, _, texture = codec.attempt_with_texture(whole)
-    monkeypatch.setattr(compact, "TILE", 16)
+    monkeypatch.setattr(compact, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(compact, "BAND", 300)
     tiled = scheme.send(image, AWGN(5.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(tiled.values, whole.values, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.attempt_with_texture(whole)[2], texture, atol=1e-4, rtol=1e-4)

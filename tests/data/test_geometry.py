@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from diffjscc.data.geometry import (
+    PaddedImages,
     crop,
     pad_to_multiple,
     padded_length,
@@ -123,3 +124,16 @@ def test_eight_bit_levels_survive_truncation():
 def test_a_strip_is_not_enlarged_beyond_memory():
     with pytest.raises(ValueError, match="a 5000x1 image would be enlarged to 2560000x512"):
         released_prepare(torch.rand(3, 1, 5000))
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zero"])
+@pytest.mark.parametrize("size", [(30, 41), (32, 48), (1, 1), (32, 41), (17, 48), (5, 3)])
+def test_padded_rows_are_those_of_the_whole(size, padding):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    padded = PaddedImages(images, 16, padding)
+    whole = pad_to_multiple(images, 16, padding)
+    assert padded.size == whole.shape[-2:]
+    assert torch.equal(padded.whole(), whole)
+    for top in range(0, len(whole[0, 0]), 8):
+        for bottom in range(top + 1, len(whole[0, 0]) + 1):
+            assert torch.equal(padded.rows(slice(top, bottom)), whole[..., top:bottom, :])

@@ -1,16 +1,15 @@
 """Networks applied to images larger than memory, tile by tile.
 
-`apply_tiled` is for networks with a limited receptive field: each tile is read with a margin (halo)
-as wide as the field, and the result is that of the whole image. `blend_tiles` is for networks with
-a global receptive field, whose output for a tile depends on the tile: tiles overlap and fade into
-each other, so that no seams show.
+`spans` is for a limited receptive field: each tile is read with a margin (halo) as wide as the
+field, and the result is that of the whole image. (`banding` does without computing margins twice.)
+`blend_tiles` is for networks with a global receptive field, whose output for a tile depends on the
+tile: tiles overlap and fade into each other, so that no seams show.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from itertools import product
 
 import torch
@@ -25,62 +24,6 @@ def spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:
         stop = min(start + tile, length)
         low, high = max(start - halo, 0), min(stop + halo, length)
         yield slice(low, high), slice(start - low, stop - low)
-
-
-def apply_tiled(
-    network: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    stride: int,
-    scale: Fraction,
-    tile: int,
-    halo: int,
-) -> Tensor:
-    """Apply a network with a limited receptive field to [B, C, H, W] tile by tile.
-
-    The result equals that of the whole image if `halo` covers the receptive field. Zero padding at
-    the image's borders is the same, too, because tiles keep those borders.
-
-    Args:
-        network: maps [B, C, h, w] to [B, C', h·scale, w·scale].
-        inputs: [B, C, H, W], sides multiples of `stride`.
-        stride: input positions per latent position and side; tiles are cut at its multiples.
-        scale: output positions per input position and side.
-        tile: side of a tile in latent positions; images of up to `tile`² latent positions are
-            processed in one piece.
-        halo: latent positions read beyond each side of a tile.
-
-    Returns:
-        [B, C', H·scale, W·scale].
-    """
-    rows, columns = inputs.shape[-2] // stride, inputs.shape[-1] // stride
-    if rows * columns <= tile * tile:
-        return network(inputs)
-
-    def pick(position: slice, step: Fraction) -> slice:
-        return slice(int(position.start * step), int(position.stop * step))
-
-    step = stride * scale
-    whole: Tensor | None = None  # tiles are put into their place at once: images may be large
-    for read_rows, keep_rows in spans(rows, tile, halo):
-        for read_columns, keep_columns in spans(columns, tile, halo):
-            read = pick(read_rows, Fraction(stride)), pick(read_columns, Fraction(stride))
-            part = inputs[..., *read].contiguous(memory_format=torch.channels_last)
-            out = network(part)
-            if whole is None:
-                size = (int(rows * step), int(columns * step))
-                whole = torch.empty(
-                    (*out.shape[:2], *size),
-                    dtype=out.dtype,
-                    device=out.device,
-                    memory_format=torch.channels_last,
-                )
-            kept = pick(keep_rows, step), pick(keep_columns, step)
-            top = int((read_rows.start + keep_rows.start) * step)
-            left = int((read_columns.start + keep_columns.start) * step)
-            part = out[..., *kept]
-            whole[..., top : top + part.shape[-2], left : left + part.shape[-1]] = part
-    assert whole is not None
-    return whole
 
 
 def tile_windows(length: int, tile: int) -> list[slice]:

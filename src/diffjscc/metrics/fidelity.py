@@ -48,7 +48,7 @@ def check_images(images: Tensor, name: str) -> None:
     _check_shape(images, name)
     if not images.is_floating_point():
         raise ValueError(_kind(images, name))
-    low, high = (float(bound) for bound in images.aminmax())
+    low, high = float(images.amin()), float(images.amax())  # aminmax would copy them
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"{name} range from {low:g} to {high:g}; give values in [0, 1] "
