@@ -3,7 +3,7 @@
 from typing import Literal
 
 TDLName = Literal["tdl-a", "tdl-b", "tdl-c", "tdl-d", "tdl-e"]
-ChannelName = Literal["awgn", "rayleigh", "rician", "ofdm", TDLName, "custom"]
+ChannelName = Literal["awgn", "rayleigh", "rician", "erasures", "ofdm", TDLName, "custom"]
 EqualiserName = Literal["none", "zf", "mmse"]
 DigitalKind = Literal[
     "bpg-ldpc",

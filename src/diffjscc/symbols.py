@@ -80,6 +80,11 @@ class ChannelState:
         silent = self.gain.abs() < SILENCE
         return torch.where(silent, 0, values / torch.where(silent, 1, self.gain))
 
+    @property
+    def zero_forced_noise_power(self) -> Tensor:
+        """N0/|h|² of `zero_forced` symbols, float32 [B, 1] or [B, K]; finite where h is 0, too."""
+        return self.noise_power[:, None] / self.gain.abs().clamp(min=SILENCE).square()
+
     def select(self, rows: slice) -> ChannelState:
         """Take some of the images."""
         return replace(self, gain=self.gain[rows], mean_snr_db=self.mean_snr_db[rows])

@@ -24,6 +24,7 @@ CHANNELS: Mapping[ChannelName, str] = {
     "awgn": "additive white Gaussian noise",
     "rayleigh": "block Rayleigh fading: one gain for all symbols of an image",
     "rician": "block Rician fading, with --k-factor",
+    "erasures": "AWGN whose packets are lost now and then",
     "ofdm": "multipath of exponential profile under OFDM",
     **{name: f"multipath of profile {name.upper()} (3GPP TR 38.901) under OFDM" for name in TDLS},
     "custom": "your own, any class that is called with the SNR in dB",
@@ -60,14 +61,33 @@ class OFDMOptions(Section):
         return ", ".join(f"{name} = {value}" for name, value in changed.items())
 
 
+class ErasureOptions(Section):
+    """Settings of the channel erasures, see `Erasures`.
+
+    Attributes:
+        probability: of losing a packet.
+        packet: symbols in a packet.
+    """
+
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.1
+    packet: Annotated[int, Field(ge=1, le=2**24)] = 64
+
+    @property
+    def label(self) -> str:
+        """Both settings."""
+        return f"{self.probability:.4g} of packets of {self.packet}"
+
+
 class ChannelConfig(Section):
     """A channel as users name it, at an SNR that is given later.
 
     Attributes:
-        name: "awgn"; block fading: "rayleigh", "rician"; multipath under OFDM: "ofdm" (exponential
-            profile), "tdl-a" to "tdl-e"; or "custom", what `factory` returns.
+        name: "awgn"; block fading: "rayleigh", "rician"; lost packets: "erasures"; multipath under
+            OFDM: "ofdm" (exponential profile), "tdl-a" to "tdl-e"; or "custom", what `factory`
+            returns.
         k_factor: Rician only: power of the line-of-sight path over that of the scattered ones.
         transmitter_csi: fading only: the transmitter knows the fade before it encodes.
+        erasures: settings of the channel of that name.
         ofdm: settings of multipath channels.
         factory: name "custom": import string of a class or function that is called with the SNR in
             dB, one number or [B], and returns a `Channel`.
@@ -77,6 +97,7 @@ class ChannelConfig(Section):
     name: ChannelName = "awgn"
     k_factor: Factor = 4.0
     transmitter_csi: bool = False
+    erasures: ErasureOptions = ErasureOptions()
     ofdm: OFDMOptions = OFDMOptions()
     factory: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
@@ -98,7 +119,11 @@ class ChannelConfig(Section):
         multipath = self.name == "ofdm" or self.name.startswith("tdl-")
         if not multipath and self.ofdm != OFDMOptions():
             raise ValueError(f"ofdm: has no effect on {self.name}; remove it, or name: ofdm")
-        if (multipath or self.name in ("awgn", "custom")) and self.transmitter_csi:
+        if self.name != "erasures" and self.erasures != ErasureOptions():
+            raise ValueError(
+                f"erasures: has no effect on {self.name}; remove it, or name: erasures"
+            )
+        if self.name not in ("rayleigh", "rician") and self.transmitter_csi:
             raise ValueError(
                 f"transmitter_csi is for fading channels, not for {self.name}"
                 + (": a custom channel has its own" if self.name == "custom" else "")
@@ -119,6 +144,7 @@ class ChannelConfig(Section):
         """Name and settings, such as "rician, K = 4, transmitter CSI"."""
         parts: list[str] = [self.name if self.factory is None else self.factory]
         parts += [f"K = {self.k_factor:g}"] if self.name == "rician" else []
+        parts += [self.erasures.label] if self.name == "erasures" else []
         parts += [self.ofdm.label] if self.ofdm != OFDMOptions() else []
         parts += [f"{name} = {value}" for name, value in self.args.items()]
         parts += ["transmitter CSI"] if self.transmitter_csi else []
@@ -132,17 +158,24 @@ class ChannelConfig(Section):
         """
         if self.factory is not None:
             return _custom(Factory(factory=self.factory, args=self.args), snr_db)
-        from diffjscc.channels import AWGN, Multipath, Rayleigh, Rician  # noqa: PLC0415 - torch
+        from diffjscc import channels  # noqa: PLC0415 - torch
 
-        if self.name == "awgn":
-            return AWGN(snr_db)
-        if self.name == "rayleigh":
-            return Rayleigh(snr_db, transmitter_csi=self.transmitter_csi)
-        if self.name == "ofdm":
-            return Multipath(snr_db, **self.ofdm.model_dump())
-        if self.name in TDLS:
-            return Multipath(snr_db, self.name, **self.ofdm.model_dump())
-        return Rician(snr_db, self.k_factor, transmitter_csi=self.transmitter_csi)
+        csi = self.transmitter_csi
+        channel: Channel
+        match self.name:
+            case "awgn":
+                channel = channels.AWGN(snr_db)
+            case "rayleigh":
+                channel = channels.Rayleigh(snr_db, transmitter_csi=csi)
+            case "erasures":
+                channel = channels.Erasures(snr_db, **self.erasures.model_dump())
+            case "ofdm":
+                channel = channels.Multipath(snr_db, **self.ofdm.model_dump())
+            case "tdl-a" | "tdl-b" | "tdl-c" | "tdl-d" | "tdl-e":
+                channel = channels.Multipath(snr_db, self.name, **self.ofdm.model_dump())
+            case _:
+                channel = channels.Rician(snr_db, self.k_factor, transmitter_csi=csi)
+        return channel
 
 
 def _custom(factory: Factory, snr_db: float | Tensor) -> Channel:

@@ -94,7 +94,7 @@ class SeparateCodec:
         """
         uses = channel_uses(received.nominal_rate, received.image_size)
         check_received(received, uses if self.quality is None else None)
-        noise_power = received.state.noise_power[:, None] / received.state.gain.abs().square()
+        noise_power = received.state.zero_forced_noise_power
         assumed = received.state.at_transmitter.snr_db.tolist()
         images, outage = [], []
         for values, power, level in zip(received.equalised, noise_power, assumed, strict=True):
