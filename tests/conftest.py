@@ -3,7 +3,6 @@
 import copy
 import http.server
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +14,7 @@ import torch
 from huggingface_hub import constants
 from torch import Tensor
 
+from accelerator import forget_accelerator
 from diffjscc.data.download import DownloadError
 from diffjscc.data.fetch import fetch_kodak
 from diffjscc.metrics import weights as metric_weights
@@ -45,10 +45,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_runtest_setup() -> None:
     """Start every test, its fixtures included, from the same state, whatever ran before it."""
     torch.manual_seed(0)
-    # Accelerate keeps device and precision per process; it is slow to import.
-    if "accelerate.state" in sys.modules:
-        state = sys.modules["accelerate.state"].AcceleratorState
-        state._reset_state(reset_partial_state=True)
+    forget_accelerator()
 
 
 def pytest_terminal_summary(

@@ -12,16 +12,19 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from accelerator import forget_accelerator
 from clips import moving_square, write_video
+from diffjscc.cli import app
 from locations import ROOT
-from processes import run
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
 BLOCK = re.compile(
@@ -180,18 +183,27 @@ class Reader:
         for command in block.commands:
             if command.ours and command.complete and command.alone:
                 words = command.quick(shlex.split(block.marks.get("with", "")))
-                run(*words, folder=self.folder, said=self.folder / "said")
+                with self.inside():
+                    result = CliRunner().invoke(app, words)
+                assert result.exit_code == 0, f"{words}: {result.output[-3000:]}{result.exception}"
 
     def execute(self, text: str, place: str) -> None:
         """Run a Python block after those before it."""
-        before, modules = Path.cwd(), set(sys.modules)
+        with self.inside():
+            exec(compile(text, place, "exec"), self.names)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be in the folder, as a process of one's own that has imported nothing of it."""
+        forget_accelerator()
+        before, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
         os.chdir(self.folder)
         sys.path.insert(0, str(self.folder))
         try:
-            exec(compile(text, place, "exec"), self.names)
+            yield
         finally:
-            sys.path.remove(str(self.folder))
             os.chdir(before)
+            sys.path[:] = path
             for name in set(sys.modules) - modules:
                 file = getattr(sys.modules[name], "__file__", None)
                 if file and Path(file).is_relative_to(self.folder):
