@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING
 from diffjscc.version import __version__
 
 if TYPE_CHECKING:
+    from diffjscc.arrays import as_images, to_pil
     from diffjscc.channels import AWGN, Rayleigh, Rician, normalise_power
-    from diffjscc.codecs.compact import CompactJSCC
-    from diffjscc.codecs.deepjscc import DeepJSCC
+    from diffjscc.codecs.compact import CompactConfig, CompactJSCC
+    from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
     from diffjscc.codecs.digital.capacity import CapacityCodec
     from diffjscc.codecs.digital.separate import SeparateCodec
-    from diffjscc.codecs.swin import SwinJSCC
+    from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
+    from diffjscc.data.images import load_image, save_image
     from diffjscc.evaluation.evaluate import evaluate
+    from diffjscc.evaluation.uncertainty import disagreement
     from diffjscc.metrics.fidelity import ms_ssim, psnr
     from diffjscc.metrics.lpips import LPIPS
     from diffjscc.metrics.niqe import niqe
     from diffjscc.plugins import Factory
     from diffjscc.pretrained.diffjscc import DiffJSCC
+    from diffjscc.report.uncertainty import uncertainty_image
     from diffjscc.scheme import (
         Channel,
         Codec,
@@ -37,8 +41,10 @@ _MODULES = {
     "Channel": "diffjscc.scheme",
     "ChannelState": "diffjscc.symbols",
     "Codec": "diffjscc.scheme",
+    "CompactConfig": "diffjscc.codecs.compact",
     "CompactJSCC": "diffjscc.codecs.compact",
     "DeepJSCC": "diffjscc.codecs.deepjscc",
+    "DeepJSCCConfig": "diffjscc.codecs.deepjscc",
     "DiffJSCC": "diffjscc.pretrained.diffjscc",
     "Factory": "diffjscc.plugins",
     "InfeasibleError": "diffjscc.scheme",
@@ -52,13 +58,20 @@ _MODULES = {
     "Scheme": "diffjscc.scheme",
     "SeparateCodec": "diffjscc.codecs.digital.separate",
     "SwinJSCC": "diffjscc.codecs.swin",
+    "SwinJSCCConfig": "diffjscc.codecs.swin",
     "Symbols": "diffjscc.symbols",
     "digital_scheme": "diffjscc.schemes.digital",
+    "as_images": "diffjscc.arrays",
+    "disagreement": "diffjscc.evaluation.uncertainty",
     "evaluate": "diffjscc.evaluation.evaluate",
+    "load_image": "diffjscc.data.images",
     "ms_ssim": "diffjscc.metrics.fidelity",
     "niqe": "diffjscc.metrics.niqe",
     "normalise_power": "diffjscc.channels",
     "psnr": "diffjscc.metrics.fidelity",
+    "save_image": "diffjscc.data.images",
+    "to_pil": "diffjscc.arrays",
+    "uncertainty_image": "diffjscc.report.uncertainty",
 }
 
 __all__ = [
@@ -68,8 +81,10 @@ __all__ = [
     "Channel",
     "ChannelState",
     "Codec",
+    "CompactConfig",
     "CompactJSCC",
     "DeepJSCC",
+    "DeepJSCCConfig",
     "DiffJSCC",
     "Factory",
     "InfeasibleError",
@@ -82,14 +97,21 @@ __all__ = [
     "Scheme",
     "SeparateCodec",
     "SwinJSCC",
+    "SwinJSCCConfig",
     "Symbols",
     "__version__",
+    "as_images",
     "digital_scheme",
+    "disagreement",
     "evaluate",
+    "load_image",
     "ms_ssim",
     "niqe",
     "normalise_power",
     "psnr",
+    "save_image",
+    "to_pil",
+    "uncertainty_image",
 ]
 
 

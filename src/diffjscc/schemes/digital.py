@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 
 from diffjscc.choices import DigitalKind
 from diffjscc.codecs.digital.capacity import CapacityCodec
@@ -14,6 +13,7 @@ from diffjscc.codecs.digital.source_codecs.downsampled import Downsampled, Downs
 from diffjscc.codecs.digital.source_codecs.hevc import HEVCIntra
 from diffjscc.codecs.digital.source_codecs.pillow import AVIF, JPEG, JPEG2000, WebP
 from diffjscc.codecs.digital.source_codecs.source import FileCodec, SourceCodec, check_quality
+from diffjscc.rate import Rate, parse_rate
 from diffjscc.scheme import Scheme
 from diffjscc.schemes.digital_options import DigitalOptions
 
@@ -38,7 +38,7 @@ def source_name(kind: DigitalKind) -> str:
 
 def digital_scheme(
     kind: DigitalKind,
-    rate: Fraction,
+    rate: Rate,
     options: DigitalOptions | None = None,
     source: SourceCodec | None = None,
 ) -> Scheme:
@@ -46,7 +46,7 @@ def digital_scheme(
 
     Args:
         kind: source codec and channel code.
-        rate: nominal, in channel uses per pixel.
+        rate: nominal, in channel uses per pixel: "1/16", 0.0625 or a Fraction.
         options: settings that differ from those of a link that adapts to the SNR.
         source: the kind's source codec, where one is there already; None makes it.
 
@@ -55,7 +55,7 @@ def digital_scheme(
         ValueError: the source codec has no such quality, or it is a capacity link, to which
             neither MCS nor quality applies.
     """
-    how = options or DigitalOptions()
+    how, rate = options or DigitalOptions(), parse_rate(rate)
     name = source_name(kind)
     source = SOURCES[name]() if source is None else source
     if how.downsample:
