@@ -159,3 +159,17 @@ def test_the_level_does_not_matter() -> None:
     samples = on_air("ofdm-64", SYMBOLS, 10.0)
     for factor in (1e-6, 1e5):
         assert only_frame(samples * np.float32(factor)).report.snr_db == pytest.approx(10, abs=0.5)
+
+
+def test_preambles_in_noise_whose_energy_multipath_divides() -> None:
+    """Five equal paths at -4 dB in all: each has 6 % of the energy."""
+    found = 0
+    for seed in range(40):
+        taps = np.zeros(17, np.complex64)
+        taps[::4] = np.exp(1j * np.random.default_rng(seed).uniform(0, 6.28, 5)) / np.sqrt(5)
+        samples = on_air(
+            "ofdm-64", SYMBOLS[:64], -4.0, lambda x, _, t=taps: front_end.multipath(x, t), seed
+        )
+        starts = [detection.start for detection in find_preambles(Samples(samples))]
+        found += any(BEFORE <= start <= BEFORE + 16 for start in starts)
+    assert found >= 27

@@ -22,11 +22,14 @@ from diffjscc.radio.sequences import LONG_LENGTH, SHORT, SHORT_LENGTH, long_part
 Complex = NDArray[np.complex64]
 Number = TypeVar("Number", np.float64, np.complex128)
 
-# Noise alone exceeds it with probability exp(-240 · 0.2²) = 7e-5, and then fails at the second
-# part; a preamble has 0.5 ± 0.04 at 0 dB and 0.33 ± 0.05 at -3 dB.
+# Of the first part alone: noise exceeds it with probability exp(-240 · 0.2²) = 7e-5 and then fails
+# with the second part; a preamble has 0.5 ± 0.04 at 0 dB and 0.33 ± 0.05 at -3 dB.
 THRESHOLD = 0.2
-# Share of the second part in the energy of its place; noise alone: exp(-256 · 0.08) = 1e-9.
-LONG_THRESHOLD = 0.08
+# Share of the second part in the energy of its place, which multipath divides among its paths. A
+# tone, whose metric is 1, exceeds it at one of 1,000 places with 1000 · exp(-256 · 0.06) = 2e-4.
+LONG_THRESHOLD = 0.06
+# Of both, 240 · metric² + 256 · share: noise alone exceeds it with probability of about exp(-30).
+EVIDENCE = 30.0
 # An earlier path counts from this amplitude, relative to the strongest, on.
 _FIRST_PATH = 0.4
 _REACH = 16  # samples before the strongest path in which the first one is looked for
@@ -100,10 +103,11 @@ def find_preambles(capture: Capture, begin: int = 0) -> Iterator[Detection]:
             continue
         # Exact silence stays silent: a constant would resemble a periodic sequence.
         centred = np.where(samples == 0, 0, samples - samples[:count].mean())
-        for first, peak in _peaks(self_correlation(centred)):
+        metric = self_correlation(centred)
+        for first, peak in _peaks(metric):
             if start + peak <= last:
                 continue
-            found = _locate(capture, start + first, start + peak)
+            found = _locate(capture, start + first, start + peak, float(metric[peak]))
             if found is not None and found.start > last:
                 last = found.start + SHORT_LENGTH
                 yield found
@@ -120,8 +124,8 @@ def _peaks(metric: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
             yield first, first + int(piece.argmax())
 
 
-def _locate(capture: Capture, first: int, peak: int) -> Detection | None:
-    """Find the second part near a peak of the timing metric; None without one."""
+def _locate(capture: Capture, first: int, peak: int, metric: float) -> Detection | None:
+    """Find the second part near a peak of the timing metric `metric`; None without one."""
     short = capture.read(peak, SHORT_LENGTH)
     rate = carrier_rate(short - short.mean())
     begin = min(first, peak - _SLACK) + SHORT_LENGTH
@@ -141,7 +145,8 @@ def _locate(capture: Capture, first: int, peak: int) -> Detection | None:
             best = quality, name, matches
     assert best is not None
     quality, name, matches = best
-    if quality < LONG_THRESHOLD:
+    evidence = (SHORT_LENGTH - SHORT) * metric**2 + LONG_LENGTH * quality
+    if quality < LONG_THRESHOLD or evidence < EVIDENCE:
         return None
     strongest = int(matches.argmax())
     near = matches[max(0, strongest - _REACH) : strongest + 1]
