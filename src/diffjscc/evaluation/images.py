@@ -6,6 +6,7 @@ import hashlib
 import warnings
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,6 +136,8 @@ class SweepImages:
         self.names = unique_stems(self.paths)
         self.crop, self.max_side = crop, max_side
         self._kept: dict[int, SourceImage] = {}
+        self._coming: dict[int, Future[SourceImage]] = {}
+        self._reader = ThreadPoolExecutor(1)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -146,10 +149,17 @@ class SweepImages:
             ValueError: it is no image, or smaller than the crop.
         """
         if index not in self._kept:
-            self._kept[index] = self._load(index)
+            coming = self._coming.pop(index, None)
+            self._kept[index] = self._load(index) if coming is None else coming.result()
             while len(self._kept) > 1 and self._bytes() > KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
         return self._kept[index]
+
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Begin to read images in the background that are not in memory."""
+        for index in indices:
+            if index not in self._kept and index not in self._coming:
+                self._coming[index] = self._reader.submit(self._load, index)
 
     def _bytes(self) -> int:
         return sum(image.stored.nbytes for image in self._kept.values())

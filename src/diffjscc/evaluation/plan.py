@@ -68,7 +68,9 @@ def make_points(config: SweepConfig) -> list[PlannedPoint]:
 def make_units(
     config: SweepConfig, images: Sequence[ImageInfo], finished: Collection[Key] = ()
 ) -> list[Unit]:
-    """List every unit of work, in order.
+    """List every unit of work, in order: schemes outermost, and of each one image after another.
+
+    What metrics need of an image is then kept for all operating points of a scheme.
 
     Repeats of an image are in one unit, since they share its encoding, up to `CHUNK` times what is
     received at once, for bounded memory. Neighbours of one size are with it, as far as `megapixels`
@@ -79,8 +81,8 @@ def make_units(
         images: of the sweep.
         finished: transmissions that need not be made.
     """
-    units = []
-    for point in make_points(config):
+    units, points = list[Unit](), make_points(config)
+    for point in points:
         alone = point.scheme.digital.quality is not None
         alike = [(image.size, _lacking(point, image, config.repeats, finished)) for image in images]
         for (size, repeats), group in groupby(range(len(images)), alike.__getitem__):
@@ -93,7 +95,8 @@ def make_units(
                     Unit(point, indices[first : first + together], chunk, at_once)
                     for first in range(0, len(indices), together)
                 ]
-    return units
+    per_scheme = len(points) // len(config.schemes)
+    return sorted(units, key=lambda unit: (unit.point.index // per_scheme, unit.images[0]))
 
 
 def _lacking(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from diffjscc.data.images import save_image
@@ -20,7 +21,7 @@ from diffjscc.evaluation.completeness import check_planned
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.evaluation.environment import library_versions, source_commit
 from diffjscc.evaluation.finish import finish
-from diffjscc.evaluation.images import SweepImages
+from diffjscc.evaluation.images import LARGE, SweepImages
 from diffjscc.evaluation.journal import Journal, Key, key_of
 from diffjscc.evaluation.layout import Layout
 from diffjscc.evaluation.lines import ResultsError, write_lines
@@ -200,7 +201,9 @@ class SweepRun:
             self.held.release()
 
     def _run(self, progress: Callable[[int], None]) -> None:
-        for unit in self.todo:
+        for unit, following in zip_longest(self.todo, self.todo[1:]):
+            if following is not None:
+                self.images.read_ahead(self._small(following))
             self._do(unit)
             progress(len(unit.transmissions))
         self.processes.wait()
@@ -209,6 +212,12 @@ class SweepRun:
         if self.leads:
             finish(self.layout, self._points, self.images.names, self.journal, self.earlier)
         self.processes.wait()
+
+    def _small(self, unit: Unit) -> list[int]:
+        """A unit's images, unless they are so large that one at a time is enough."""
+        sizes = [self.setup.images[index].size for index in unit.images]
+        within = sum(width * height for width, height in sizes) <= LARGE
+        return list(unit.images) if within else []
 
     def _keys(self, unit: Unit) -> set[Key]:
         return {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffjscc.choices import LPIPSNet
-from diffjscc.metrics.fidelity import MS_SSIM_SMALLEST_SIDE, ms_ssim, psnr
+from diffjscc.metrics.fidelity import MS_SSIM_SMALLEST_SIDE, MSSSIM, psnr
 from diffjscc.metrics.lpips import BACKBONES, LPIPS
 from diffjscc.metrics.niqe import BLOCK, Pristine, niqe
 
@@ -152,7 +152,7 @@ _ENTRIES = (
         MetricInfo(
             "ms_ssim", "MS-SSIM", higher_is_better=True, digits=4, tolerance=0.002, bounds=(0, 1)
         ),
-        lambda _: ms_ssim,
+        lambda _: MSSSIM(),
         (MS_SSIM_SMALLEST_SIDE, MS_SSIM_SMALLEST_SIDE),
     ),
     _lpips_entry("lpips", "LPIPS", "squeeze", below_images=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -18,7 +18,8 @@ from diffjscc.metrics.catalogue import (
     MetricInfo,
     custom_metric,
 )
-from diffjscc.metrics.fidelity import as_floats
+from diffjscc.metrics.fidelity import MS_SSIM_SMALLEST_SIDE, as_floats, check_pair
+from diffjscc.metrics.references import LARGEST, PreparingMetric, References
 from diffjscc.metrics.weights import MetricUnavailable
 
 # The values of one image by the metrics' names; None where one is not defined.
@@ -31,12 +32,16 @@ class MetricEvaluator:
 
     Attributes:
         metrics: in the order in which they are shown; names differ.
+        references: what metrics keep of originals that images are measured against again.
 
     Raises:
         ValueError: two metrics have one name.
     """
 
     metrics: tuple[LoadedMetric, ...]
+    references: References = field(
+        init=False, repr=False, compare=False, default_factory=References
+    )
 
     def __post_init__(self) -> None:
         names = [info.name for info in self.infos]
@@ -111,26 +116,45 @@ class MetricEvaluator:
 
     def _measure(self, images: Tensor, references: Tensor) -> list[Metrics]:
         columns = {
-            metric.info.name: _checked(metric, images, references) for metric in self.metrics
+            metric.info.name: self._checked(metric, images, references) for metric in self.metrics
         }
         return [
             {name: None if math.isnan(values[i]) else values[i] for name, values in columns.items()}
             for i in range(len(images))
         ]
 
+    def _checked(self, metric: LoadedMetric, images: Tensor, references: Tensor) -> list[float]:
+        """The metric's values, one per image; raises unless they are finite or NaN."""
+        if not metric.levels or images.dtype != references.dtype:
+            images, references = as_floats(images), as_floats(references)
+        name, compute = metric.info.name, metric.compute
+        if isinstance(compute, PreparingMetric) and _is_kept(references):
+            check_pair(images, references)
+            found = [
+                compute.against(
+                    images[i : i + 1],
+                    self.references.prepared(name, compute, references[i : i + 1]),
+                )
+                for i in range(len(images))
+            ]
+            return _numbers(torch.cat(found), name, len(images))
+        return _numbers(compute(images, references), name, len(images))
 
-def _checked(metric: LoadedMetric, images: Tensor, references: Tensor) -> list[float]:
-    """The metric's values, one per image; raises unless they are finite or NaN."""
-    if not metric.levels or images.dtype != references.dtype:
-        images, references = as_floats(images), as_floats(references)
-    values = metric.compute(images, references)
-    name = metric.info.name
+
+def _is_kept(references: Tensor) -> bool:
+    """Return whether anything is kept of originals [B, 3, H, W] of this size."""
+    short = min(references.shape[-2:])
+    return short >= MS_SSIM_SMALLEST_SIDE and references.shape[-2:].numel() <= LARGEST
+
+
+def _numbers(values: object, name: str, images: int) -> list[float]:
+    """Check a metric's values, and list them."""
     if not isinstance(values, Tensor):
         kind = type(values).__name__
         raise ValueError(f"metric {name} returned a {kind}; return a tensor [B]")  # noqa: TRY004
-    if values.shape != (len(images),):
+    if values.shape != (images,):
         raise ValueError(
-            f"metric {name} returned shape {tuple(values.shape)} for {len(images)} images; return "
+            f"metric {name} returned shape {tuple(values.shape)} for {images} images; return "
             "one number per image, [B]"
         )
     if bool(values.isinf().any()):

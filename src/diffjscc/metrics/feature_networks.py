@@ -136,9 +136,15 @@ class SqueezeNetFeatures(nn.Module):
         """
         check_images(patches, "patches")
         inputs = (
-            (batch.float() - self.shift) / self.scale for batch in torch.split(patches, BATCH)
+            (_laid_out(batch) - self.shift) / self.scale for batch in torch.split(patches, BATCH)
         )
         return torch.cat([self.features(batch).mean(dim=(2, 3)) for batch in inputs])
+
+
+def _laid_out(patches: Tensor) -> Tensor:
+    """Float32, on a CPU with channels last: its convolutions are twice as fast."""
+    layout = torch.channels_last if patches.device.type == "cpu" else torch.preserve_format
+    return patches.float().contiguous(memory_format=layout)
 
 
 class InceptionFeatures(nn.Module):

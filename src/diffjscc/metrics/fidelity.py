@@ -7,7 +7,7 @@ report numbers, give them values rounded to multiples of 1/255, as they are writ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffjscc.arrays import levels_to_floats
+from diffjscc.metrics.references import Prepared
 
 # Images of more than TILE² pixels (4 megapixels) are measured in tiles of at most this side.
 TILE = 2048
@@ -193,19 +194,30 @@ def _ms_ssim(x: Tensor, y: Tensor, most: int) -> Tensor:
 
     Maps of more than `most` pixels are computed in bands.
     """
-    similarity = x.new_ones(x.shape[:2])
-    for scale, weight in enumerate(SCALE_WEIGHTS):
-        if scale > 0:
-            # An odd side gets one row or column of zeros in front, which the mean counts.
-            odd = (x.shape[-2] % 2, x.shape[-1] % 2)
-            x, y = F.avg_pool2d(x, 2, padding=odd), F.avg_pool2d(y, 2, padding=odd)
-        term = _mean_term(x, y, scale == len(SCALE_WEIGHTS) - 1, most)
-        similarity = similarity * term.clamp(min=0) ** weight
+    pairs = zip(_pyramid(x), _pyramid(y), strict=True)
+    return _combined(_mean_term(x, y, scale, most) for scale, (x, y) in enumerate(pairs))
+
+
+def _pyramid(images: Tensor) -> Iterator[Tensor]:
+    """Yield images [B, C, H, W] at one scale after another, each half as large."""
+    yield images
+    for _ in SCALE_WEIGHTS[1:]:
+        # An odd side gets one row or column of zeros in front, which the mean counts.
+        odd = (images.shape[-2] % 2, images.shape[-1] % 2)
+        images = F.avg_pool2d(images, 2, padding=odd)
+        yield images
+
+
+def _combined(terms: Iterable[Tensor]) -> Tensor:
+    """Multiply the scales' terms [B, C], each to its weight, and average over channels, [B]."""
+    similarity = torch.ones(())
+    for term, weight in zip(terms, SCALE_WEIGHTS, strict=True):
+        similarity = similarity.to(term.device) * term.clamp(min=0) ** weight
     return similarity.mean(dim=1)
 
 
-def _mean_term(x: Tensor, y: Tensor, whole: bool, most: int) -> Tensor:
-    """The mean of a scale's contrast-structure term, with luminance if `whole`, [B, C]."""
+def _mean_term(x: Tensor, y: Tensor, scale: int, most: int) -> Tensor:
+    """The mean of a scale's contrast-structure term, with luminance at the last, [B, C]."""
     height, width = x.shape[-2:]
     windows = height - TAPS + 1
     band = windows if height * width <= most else max(1, most // (4 * width))
@@ -213,21 +225,50 @@ def _mean_term(x: Tensor, y: Tensor, whole: bool, most: int) -> Tensor:
     for top in range(0, windows, band):
         rows = min(band, windows - top)
         some = slice(top, top + rows + TAPS - 1)
-        luminance, contrast = _similarity_maps(x[..., some, :], y[..., some, :])
-        term = (luminance * contrast if whole else contrast).mean(dim=(2, 3))
+        part = y[..., some, :]
+        term = _term(x[..., some, :], part, *_moments(part), scale)
         if rows == windows:
             return term
         mean = mean + term * (rows / windows)
     return mean
 
 
-def _similarity_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """SSIM's luminance and contrast-structure terms at every window position, [B, 3, h, w] each."""
-    mean_x, mean_y = _blur(x), _blur(y)
-    variances = _blur(x * x) + _blur(y * y) - mean_x**2 - mean_y**2
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second moment at every window position, [B, C, h, w] each."""
+    return _blur(x), _blur(x * x)
+
+
+def _term(x: Tensor, y: Tensor, mean_y: Tensor, square_y: Tensor, scale: int) -> Tensor:
+    """SSIM's contrast-structure term, at the last scale times luminance, [B, C]."""
+    mean_x, square_x = _moments(x)
+    variances = square_x + square_y - mean_x**2 - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
-    return luminance, (2 * covariance + C2) / (variances + C2)
+    term = (2 * covariance + C2) / (variances + C2)
+    if scale == len(SCALE_WEIGHTS) - 1:
+        term = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1) * term
+    return term.mean(dim=(2, 3))
+
+
+class MSSSIM:
+    """`ms_ssim` as a metric that keeps what it computes of originals, see `PreparingMetric`."""
+
+    def __call__(self, images: Tensor, references: Tensor) -> Tensor:
+        """Measure images against references of any size."""
+        return ms_ssim(images, references)
+
+    def prepare(self, references: Tensor) -> Prepared:
+        """Compute the pyramid of references [1, 3, H, W] of at least 161 px a side, and moments."""
+        scales = ((y, *_moments(y)) for y in _pyramid(as_floats(references)))
+        return tuple(tensor for scale in scales for tensor in scale)
+
+    def against(self, images: Tensor, prepared: Prepared) -> Tensor:
+        """Measure images against references that were prepared."""
+        scales = enumerate(_pyramid(as_floats(images)))
+        # Every scale has left its references and their two moments.
+        return _combined(
+            _term(x, prepared[3 * k], prepared[3 * k + 1], prepared[3 * k + 2], k)
+            for k, x in scales
+        )
 
 
 def _blur(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from diffjscc.choices import LPIPSNet
 from diffjscc.layers.tiling import spans
 from diffjscc.metrics.fidelity import TILE, as_floats, check_pair, check_tile
+from diffjscc.metrics.references import Prepared
 from diffjscc.metrics.weights import WeightFile, fill, find_weights, read_state
 
 LARGE_MAP = 262_144  # positions of a map of features that is compared in bands
@@ -221,7 +222,7 @@ class LPIPS(nn.Module):
             return torch.full((len(images),), math.nan, device=images.device)
         check_tile(tile)
         if images.shape[-2:].numel() <= tile**2:
-            return self.distance(as_floats(images), as_floats(references))
+            return self.distance(_laid_out(images), _laid_out(references))
         return self._tiled_distance(images, references, tile // 2 // DEEPEST * DEEPEST)
 
     def _tiled_distance(self, images: Tensor, references: Tensor, tile: int) -> Tensor:
@@ -234,8 +235,8 @@ class LPIPS(nn.Module):
             spans(height, tile, REACH), spans(width, tile, REACH)
         ):
             part = (..., rows, columns)
-            features = self.taps(as_floats(images[part]))
-            others = self.taps(as_floats(references[part]))
+            features = self.taps(_laid_out(images[part]))
+            others = self.taps(_laid_out(references[part]))
             for i, (x, y, head) in enumerate(zip(features, others, self.heads, strict=True)):
                 own = (
                     ...,
@@ -247,6 +248,17 @@ class LPIPS(nn.Module):
                     sums[i] = sums[i] + number * _added(0.0, x[own], y[own], head)
                     counts[i] += number
         return torch.stack([s / n for s, n in zip(sums, counts, strict=True)]).sum(dim=0)
+
+    def prepare(self, references: Tensor) -> Prepared:
+        """Compute the features of references, of unit length, see `PreparingMetric`."""
+        return tuple(_unit(features) for features in self.taps(_laid_out(references)))
+
+    def against(self, images: Tensor, prepared: Prepared) -> Tensor:
+        """Compute `forward` to references that were prepared."""
+        total = torch.zeros((), device=self.scale.device)
+        for x, y, head in zip(self.taps(_laid_out(images)), prepared, self.heads, strict=True):
+            total = total + _weighted(_unit(x) - y, head)
+        return total
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """`forward` without checks or tiles: float32 [B, 3, H, W] of any values to [B]; a loss."""
@@ -280,12 +292,29 @@ def _added(total: Tensor | float, x: Tensor, y: Tensor, head: nn.Module) -> Tens
     band = height if height * width <= LARGE_MAP else max(1, LARGE_MAP // (4 * width))
     for top in range(0, height, band):
         rows = slice(top, min(top + band, height))
-        first, second = x[..., rows, :], y[..., rows, :]
-        difference = F.normalize(first, eps=1e-10) - F.normalize(second, eps=1e-10)
-        mean = head(difference.square()).mean(dim=(1, 2, 3)).float()
+        mean = _weighted(_unit(x[..., rows, :]) - _unit(y[..., rows, :]), head)
         total = total + mean * ((rows.stop - rows.start) / height)
     assert isinstance(total, Tensor)
     return total
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features [B, C, h, w] of length 1 at every position."""
+    return F.normalize(features, eps=1e-10)
+
+
+def _weighted(difference: Tensor, head: nn.Module) -> Tensor:
+    """Mean over positions of squares [B, C, h, w] under a head's weights, float32 [B]."""
+    mean: Tensor = head(difference.square()).mean(dim=(1, 2, 3)).float()
+    return mean
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    """Convert levels to floats, on a CPU with channels last: its convolutions are twice as fast."""
+    floats = as_floats(images)
+    if floats.device.type != "cpu":
+        return floats
+    return floats.contiguous(memory_format=torch.channels_last)
 
 
 def _positions(own: slice, read: slice, stride: int) -> slice:
