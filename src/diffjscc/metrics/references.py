@@ -41,7 +41,7 @@ class _Original:
 
 
 class References:
-    """What metrics made of the latest originals, up to `KEPT_BYTES`."""
+    """Results of metrics for the latest originals, up to `KEPT_BYTES`."""
 
     def __init__(self) -> None:
         self._kept: list[_Original] = []

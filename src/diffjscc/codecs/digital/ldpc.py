@@ -122,18 +122,18 @@ class LDPC:
 
     def _propagate(self, llr: Tensor, iterations: int, codewords: Tensor, met: Tensor) -> None:
         """Decode some codewords into `codewords` and `met`; messages are [bit, codeword]."""
-        layers = [layer.to(llr.device) for layer in self.layers]
+        layers = [(layer.flatten().to(llr.device), layer.shape) for layer in self.layers]
         beliefs = llr.float().clamp(-_LARGEST_LLR, _LARGEST_LLR).T.contiguous()
-        messages = [beliefs.new_zeros(*layer.shape, len(llr)) for layer in layers]
+        messages = [beliefs.new_zeros(*shape, len(llr)) for _, shape in layers]
         active = torch.arange(len(llr), device=llr.device)
         for _ in range(iterations):
-            for i, layer in enumerate(layers):
-                others = beliefs[layer] - messages[i]
+            for i, (bits, shape) in enumerate(layers):
+                others = beliefs.index_select(0, bits).view(*shape, -1).sub_(messages[i])
                 messages[i] = _check_messages(others)
-                beliefs[layer] = others + messages[i]
-            bits = beliefs < 0
-            done = torch.stack([_met(bits[layer]) for layer in layers]).all(dim=0)
-            codewords[active], met[active] = bits.T, done
+                beliefs.index_copy_(0, bits, others.add_(messages[i]).flatten(0, 1))
+            ones = beliefs < 0
+            done = torch.stack([_met(ones, *layer) for layer in layers]).all(dim=0)
+            codewords[active], met[active] = ones.T, done
             if bool(done.all()):
                 return
             if bool(done.any()):
@@ -143,14 +143,23 @@ class LDPC:
 
 def _check_messages(incoming: Tensor) -> Tensor:
     """Compute check-to-variable messages: 2 atanh of the product of the others' tanh(LLR/2)."""
-    tanh = torch.tanh(incoming / 2)
-    tanh = torch.where(tanh.abs() < 1e-7, 1e-7, tanh)  # avoids a division by zero for erased bits
-    return 2 * (tanh.prod(dim=0) / tanh).clamp(-_CERTAIN, _CERTAIN).atanh()
+    # tanh(x/2) = 2 σ(x) - 1, which torch computes six times as fast; bits that are erased count
+    # as hardly known, so that nothing is divided by zero.
+    tanh = torch.sigmoid(incoming).mul_(2).sub_(1).add_(1e-7)
+    others = torch.div(tanh.prod(dim=0), tanh, out=tanh)
+    return others.clamp_(-_CERTAIN, _CERTAIN).atanh_().mul_(2)
 
 
-def _met(bits: Tensor) -> Tensor:
-    """Return whether all checks of a layer with bits [weight, 81, B] are satisfied, bool [B]."""
-    return (bits.sum(dim=0) % 2 == 0).all(dim=0)
+def _met(ones: Tensor, bits: Tensor, shape: torch.Size) -> Tensor:
+    """Return whether all checks of a layer are satisfied by codewords bool [1944, B], bool [B].
+
+    Args:
+        ones: the codewords' bits.
+        bits: numbers of the bits of each check, one after the other.
+        shape: bits of a check and checks, (weight, 81).
+    """
+    checked = ones.view(torch.uint8).index_select(0, bits).view(*shape, -1)
+    return ~(checked.sum(dim=0, dtype=torch.uint8) % 2 == 1).any(dim=0)
 
 
 def check_bits(bits: Tensor, length: int) -> None:
