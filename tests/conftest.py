@@ -101,7 +101,7 @@ def state() -> dict[str, Tensor]:
 @pytest.fixture
 def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     """A hub whose someone/weights is `checkpoint`, and empty caches."""
-    Hub.folder = checkpoint
+    Hub.folder, Hub.refusal, Hub.commits = checkpoint, None, []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Setup:
         figure: of the paper that this is the experiment for, such as "fig3"; None otherwise.
         commit: of the source tree that began the run, see `source_commit`; a run may go on with
             another one.
+        revisions: commit on the hub of each scheme whose weights come from there. Another commit
+            with the same weights is no other set-up.
     """
 
     sweep: dict[str, Any]
@@ -73,6 +75,7 @@ class Setup:
     left_out: tuple[str, ...] = ()
     figure: str | None = None
     commit: str | None = None
+    revisions: dict[str, str] = field(default_factory=dict)
 
 
 _SETUP = TypeAdapter(Setup)
@@ -201,10 +204,10 @@ def write_setup(layout: Layout, setup: Setup) -> None:
 def differences(before: Setup, now: Setup) -> list[str]:
     """List the differences of two set-ups, a sentence each."""
     found = [
-        f"{field.name} is {getattr(now, field.name)!r}, it was {getattr(before, field.name)!r}"
-        for field in fields(Setup)
-        if field.name not in ("sweep", "weights", "images", "metrics", "commit")
-        and getattr(before, field.name) != getattr(now, field.name)
+        f"{one.name} is {getattr(now, one.name)!r}, it was {getattr(before, one.name)!r}"
+        for one in fields(Setup)
+        if one.name not in ("sweep", "weights", "images", "metrics", "commit", "revisions")
+        and getattr(before, one.name) != getattr(now, one.name)
     ]
     metrics = [[info.name for info in setup.metrics] for setup in (before, now)]
     if metrics[0] != metrics[1]:

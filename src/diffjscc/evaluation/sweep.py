@@ -86,6 +86,11 @@ class Sweep:
             left_out=(*self.left_out, *reasons, *measures.left_out),
             figure=self.figure,
             commit=source_commit(),
+            revisions={
+                scheme.name: commit
+                for scheme in config.schemes
+                if (commit := schemes.commit(scheme)) is not None
+            },
         )
         layout = Layout(self.folder)
         store = SweepFeatures(measures.nets, layout.features, config.seed, processes.device)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.plugins import Factory
@@ -14,6 +17,7 @@ from diffjscc.pretrained.codec import read_codec, save_codec
 from diffjscc.pretrained.custom import is_custom, load_custom, save_custom
 from diffjscc.pretrained.offered import offered_rates
 from diffjscc.pretrained.pretrained import Weights, open_weights
+from diffjscc.pretrained.sources import with_revision
 from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
 from diffjscc.rate import Rate, check_offered, parse_rate
 from diffjscc.refiners.devices import usable_device
@@ -69,6 +73,7 @@ class DiffJSCC(Scheme):
         dtype: torch.dtype | None = None,
         offload: bool = False,
         trust_custom_code: bool = False,
+        revision: str | None = None,
     ) -> DiffJSCC:
         """Load weights.
 
@@ -88,6 +93,7 @@ class DiffJSCC(Scheme):
                 while it is needed, for GPUs that cannot hold them all.
             trust_custom_code: consent to import and call the code that the folder of a custom
                 codec or refiner names.
+            revision: branch, tag or commit of a hub id, as if it were written after its @.
 
         Raises:
             ValueError: unknown or damaged weights, a rate that they do not offer, no such device,
@@ -97,6 +103,8 @@ class DiffJSCC(Scheme):
             raise ValueError(f"refiner {refiner!r} is neither 'default', None nor a refiner")
         check_parts(parts)
         computing = choose_device(device)
+        if revision is not None:
+            source = with_revision(source, revision)
         offered = None if rate is None else offered_rates(str(getattr(source, "source", source)))
         if rate is not None and offered is not None:  # before gigabytes are fetched and read
             check_offered(parse_rate(rate), offered, f'(weights "{source}")')
@@ -176,6 +184,69 @@ class DiffJSCC(Scheme):
             card = {key: value for key, value in self.card.items() if key != "sha256"}
             write_json(target / "card.json", card)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        results: Iterable[Mapping[str, Any]] = (),
+        dataset: str = "own images",
+        licence: str | None = None,
+        codec_factory: Factory | None = None,
+        refiner_factory: Factory | None = None,
+        commit_message: str = "Upload weights with diffjscc",
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Write codec and refiner to the hub, with a model card, in one commit.
+
+        The card is made of `card` and `results`. `DiffJSCC.from_pretrained(repo_id)` loads them.
+
+        Args:
+            repo_id: "owner/name"; made if it does not exist.
+            dtype: see `save_pretrained`.
+            results: records as plain values, `evaluate(…).as_dicts()`, for the card's table and
+                the hub's metadata.
+            dataset: name of the images that they are of.
+            licence: identifier that the hub knows, such as "apache-2.0".
+            codec_factory: see `save_pretrained`.
+            refiner_factory: see `save_pretrained`.
+            commit_message: of the commit.
+            private: whether a new repository is private; None leaves it to its owner's settings.
+            token: of the hub; None takes that of `hf auth login` or HF_TOKEN.
+            revision: branch to commit to.
+            create_pr: propose the commit in place of making it.
+
+        Returns:
+            Address of the commit, or of the proposal.
+
+        Raises:
+            ValueError: weights that cannot be saved, no token, or a hub that refuses them.
+        """
+        from diffjscc.pretrained.model_card import Facts, model_card  # noqa: PLC0415
+        from diffjscc.pretrained.publishing import Upload  # noqa: PLC0415
+
+        upload = Upload(repo_id, commit_message, private, token, revision, create_pr)
+        upload.check()
+        facts = Facts(
+            repo_id,
+            type(self.codec).__name__,
+            [str(rate) for rate in self.codec.rates],
+            None if self.refiner is None else type(self.refiner).__name__,
+            sum(count_parameters(part) for part in (self.codec, self.refiner)),
+            self.card,
+            licence,
+        )
+        text = model_card(facts, results, dataset)
+        with TemporaryDirectory(prefix="diffjscc-") as place:
+            self.save_pretrained(
+                place, dtype, codec_factory=codec_factory, refiner_factory=refiner_factory
+            )
+            (Path(place) / "README.md").write_text(text, encoding="utf-8")
+            return upload.send(Path(place))
+
     def _save_codec(self, target: Path, dtype: torch.dtype, factory: Factory | None) -> None:
         if factory is not None:
             save_custom(self.codec, target / "codec", factory, dtype)
@@ -183,6 +254,14 @@ class DiffJSCC(Scheme):
             save_codec(self.codec, target, dtype)
         else:
             raise _needs_factory(self.codec, "codec")
+
+
+def count_parameters(part: object) -> int:
+    """Count the parameters of a codec or refiner: a torch module, or an object that holds some."""
+    if isinstance(part, nn.Module):
+        return sum(parameter.numel() for parameter in part.parameters())
+    held = vars(part).values() if hasattr(part, "__dict__") else ()
+    return sum(count_parameters(one) for one in held if isinstance(one, nn.Module))
 
 
 def _needs_factory(part: object, name: str) -> WeightsError:

@@ -69,6 +69,8 @@ def _explained(name: str, file: str, revision: str | None) -> Iterator[None]:
         with hub_or_cache():
             yield
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        if _status(error) in (401, 403):
+            raise WeightsError(f"{name} was not read: {refusal(error)}") from error
         raise WeightsError(
             f"{name} is not in the local cache and the hub cannot be reached; connect to the "
             "network, set HF_ENDPOINT to a mirror or https_proxy to a proxy, or give a folder that "
@@ -94,7 +96,36 @@ def _explained(name: str, file: str, revision: str | None) -> Iterator[None]:
     except HFValidationError as error:
         raise WeightsError(f"{name!r} is no hub id: {error}") from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
+        if _status(error) in (401, 403):
+            raise WeightsError(f"{name} was not read: {refusal(error)}") from error
         raise WeightsError(
             f"{file} of {name} could not be fetched ({type(error).__name__}: {error}); run the "
             "command again to continue where it stopped"
         ) from error
+
+
+def refusal(error: Exception) -> str:
+    """Say why the hub refuses a request, and the way out."""
+    status = _status(error)
+    if status == 401:
+        return "the hub does not accept the token; log in again by `hf auth login`"
+    if status == 403:
+        return (
+            "the token has no right to; give one that has (`hf auth login`), or ask the owner for "
+            "access"
+        )
+    if status == 404:
+        return "the hub knows no such thing; check the name"
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"the hub answered {status} ({first}); try again later"
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Status of the hub's answer that an error, or the one behind it, is about."""
+    while error is not None:
+        if isinstance(
+            status := getattr(getattr(error, "response", None), "status_code", None), int
+        ):
+            return status
+        error = error.__cause__
+    return None

@@ -25,6 +25,7 @@ from diffjscc.pretrained.sources import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
     bundled_weights,
+    commit_of,
     find_folder,
     split_revision,
 )
@@ -54,10 +55,12 @@ class Weights:
     Attributes:
         source: the user's input: name of bundled weights, a folder or a hub id.
         folder: folder of the weights on this machine.
+        commit: of a hub id; None of other sources.
     """
 
     source: str
     folder: Path
+    commit: str | None = None
 
     @property
     def has_refiner(self) -> bool:
@@ -79,7 +82,8 @@ def find_weights(source: str | Path) -> Weights:
     Raises:
         WeightsError: there is no such folder, and no such hub id or no network.
     """
-    return Weights(str(source), find_folder(source))
+    folder = find_folder(source)
+    return Weights(str(source), folder, commit_of(folder))
 
 
 def open_weights(source: str | Path) -> Weights:

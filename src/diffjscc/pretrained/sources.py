@@ -27,6 +27,25 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def with_revision(source: object, revision: str) -> str:
+    """Write a revision (branch, tag or commit) after the @ of a hub id.
+
+    Raises:
+        WeightsError: the source is no hub id, or names a revision itself.
+    """
+    name = str(source)
+    if not is_hub_id(name) or Path(name).is_dir():
+        raise WeightsError(f"revision {revision!r} is for hub ids, and {name!r} is none; remove it")
+    if "@" in name:
+        raise WeightsError(f"{name} names a revision itself; remove revision {revision!r} or it")
+    return f"{name}@{revision}"
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of a folder in the hub's cache; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def bundled_weights() -> list[str]:
     """Return the names of the weights that come with the package."""
     return sorted(entry.name for entry in BUNDLED.iterdir() if entry.is_dir())
@@ -67,6 +86,7 @@ def gone(name: str) -> str:
             f"{CONFIG_NAME} and {CHECKPOINT_NAME}, or train on a Stable Diffusion mirror: {prior}"
         )
     return (
-        f"{name} is no folder, and the hub has none of that name; bundled weights are "
-        f"{', '.join(bundled_weights())}, released checkpoints are {', '.join(RELEASED_IDS)}"
+        f"{name} is no folder, and the hub has none of that name, or hides it (log in by `hf auth "
+        f"login`); bundled weights are {', '.join(bundled_weights())}, released checkpoints are "
+        f"{', '.join(RELEASED_IDS)}"
     )

@@ -15,6 +15,7 @@ from diffjscc.choices import DigitalKind, DTypeName, RefinerName
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.diffjscc import DiffJSCC
+from diffjscc.pretrained.hub_ids import is_hub_id
 from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_weights
 from diffjscc.rate import Rate, parse_rate
 from diffjscc.scheme import Scheme
@@ -63,6 +64,14 @@ class SchemeLoader:
             if type(error) is not ValueError or str(error).startswith(config.name):
                 raise
             raise ValueError(f"{config.name}: {error}") from error
+
+    @staticmethod
+    def commit(config: SchemeConfig) -> str | None:
+        """Return the commit of weights that come from the hub; None for all others."""
+        pooling = KINDS[config.kind].pooling
+        if pooling is None or not is_hub_id(config.weights) or Path(config.weights).is_dir():
+            return None
+        return find_weights(config.weights).commit
 
     def codec_alone(self, weights: str) -> Scheme:
         """Load the codec of some weights, at its lowest rate."""

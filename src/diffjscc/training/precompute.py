@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
 from diffjscc.pretrained.pretrained import load_codec
+from diffjscc.pretrained.sources import split_revision
 from diffjscc.refiners.captions import Blip2Captioner, Captioner
 from diffjscc.refiners.devices import check_build
 from diffjscc.refiners.latents import encode, stride
@@ -119,7 +120,9 @@ def make_captioner(config: ControlConfig, device: torch.device) -> Captioner | N
     if kept.blip2 is None:
         captioner = Blip2Captioner.from_pretrained(dtype=dtype)
     else:
-        captioner = Blip2Captioner.from_pretrained(kept.blip2, None, dtype)
+        local = Path(kept.blip2).is_dir()
+        place, revision = (kept.blip2, None) if local else split_revision(kept.blip2)
+        captioner = Blip2Captioner.from_pretrained(place, revision, dtype)
     captioner.module.to(device)
     return captioner
 
