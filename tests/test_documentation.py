@@ -3,11 +3,12 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
+from diffjscc.choices import ChannelName
 from diffjscc.cli import app
 from locations import ROOT
 from pages import PAGES, shell_commands
@@ -55,6 +56,13 @@ def test_files_that_are_named_exist(page: Path) -> None:
         page.read_text(encoding="utf-8"),
     )
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_channel_is_named() -> None:
+    page = (ROOT / "docs" / "link.md").read_text(encoding="utf-8")
+    between = {"custom", "tdl-b", "tdl-c", "tdl-d"}  # my_module:MyChannel; `tdl-a` to `tdl-e`
+    named = {f"`{name}`" for name in get_args(ChannelName) if name not in between}
+    assert {name for name in named if name not in page} == set()
 
 
 def test_modules_of_the_glossary_exist() -> None:
