@@ -13,9 +13,10 @@ from torch import Tensor
 
 from diffjscc import AWGN, DiffJSCC, Rayleigh, Received, Reconstruction, Rician, Scheme, Symbols
 from diffjscc.channels.noise import complex_normal
+from diffjscc.codecs.compact import CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.codecs.low_snr import LOST_SHARE, MEAN_COLOUR, bound_snr, equalise, signal_share
+from diffjscc.codecs.low_snr import MEAN_COLOUR, bound_snr, equalise, shrink, signal_share
 from diffjscc.codecs.pooled import PooledCodec
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
 from diffjscc.data.images import load_image
@@ -253,6 +254,15 @@ def test_what_was_lost_is_not_refined(codec: JointCodec, pooled: bool, photograp
 
 
 def test_an_outage_is_where_the_image_has_no_weight() -> None:
-    snr_db = torch.linspace(-20, 0, 201)
-    lost = signal_share(snr_db, -5.0) <= LOST_SHARE
-    assert float(snr_db[lost].max()) == pytest.approx(-16.6, abs=0.05)
+    snr_db = torch.linspace(-30, 0, 301)
+    for low, kind, least in ((-5.0, CompactJSCC, -16.6), (0.0, DeepJSCC, -23.0)):
+        lost = signal_share(snr_db, low) <= kind.share_span[0]
+        assert float(snr_db[lost].max()) == pytest.approx(least, abs=0.1)
+
+
+def test_contrast_rises_within_the_span_of_shares() -> None:
+    images, share = torch.ones(4, 3, 2, 2), torch.tensor([0.1, 0.2, 0.4, 0.45])
+    contrast = (shrink(images, share, (0.1, 0.45)) - MEAN_COLOUR[0])[:, 0, 0, 0]
+    assert contrast[0] == 0
+    assert contrast[3] == 1 - MEAN_COLOUR[0]
+    assert bool((contrast.diff() > 0).all())

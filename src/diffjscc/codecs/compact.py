@@ -317,6 +317,7 @@ class CompactJSCC(JointCodec):
     """
 
     stride = STRIDE
+    share_span = (0.3, 1.0)  # 24 photographs, all rates of the bundled weights
     encoder: Encoder | None
     decoder: Decoder | None
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from diffjscc.arrays import check_range
 from diffjscc.channels.power import normalise_power
 from diffjscc.codecs.low_snr import (
-    LOST_SHARE,
     bound_csi,
     bound_snr,
     equalise,
@@ -79,6 +78,11 @@ class JointCodec(nn.Module, ABC):
         stride: pixels per latent position and side.
         bounded: whether SNRs outside the training's range are bounded to it, see `low_snr`; False
             gives the released implementation's outputs.
+        share_span: shares of signal, see `low_snr`, up to which nothing of an image counts as
+            received, and from which on it keeps its contrast. At larger ones more is lost of all
+            images; at smaller ones images of little contrast fall below the mean colour where a
+            decoder bears noise badly. The default suits CNN and Swin: an outage at -23 dB where
+            training began at 0 dB.
         padding: padding of images whose sides are not multiples of `stride`.
         config: the architecture, a frozen dataclass.
         encoder: image to latent, or None at a receiver.
@@ -87,6 +91,7 @@ class JointCodec(nn.Module, ABC):
 
     stride: int = 16
     bounded: bool = True
+    share_span: tuple[float, float] = (0.1, 0.45)
     padding: Padding = "reflect"
     config: Any
     encoder: nn.Module | None
@@ -159,7 +164,7 @@ class JointCodec(nn.Module, ABC):
         _, csi = self.observed(received)
         outage = self._lost(received)
         share = signal_share(self.trained_snr(csi), low).masked_fill(outage, 0)
-        return shrink(images, share), outage
+        return shrink(images, share, self.share_span), outage
 
     def reconstruct(self, received: Received) -> Tensor:
         """Decode without clamping to [0, 1], for training."""
@@ -200,7 +205,7 @@ class JointCodec(nn.Module, ABC):
         """Return whether nothing of an image was received, bool [B]."""
         _, csi = self.observed(received)
         snr_db = torch.minimum(csi.snr_db, received.snr_db)
-        return signal_share(snr_db, self.snr_range_db[0]) <= LOST_SHARE
+        return signal_share(snr_db, self.snr_range_db[0]) <= self.share_span[0]
 
     def rate_index(self, rate: Fraction) -> int:
         """Find the index of `rate` in `rates`; a ValueError lists them."""

@@ -4,7 +4,8 @@ A network that sees more noise than in any image of its training leaves the rang
 last that of numbers. Three steps outside the network keep both: symbols that fade by themselves are
 equalised by MMSE, symbols are scaled to the power that the lowest trained SNR gives them, and
 decoded images shrink towards the mean colour of photographs as the symbols' share of signal falls.
-Below `LOST_SHARE` nothing of the image was received: that colour is all that is left, an outage.
+Where that share is too small, which depends on the codec (`JointCodec.share_span`), nothing of the
+image was received: that colour is all that is left, an outage.
 
 With one gain per image MMSE equalisation differs from zero forcing by a factor that the networks,
 which know the SNR, have learnt. Below the trained range it would also take the power off their
@@ -25,12 +26,6 @@ from diffjscc.symbols import ChannelState, Received
 # Mean of the ImageNet training images, the usual normalisation of inputs. A constant costs no
 # channel uses; the mean of an image would have to be sent.
 MEAN_COLOUR = (0.485, 0.456, 0.406)
-
-# Share of signal at and below which the image has no weight: -16.6 dB where training began at
-# -5 dB, -13.3 dB for 0 dB. At larger shares images of little contrast would fall below the mean
-# colour, at smaller ones more would be lost of others; 24 photographs, all rates of the bundled
-# codec.
-LOST_SHARE = 0.3
 
 
 def equalise(received: Received) -> tuple[Tensor, ChannelState]:
@@ -86,17 +81,18 @@ def signal_share(snr_db: Tensor, low_db: float) -> Tensor:
     return share.clamp(max=1)
 
 
-def shrink(images: Tensor, share: Tensor) -> Tensor:
+def shrink(images: Tensor, share: Tensor, span: tuple[float, float]) -> Tensor:
     """Move images [B, 3, H, W] towards the mean colour, by the share of signal [B].
 
-    The weight of the image is 1 at a share of 1, and falls to 0 at `LOST_SHARE` as a quarter of a
-    sine.
+    The weight of an image is 0 up to the first share of `span` and 1 from the second on; between
+    them it rises as a quarter of a sine.
     """
-    if bool((share >= 1).all()):
+    none, full = span
+    if bool((share >= full).all()):
         return images
-    above = ((share - LOST_SHARE) / (1 - LOST_SHARE)).clamp(0, 1)
-    weights = torch.sin(math.pi / 2 * above)[:, None, None, None]
+    weights = torch.sin(math.pi / 2 * ((share - none) / (full - none)).clamp(0, 1))
+    weights = weights[:, None, None, None]
     mean = torch.tensor(MEAN_COLOUR, device=images.device)[:, None, None]
     shrunk = torch.where(weights > 0, mean + weights * (images - mean), mean)
-    # Images at a share of 1 keep every bit.
-    return torch.where(share[:, None, None, None] < 1, shrunk, images)
+    # Images of full weight keep every bit.
+    return torch.where(share[:, None, None, None] < full, shrunk, images)
