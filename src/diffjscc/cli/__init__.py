@@ -12,6 +12,7 @@ from diffjscc.cli import (
     demo,
     doctor,
     evaluation,
+    export,
     radio,
     report,
     results,
@@ -38,6 +39,9 @@ payload = typer.Typer(
 fetch = typer.Typer(
     cls=Group, help="Download a data set, checked and resumable.", no_args_is_help=True
 )
+
+
+exporting = typer.Typer(cls=Group, help="Write networks for other programs.", no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,12 +86,14 @@ train.command("control")(training.train_control)
 train.command("decoder")(training.train_decoder)
 fetch.command("kodak")(training.fetch_kodak)
 fetch.command("openimages")(training.fetch_openimages)
+exporting.command("onnx")(export.export_onnx)
 payload.command("export")(symbols.export)
 payload.command("import")(symbols.import_)
 app.add_typer(payload, name="symbols")
+app.add_typer(exporting, name="export")
 app.add_typer(train, name="train")
 app.add_typer(fetch, name="fetch")
-for group in (app, train, fetch, payload):
+for group in (app, train, fetch, payload, exporting):
     for command in group.registered_commands:
         command.cls = Command
 

@@ -1,0 +1,1 @@
+"""Networks of a set of weights in formats of other programs."""
