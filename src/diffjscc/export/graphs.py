@@ -6,7 +6,6 @@ power, channel) stays outside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from diffjscc.codecs.compact import CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.layers.banding import Stage
+from diffjscc.layers.banding import whole
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.texture import texture_map
 from diffjscc.refiners.control import Denoiser
@@ -171,13 +170,6 @@ class NoisePredictor(nn.Module):
         )
         predicted: Tensor = noise
         return predicted
-
-
-def whole(stages: Sequence[Stage], x: Tensor) -> Tensor:
-    """Compute stages for all rows at once."""
-    for stage in stages:
-        x = stage.compute(x, slice(None), 0)
-    return x
 
 
 def codec_graphs(codec: JointCodec) -> tuple[nn.Module, nn.Module]:
