@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard, constants
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from diffjscc import AWGN, DeepJSCC, DeepJSCCConfig, DiffJSCC, evaluate
 from diffjscc.cli import app
@@ -167,3 +167,33 @@ def test_the_commit_is_recorded_beside_the_revision(
     setup = json.loads((tmp_path / "results" / "setup.json").read_text())
     assert setup["revisions"] == {"deepjscc": COMMIT}
     assert setup["sweep"]["schemes"][0]["weights"] == "someone/weights@v1"
+
+
+def test_a_folder_is_published_as_it_is(
+    empty_hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image  # noqa: PLC0415
+
+    def run(*words: object) -> Result:
+        return CliRunner().invoke(app, list(map(str, words)))
+
+    Image.effect_noise((48, 32), 50).convert("RGB").save(tmp_path / "a.png")
+    swept = ("evaluate", tmp_path / "a.png", "--scheme", "deepjscc", "--rate", "1/16")
+    options = ("--snr", "1", "--set", "metrics=[psnr]", "--set", "features=[]")
+    assert run(*swept, *options, "-o", tmp_path / "results").exit_code == 0
+    words = ("publish", "compact", "someone/weights", "--results", tmp_path / "results")
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "no token" in refused.stderr
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    result = run(*words, "--dataset", "noise", "--message", "as it is")
+    assert result.exit_code == 0, result.output
+    assert empty_hub.commits == [("as it is", "main")]
+    here, there = find_weights("compact").folder, empty_hub.folder
+    for path in here.rglob("*.*"):
+        assert (there / path.relative_to(here)).read_bytes() == path.read_bytes()
+    card = ModelCard((there / "README.md").read_text(encoding="utf-8"))
+    assert "| deepjscc | awgn | 1/16 | 1 |" in card.text
+    assert "and a diffusion receiver (ControlledDiffusion)" in card.text
+    size = float(re.search(r"(\S+) million parameters", card.text)[1])
+    assert 28 < size < 31  # 6.0 + 4.0 + 14.0 + 5.4

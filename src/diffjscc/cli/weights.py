@@ -1,4 +1,4 @@
-"""`diffjscc info`, `diffjscc list` and `diffjscc convert`."""
+"""`diffjscc info`, `diffjscc list`, `diffjscc convert` and `diffjscc publish`."""
 
 from __future__ import annotations
 
@@ -79,3 +79,40 @@ def convert(
         destination.parent.mkdir(parents=True, exist_ok=True)
         folder = convert_released(source, destination, to)
         stdout.print(f"weights are in {printed(folder)}", soft_wrap=True)
+
+
+def publish(
+    weights: Annotated[str, paths.argument(paths.place, "Folder of weights, such as a run's.")],
+    repo_id: Annotated[str, typer.Argument(help="Hub id to write, owner/name.")],
+    results: Annotated[
+        list[Path] | None,
+        paths.option(paths.path, help="Results of these weights, for the card; may be repeated."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Name of the images of the results.")] = "own images",
+    licence: Annotated[
+        str | None, typer.Option(help="As the hub calls it, such as apache-2.0.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to.")] = None,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "Upload weights with diffjscc",
+    private: Annotated[bool, typer.Option(help="Hide a new repository.")] = False,
+    propose: Annotated[bool, typer.Option(help="Open a pull request, not a commit.")] = False,
+) -> None:
+    """Write weights to the hub as they are, with a model card, in one commit.
+
+    Log in once by `hf auth login`, or set HF_TOKEN.
+    """
+    with report_errors():
+        from diffjscc.evaluation.results import read_results  # noqa: PLC0415
+        from diffjscc.pretrained.diffjscc import DiffJSCC  # noqa: PLC0415
+        from diffjscc.pretrained.pretrained import open_weights  # noqa: PLC0415
+        from diffjscc.pretrained.publishing import Upload  # noqa: PLC0415
+
+        upload = Upload(repo_id, message, private or None, None, revision, propose)
+        upload.check()
+        found = open_weights(weights)
+        records = [record for place in results or () for record in read_results(place).records]
+        scheme = DiffJSCC.from_pretrained(found, device="cpu")
+        rows = [record.as_flat_dict() for record in records]
+        card = scheme.model_card(repo_id, rows, dataset, licence)
+        address = upload.send(found.folder, {"README.md": card.encode()})
+        stdout.print(f"weights are at {printed(address)}", soft_wrap=True)

@@ -225,27 +225,47 @@ class DiffJSCC(Scheme):
         Raises:
             ValueError: weights that cannot be saved, no token, or a hub that refuses them.
         """
-        from diffjscc.pretrained.model_card import Facts, model_card  # noqa: PLC0415
         from diffjscc.pretrained.publishing import Upload  # noqa: PLC0415
 
         upload = Upload(repo_id, commit_message, private, token, revision, create_pr)
         upload.check()
+        text = self.model_card(repo_id, results, dataset, licence)
+        with TemporaryDirectory(prefix="diffjscc-") as place:
+            self.save_pretrained(
+                place, dtype, codec_factory=codec_factory, refiner_factory=refiner_factory
+            )
+            return upload.send(Path(place), {"README.md": text.encode()})
+
+    def model_card(
+        self,
+        repo_id: str,
+        results: Iterable[Mapping[str, Any]] = (),
+        dataset: str = "own images",
+        licence: str | None = None,
+    ) -> str:
+        """Write the model card of `push_to_hub`, in Markdown with the hub's metadata at its head.
+
+        Args:
+            repo_id: see `push_to_hub`, as for the others.
+            results: records as plain values.
+            dataset: name of the images that they are of.
+            licence: identifier that the hub knows.
+
+        Raises:
+            ValueError: results that are no records.
+        """
+        from diffjscc.pretrained.model_card import Facts, model_card  # noqa: PLC0415
+
         facts = Facts(
             repo_id,
             type(self.codec).__name__,
             [str(rate) for rate in self.codec.rates],
             None if self.refiner is None else type(self.refiner).__name__,
-            sum(count_parameters(part) for part in (self.codec, self.refiner)),
+            sum((_sizes(self.codec) | _sizes(self.refiner)).values()),
             self.card,
             licence,
         )
-        text = model_card(facts, results, dataset)
-        with TemporaryDirectory(prefix="diffjscc-") as place:
-            self.save_pretrained(
-                place, dtype, codec_factory=codec_factory, refiner_factory=refiner_factory
-            )
-            (Path(place) / "README.md").write_text(text, encoding="utf-8")
-            return upload.send(Path(place))
+        return model_card(facts, results, dataset)
 
     def _save_codec(self, target: Path, dtype: torch.dtype, factory: Factory | None) -> None:
         if factory is not None:
@@ -256,12 +276,14 @@ class DiffJSCC(Scheme):
             raise _needs_factory(self.codec, "codec")
 
 
-def count_parameters(part: object) -> int:
-    """Count the parameters of a codec or refiner: a torch module, or an object that holds some."""
+def _sizes(part: object) -> dict[int, int]:
+    """Size of each parameter of a torch module, or of those that a part of this package holds."""
     if isinstance(part, nn.Module):
-        return sum(parameter.numel() for parameter in part.parameters())
-    held = vars(part).values() if hasattr(part, "__dict__") else ()
-    return sum(count_parameters(one) for one in held if isinstance(one, nn.Module))
+        return {id(parameter): parameter.numel() for parameter in part.parameters()}
+    if not type(part).__module__.startswith("diffjscc."):
+        return {}
+    held = [_sizes(one) for one in getattr(part, "__dict__", {}).values()]
+    return {key: size for sizes in held for key, size in sizes.items()}
 
 
 def _needs_factory(part: object, name: str) -> WeightsError:

@@ -94,7 +94,9 @@ def _explained(name: str, file: str, revision: str | None) -> Iterator[None]:
             f"{CHECKPOINT_NAME}, such as {RELEASED_IDS[0]}"
         ) from error
     except HFValidationError as error:
-        raise WeightsError(f"{name!r} is no hub id: {error}") from error
+        raise WeightsError(
+            f"{name!r} is no hub id; it is owner/name, of letters, digits, - _ and ."
+        ) from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
         if _status(error) in (401, 403):
             raise WeightsError(f"{name} was not read: {refusal(error)}") from error

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from diffjscc.paths import printable
+
 PAPER = "2404.17736"
 TAGS = ("joint-source-channel-coding", "wireless", "image-compression", f"arxiv:{PAPER}")
 
@@ -74,7 +76,7 @@ def model_card(
         note = "Means over images and transmissions. SNR is Es/N0; rate is channel uses per pixel."
         lines += [f"## Results on {dataset}", "", *_table(means), "", note, ""]
     for key, value in (facts.card or {}).items():
-        lines += [f"## {key.replace('_', ' ').capitalize()}", "", *_content(value), ""]
+        lines += [f"## {_cell(key.replace('_', ' ').capitalize())}", "", *_content(value), ""]
     lines += ["## Method", "", f"[arXiv {PAPER}](https://arxiv.org/abs/{PAPER})"]
     data = ModelCardData(
         library_name="diffjscc",
@@ -99,7 +101,7 @@ def _summary(facts: Facts) -> str:
 def _content(value: object) -> list[str]:
     """A value of card.json in Markdown: text as a paragraph, all else as YAML."""
     if isinstance(value, str | int | float):
-        return [str(value)]
+        return [str(value).replace("<", "&lt;")]
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100).rstrip()
     return ["```yaml", text.replace("```", "'''"), "```"]
 
@@ -109,8 +111,10 @@ def _means(results: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], dict[s
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in results:
         try:
-            groups.setdefault(tuple(row[name] for name in _POINT), []).append(row)
-        except (KeyError, TypeError):
+            scheme, channel, rate, snr_db = (row[name] for name in _POINT)
+            point = (str(scheme), str(channel), str(rate), float(snr_db))
+            groups.setdefault(point, []).append(row)
+        except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"results hold {str(row)[:60]!r}; give records as plain values, such as "
                 "evaluate(…).as_dicts()"
@@ -118,11 +122,15 @@ def _means(results: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], dict[s
     means = {}
     for point, rows in groups.items():
         values = {
-            name: [row[name] for row in rows if isinstance(row.get(name), int | float)]
-            for name in _LABELS
+            name: [row[name] for row in rows if _is_finite(row.get(name))] for name in _LABELS
         }
         means[point] = {name: math.fsum(v) / len(v) for name, v in values.items() if v}
     return means
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether a value of a record is a number; None, and what is none, is not."""
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _table(means: Mapping[tuple[Any, ...], Mapping[str, float]]) -> list[str]:
@@ -131,18 +139,22 @@ def _table(means: Mapping[tuple[Any, ...], Mapping[str, float]]) -> list[str]:
     rows = [heads, ["---"] * len(heads)]
     for (scheme, channel, rate, snr_db), values in means.items():
         cells = [f"{values[name]:.3f}" if name in values else "–" for name in names]
-        rows.append([_cell(scheme), _cell(channel), str(rate), f"{snr_db:g}", *cells])
+        rows.append([_cell(scheme), _cell(channel), _cell(rate), f"{snr_db:g}", *cells])
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _cell(text: object) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    return printable(" ".join(str(text).split())).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _evaluations(
     means: Mapping[tuple[Any, ...], Mapping[str, float]], dataset: str
 ) -> list[EvalResult]:
     """Results as the hub's metadata has them."""
+    named = {
+        f"{_cell(scheme)}, {_cell(channel)}, R = {_cell(rate)}, {snr_db:g} dB": values
+        for (scheme, channel, rate, snr_db), values in means.items()
+    }
     return [
         EvalResult(
             task_type="image-to-image",
@@ -150,8 +162,8 @@ def _evaluations(
             dataset_name=dataset,
             metric_type=name,
             metric_value=round(value, 4),
-            metric_name=f"{_LABELS[name]}, {scheme}, {channel}, R = {rate}, {snr_db:g} dB",
+            metric_name=f"{_LABELS[name]}, {point}",
         )
-        for (scheme, channel, rate, snr_db), values in means.items()
+        for point, values in named.items()
         for name, value in values.items()
     ]

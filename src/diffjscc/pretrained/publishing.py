@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ from huggingface_hub.errors import (
 )
 
 from diffjscc.data.download import is_offline
+from diffjscc.data.folders import visible_files
 from diffjscc.pretrained.fetching import refusal
+from diffjscc.pretrained.sources import check_revision
 from diffjscc.pretrained.storage import WeightsError
 
 
@@ -56,6 +59,10 @@ class Upload:
                 f"{self.repo_id!r} is no hub id to write to; give owner/name, and a branch as "
                 "revision"
             )
+        if self.revision is not None:
+            check_revision(self.revision)
+        if self.token is not None and not re.fullmatch("[!-~]+", self.token):
+            raise WeightsError("the token is empty, or has characters that no token has; copy it")
         if is_offline() or constants.HF_HUB_OFFLINE:
             raise WeightsError("HF_HUB_OFFLINE is set; unset it to write to the hub")
         if self.token is None and get_token() is None:
@@ -64,8 +71,12 @@ class Upload:
                 "HF_TOKEN, or give token="
             )
 
-    def send(self, folder: Path) -> str:
+    def send(self, folder: Path, beside: Mapping[str, bytes]) -> str:
         """Upload all files of a folder; weights that are there and not among them are removed.
+
+        Args:
+            folder: of the weights; hidden files in it are passed over.
+            beside: further files, or other contents of files, by their names.
 
         Returns:
             Address of the commit, or of the proposal.
@@ -77,16 +88,13 @@ class Upload:
         api = HfApi(endpoint=constants.ENDPOINT, token=self.token, library_name="diffjscc")
         with self._explained():
             api.create_repo(self.repo_id, private=self.private, exist_ok=True)
-            files = {
-                path.relative_to(folder).as_posix(): path
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            }
+            files: dict[str, Path | bytes] = {name: folder / name for name in visible_files(folder)}
+            files |= beside
             start = None if self.create_pr else self.revision
             there = api.list_repo_files(self.repo_id, revision=start)
             stale = [name for name in there if name.endswith(".safetensors") and name not in files]
             operations: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in stale]
-            operations += [CommitOperationAdd(name, path) for name, path in files.items()]
+            operations += [CommitOperationAdd(name, files[name]) for name in sorted(files)]
             commit = api.create_commit(
                 self.repo_id,
                 operations,
@@ -103,7 +111,9 @@ class Upload:
         try:
             yield
         except HFValidationError as error:
-            raise WeightsError(f"{name!r} is no hub id: {error}") from error
+            raise WeightsError(
+                f"{name!r} is no hub id; it is owner/name, of letters, digits, - _ and ."
+            ) from error
         except RevisionNotFoundError as error:
             raise WeightsError(
                 f"{name} has no branch {self.revision!r}; make it on the hub, or leave revision out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from diffjscc.paths import expanded
 from diffjscc.pretrained.hub_ids import MIRRORS, RELEASED_IDS, is_hub_id
 from diffjscc.pretrained.storage import WeightsError
 
+_SHOWN = 60  # characters of a revision in an error
 BUNDLED = resources.files("diffjscc.pretrained") / "weights"
 
 # The two files of a checkpoint that the paper's authors released.
@@ -24,7 +26,18 @@ def split_revision(source: str) -> tuple[str, str | None]:
     name, at, revision = source.partition("@")
     if at and not revision:
         raise WeightsError(f"{source!r} names no revision after the @; add one or remove the @")
+    if at:
+        check_revision(revision)
     return name, revision or None
+
+
+def check_revision(revision: str) -> None:
+    """Raise WeightsError for a text that no branch, tag or commit can have as its name."""
+    if not re.fullmatch(r"\w[\w./+-]{0,199}", revision) or ".." in revision:
+        shown = revision if len(revision) <= _SHOWN else f"{revision[:_SHOWN]}…"
+        raise WeightsError(
+            f"revision {shown!r} is no name of a branch, tag or commit; correct it, or leave it out"
+        )
 
 
 def with_revision(source: object, revision: str) -> str:
@@ -38,6 +51,7 @@ def with_revision(source: object, revision: str) -> str:
         raise WeightsError(f"revision {revision!r} is for hub ids, and {name!r} is none; remove it")
     if "@" in name:
         raise WeightsError(f"{name} names a revision itself; remove revision {revision!r} or it")
+    check_revision(revision)
     return f"{name}@{revision}"
 
 
