@@ -11,7 +11,7 @@ import typer
 from diffjscc.choices import ChannelName
 from diffjscc.cli import app
 from locations import ROOT
-from pages import PAGES, shell_commands
+from pages import PAGES, blocks, shell_commands
 
 COMMAND = typer.main.get_command(app)
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -58,6 +58,13 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_extra_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    extras = project["project"]["optional-dependencies"]
+    assert [name for name in extras if f"`{name}`" not in page] == []
+
+
 def test_every_channel_is_named() -> None:
     page = (ROOT / "docs" / "link.md").read_text(encoding="utf-8")
     between = {"custom", "tdl-b", "tdl-c", "tdl-d"}  # my_module:MyChannel; `tdl-a` to `tdl-e`
@@ -91,6 +98,13 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 def test_options_that_are_named_exist(page: Path) -> None:
     named = set(re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8")))
     assert named - {"--help"} - options(COMMAND) == set()
+
+
+@every_page
+def test_files_that_a_reader_writes_are_named(page: Path) -> None:
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"))
+    for block in blocks(page):
+        assert block.file is None or block.file in text, f"{page}:{block.line}: {block.file}"
 
 
 @every_page

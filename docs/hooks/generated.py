@@ -8,7 +8,6 @@ import re
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import griffe
 import grimp
@@ -208,26 +207,14 @@ def model_card(path: Path) -> str:
             numbers = ", ".join(
                 f"{key} {how[key]}" for key in ("iterations", "batch", "crop") if key in how
             )
-            lines.append(f"- **{part}** ({numbers}). Loss: {how['loss']}. {how['how']}")
+            lines.append(f"- **{part}** ({numbers}). Loss: {how['loss']}. How: {how['how']}")
     lines += ["", "### PSNR of the codec alone on Kodak, in dB, one transmission each", ""]
-    lines += table("R (cpp)", card["kodak_psnr_db"])
-    lines += ["", "### With the receiver, on Kodak at 1 dB", ""]
-    measured = {
-        f"{rate}, {who}": {name: values[who] for name, values in metrics.items()}
-        for rate, metrics in card["kodak_receiver_at_1_db"].items()
-        for who in ("codec alone", "with receiver")
-    }
-    return "\n".join([*lines, *table("R (cpp)", measured)])
-
-
-def table(corner: str, rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table."""
-    columns = list(next(iter(rows.values())))
-    head = [f"| {corner} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    return head + [
-        f"| {name} | {' | '.join(f'{row[column]}' for column in columns)} |"
-        for name, row in rows.items()
-    ]
+    rows = card["kodak_psnr_db"]
+    levels = list(next(iter(rows.values())))
+    lines += [f"| R (cpp) | {' | '.join(levels)} |", "|---" * (len(levels) + 1) + "|"]
+    for rate, row in rows.items():
+        lines.append(f"| {rate} | {' | '.join(f'{row[level]:.2f}' for level in levels)} |")
+    return "\n".join(lines)
 
 
 def public_names() -> str:
