@@ -1,5 +1,6 @@
 """Pages lead somewhere: links, the files that they name, the commands and code that they show."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
+import diffjscc
 from diffjscc.choices import ChannelName
 from diffjscc.cli import app
 from locations import ROOT
@@ -105,6 +107,15 @@ def test_files_that_a_reader_writes_are_named(page: Path) -> None:
     text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"))
     for block in blocks(page):
         assert block.file is None or block.file in text, f"{page}:{block.line}: {block.file}"
+
+
+@every_page
+def test_python_that_is_not_run_is_python(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python" and not block.runs:
+            for node in ast.walk(ast.parse(block.text)):
+                if isinstance(node, ast.ImportFrom) and node.module == "diffjscc":
+                    assert {name.name for name in node.names} <= set(diffjscc.__all__)
 
 
 @every_page
