@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from diffjscc.cli.terminal import printed, stderr
 from diffjscc.data.clips import VIDEO_SUFFIXES, Clip, is_clip, is_video, open_clip
 from diffjscc.data.decoding import ImageError, Pixels, decode, is_image
 from diffjscc.data.folders import visible_files
@@ -119,7 +120,8 @@ class Inputs:
         """An image, or the frames of a clip."""
         if not (_is_clip_of_any_name if found.name == STDIN_NAME else is_clip)(found.path):
             return [Input(found.name, stem, found.path, lambda: self._image(found))]
-        clip = open_clip(found.path, found.name, self.max_side, self.most_frames)
+        with stderr.status(f"looking through {printed(found.name)}"):
+            clip = open_clip(found.path, found.name, self.max_side, self.most_frames)
         if clip.sound:
             warnings.warn(f"{found.name}: its sound is left out", stacklevel=2)
         digits = max(4, len(str(clip.count)))
