@@ -36,11 +36,13 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
         ValueError: the port is taken, there is no such host, weights or device.
     """
     number = free_port(host, port)
-    with tempfile.TemporaryDirectory(prefix="diffjscc-demo-") as folder:
-        # Read when gradio is imported: no telemetry, no look-up of versions, our own folder.
-        os.environ.update(
+    with (
+        tempfile.TemporaryDirectory(prefix="diffjscc-demo-") as folder,
+        # gradio reads them, some at every request: no telemetry, no look-ups, our own folder.
+        _environment(
             GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_DISABLE_TELEMETRY="1"
-        )
+        ),
+    ):
         try:
             from diffjscc.web.page import Page  # noqa: PLC0415 - takes seconds
             from diffjscc.web.style import CSS, theme  # noqa: PLC0415 - imports gradio, too
@@ -73,6 +75,21 @@ def serve(weights: str, device: str, host: str, port: int) -> Iterator[str]:
         finally:
             page.close()
             blocks.close(verbose=False)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set environment variables until the context ends."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def free_port(host: str, port: int) -> int:
