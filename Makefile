@@ -1,4 +1,5 @@
 # make demo: set up, send a photograph, show what comes back.   make test: set up, check everything.
+# make benchmark: set up, measure how fast everything is.
 # make docs: set up, build the documentation into site/.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_p
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types pytest docs clean
+.PHONY: demo test lint types pytest docs benchmark clean
 
 demo: $(VENV)/installed
 	$(BIN)/diffjscc transmit "$(PHOTO)" --snr 1 --rate 1/128 --json demo/metrics.json -o demo
@@ -45,6 +46,10 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 $(VENV)/installed-docs: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --editable ".[docs]"
 	touch $@
+
+# Speed against the stored figures, as ratios: some minutes, one with QUICK=1.
+benchmark: $(VENV)/installed
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) demo site

@@ -1,6 +1,7 @@
 """Codewords per second on one core, and block error rates of the four LDPC codes.
 
-    python benchmarks/ldpc.py [-o ldpc.json]
+    python benchmarks/ldpc.py [--quick] [-o ldpc.json]
+    python benchmarks/ldpc.py --waterfalls ldpc.json
 
 Speed is in CPU time on one thread, so that other work on the machine does not enter, and with all
 iterations spent, on LLRs that no iteration can settle. Block error rates are those of BPSK over
@@ -10,12 +11,11 @@ same.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import platform
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,11 +23,14 @@ from torch import Tensor
 
 from diffjscc.codecs.digital.ldpc import BLOCK_LENGTH, CODE_RATES, LDPC
 from diffjscc.codecs.digital.modulation import Modulation
+from figures import Figure, Figures, machine, main, write
 
 ITERATIONS = 20
 BATCH = 64
 LOST_BLOCKS = 50
 STEP_DB = 0.25
+MOST_BLOCKS = 2048  # that are sent per point
+UNIT = "codewords/CPU s"
 
 Decoder = Callable[[Tensor], Tensor]
 
@@ -71,11 +74,25 @@ def lost_blocks(code: LDPC, decoder: Decoder, eb_n0_db: float, most: int) -> tup
     return lost, sent
 
 
-def measure(code: LDPC, most: int) -> dict[str, object]:
-    """Speeds and waterfalls of one code; a curve ends once fewer than 1 of 500 blocks is lost."""
-    bits = torch.rand(BATCH, code.k) < 0.5
-    unsettled = torch.randn(BATCH, BLOCK_LENGTH)
-    report: dict[str, object] = {"encode_codewords_per_s": speed(lambda: code.encode(bits), BATCH)}
+@torch.no_grad()
+def measure(quick: bool) -> Figures:
+    """Time every code; the two of the lowest rates alone if quick."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    figures: Figures = {}
+    for rate in CODE_RATES[: 2 if quick else None]:
+        code = LDPC(rate)
+        bits, unsettled = torch.rand(BATCH, code.k) < 0.5, torch.randn(BATCH, BLOCK_LENGTH)
+        figures[f"encode, rate {rate}"] = Figure(speed(partial(code.encode, bits), BATCH), UNIT)
+        for name, decoder in decoders_of(code).items():
+            label = f"{'' if name == 'diffjscc' else 'peer: '}decode, rate {rate}"
+            figures[label] = Figure(speed(partial(decoder, unsettled), BATCH), UNIT)
+    return figures
+
+
+def waterfalls(code: LDPC, most: int) -> dict[str, object]:
+    """Block error rates of one code; a curve ends once fewer than 1 of 500 blocks is lost."""
+    report: dict[str, object] = {}
     for name, decoder in decoders_of(code).items():
         curve = []
         eb_n0_db = math.floor(8 * float(code.code_rate) - 3.5)  # just below the waterfall
@@ -83,29 +100,20 @@ def measure(code: LDPC, most: int) -> dict[str, object]:
             lost, sent = lost_blocks(code, decoder, eb_n0_db, most)
             curve.append({"eb_n0_db": eb_n0_db, "lost": lost, "sent": sent})
             eb_n0_db += STEP_DB
-        rate = speed(lambda decoder=decoder: decoder(unsettled), BATCH)
-        report[name] = {"decode_codewords_per_s": rate, "block_error_rate": curve}
+        report[name] = {"block_error_rate": curve}
     return report
 
 
 @torch.no_grad()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--blocks", type=int, default=2048, help="the most to send per point")
-    arguments = parser.parse_args()
+def measure_waterfalls(output: Path) -> None:
+    """Write the block error rates of all codes."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)
-    report = {
-        "iterations": ITERATIONS,
-        "machine": platform.machine(),
-        "torch": str(torch.__version__),
-        "codes": {str(rate): measure(LDPC(rate), arguments.blocks) for rate in CODE_RATES},
-    }
-    print(json.dumps(report, indent=1))
-    if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    codes = {str(rate): waterfalls(LDPC(rate), MOST_BLOCKS) for rate in CODE_RATES}
+    write(output, {"iterations": ITERATIONS, "machine": machine(), "codes": codes})
 
 
 if __name__ == "__main__":
-    main()
+    if "--waterfalls" in sys.argv:
+        measure_waterfalls(Path(sys.argv[-1]))
+    else:
+        main(__doc__, measure)

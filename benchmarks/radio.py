@@ -1,6 +1,6 @@
 """Samples a second that the radio receiver works off on one core, before any codec.
 
-    python benchmarks/radio.py [-o radio.json]
+    python benchmarks/radio.py [--quick] [-o radio.json]
 
 Frames of a 768x512 image at R = 1/128 (3,072 symbols) back to back at 10 dB, frames of R = 1/16
 (24,576 symbols), and noise alone. Seconds are those of the process's own time on the CPU.
@@ -8,12 +8,9 @@ Frames of a 768x512 image at R = 1/128 (3,072 symbols) back to back at 10 dB, fr
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 from fractions import Fraction
-from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
@@ -27,8 +24,10 @@ from diffjscc.radio.front_end import white_noise  # noqa: E402
 from diffjscc.radio.header import Header  # noqa: E402
 from diffjscc.radio.presets import WAVEFORMS  # noqa: E402
 from diffjscc.radio.receiver import ReceivedFrame, receive_frames  # noqa: E402
+from figures import Figure, Figures, main  # noqa: E402
 
 REPEATS = 5
+UNIT = "million samples/CPU s"
 
 
 def frames(waveform: str, symbols: int, count: int) -> np.ndarray:
@@ -54,22 +53,18 @@ def rate(samples: np.ndarray, expected: int) -> float:
     return len(samples) / sorted(seconds[1:])[REPEATS // 2] / 1e6  # the first one warms up
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path)
-    arguments = parser.parse_args()
+def measure(quick: bool) -> Figures:
+    """Time every waveform; the first alone if quick."""
     torch.set_num_threads(1)
-    report: dict[str, float] = {}
-    for waveform in WAVEFORMS:
+    figures: Figures = {}
+    for waveform in list(WAVEFORMS)[: 1 if quick else None]:
         for symbols, count in ((3072, 20), (24576, 6)):
             found = rate(frames(waveform, symbols, count), count)
-            report[f"{waveform}, {symbols} symbols"] = round(found, 2)
+            figures[f"{waveform}, {symbols} symbols"] = Figure(found, UNIT)
     noise = white_noise(np.zeros(4_000_000, np.complex64), 1.0, np.random.default_rng(1))
-    report["noise"] = round(rate(noise, 0), 2)
-    print(json.dumps(report, indent=1))
-    if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    figures["noise"] = Figure(rate(noise, 0), UNIT)
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure)

@@ -40,6 +40,7 @@ from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.schemes.loader import load_scheme
 from diffjscc.schemes.options import RefinerOptions
+from figures import Figure, Figures
 
 CASES = ("bundled", "full-size", "released", "ours")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -116,15 +117,17 @@ def time_case(case: str) -> dict[str, str | int | float]:
     received = scheme.send(torch.rand(1, 3, 512, 768, device=DEVICE), AWGN(1.0))
     # The full size on a CPU takes minutes, which no warming up changes.
     repeats, warm_ups = (1, 0) if case == "full-size" and DEVICE.type == "cpu" else (REPEATS, 1)
-    seconds = []
+    seconds, busy = [], []
     for _ in range(warm_ups + repeats):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         scheme.decode(received).image.cpu()  # which waits for a GPU to finish
         seconds.append(time.perf_counter() - start)
+        busy.append(time.process_time() - cpu)
     refiner, codec = scheme.refiner, scheme.codec
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result: dict[str, str | int | float] = {
         "seconds": round(sorted(seconds[warm_ups:])[repeats // 2], 3),
+        "cpu_seconds": round(min(busy[warm_ups:]), 3),
         "peak_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
     }
     if DEVICE.type == "cuda":
@@ -142,6 +145,30 @@ def time_case(case: str) -> dict[str, str | int | float]:
     return result
 
 
+def run_case(case: str) -> dict[str, str | int | float]:
+    """Time a case in a process of its own."""
+    child = [sys.executable, __file__, "--child", case]
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    output = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    result: dict[str, str | int | float] = json.loads(output.stdout.splitlines()[-1])
+    return result
+
+
+def measure(quick: bool) -> Figures:
+    """Time the bundled receiver, and on a GPU the paper's unless quick."""
+    cases = [case for case in ("bundled", "released", "ours") if obstacle(case) is None]
+    figures: Figures = {}
+    for case in cases[: 1 if quick else None]:
+        result = run_case(case)
+        if DEVICE.type == "cuda":
+            figures[f"{case}, time"] = Figure(float(result["seconds"]), "s")
+            figures[f"{case}, peak on the GPU"] = Figure(float(result["gpu_peak_mib"]), "MiB")
+        else:
+            figures[f"{case}, time"] = Figure(float(result["cpu_seconds"]), "CPU s")
+        figures[f"{case}, peak"] = Figure(float(result["peak_mib"]), "MiB")
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
@@ -157,12 +184,7 @@ def main() -> None:
         if reason is not None:
             results[case] = {"left_out": reason}
             continue
-        child = [sys.executable, __file__, "--child", case]
-        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-        output = subprocess.run(
-            child, stdout=subprocess.PIPE, text=True, check=True, env=environment
-        )
-        results[case] = json.loads(output.stdout.splitlines()[-1])
+        results[case] = run_case(case)
     report = {
         "image": "768x512",
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",

@@ -1,28 +1,27 @@
-"""Seconds and memory to encode and decode a 768x512 image, CompactJSCC beside DeepJSCC.
+"""CPU seconds and memory to encode and decode a 768x512 image, CompactJSCC beside DeepJSCC.
 
-    python benchmarks/speed.py [-o speed.json]
+    python benchmarks/speed.py [--quick] [-o speed.json]
 
 DeepJSCC has the paper's size with random weights: they do not change its speed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 
 from diffjscc import AWGN, DiffJSCC, Scheme
 from diffjscc.pretrained.build import build_codec
+from figures import Figure, Figures, main
 
 REPEATS = 10
+UNITS = {"s": "CPU s", "mib": "MiB"}
 
 
 def scheme_of(name: str) -> Scheme:
@@ -35,19 +34,19 @@ def scheme_of(name: str) -> Scheme:
 
 @torch.no_grad()
 def time_codec(name: str) -> dict[str, float]:
-    """Median seconds to encode and to decode, and the process's peak memory in MiB."""
+    """Median CPU seconds to encode and to decode, and the process's peak memory in MiB."""
     torch.manual_seed(0)
     scheme, images = scheme_of(name), torch.rand(1, 3, 512, 768)
     encode, decode = [], []
     for _ in range(REPEATS + 2):
-        start = time.perf_counter()
+        start = time.process_time()
         symbols = scheme.encode(images, 1.0)
-        sent = time.perf_counter()
+        sent = time.process_time()
         received = AWGN(1.0)(symbols)
-        arrived = time.perf_counter()
+        arrived = time.process_time()
         scheme.decode(received)
         encode.append(sent - start)
-        decode.append(time.perf_counter() - arrived)
+        decode.append(time.process_time() - arrived)
     middle = (REPEATS + 1) // 2  # the first two warm up
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -57,33 +56,21 @@ def time_codec(name: str) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codec", choices=("CompactJSCC", "DeepJSCC"))
-    parser.add_argument("-o", "--output", type=Path)
-    arguments = parser.parse_args()
-    if arguments.codec:
-        print(json.dumps(time_codec(arguments.codec)))
-        return
-    results = {}
-    for name in ("CompactJSCC", "DeepJSCC"):  # each in a process of its own, for its own peak
+def measure(quick: bool) -> Figures:
+    """Time both, each in a process of its own, for its own peak; the first alone if quick."""
+    figures: Figures = {}
+    for name in ("CompactJSCC", *(() if quick else ("DeepJSCC",))):
         child = [sys.executable, __file__, "--codec", name]
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
         output = subprocess.run(child, capture_output=True, text=True, check=True, env=environment)
-        results[name] = json.loads(output.stdout)
-    seconds = {name: r["encode_s"] + r["decode_s"] for name, r in results.items()}
-    report = {
-        "image": "768x512",
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "torch": str(torch.__version__),
-        "results": results,
-        "ratio": round(seconds["DeepJSCC"] / seconds["CompactJSCC"], 2),
-    }
-    print(json.dumps(report, indent=1))
-    if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        for key, value in json.loads(output.stdout).items():
+            label, _, unit = key.rpartition("_")
+            figures[f"{name}, {label}"] = Figure(value, UNITS[unit])
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    if "--codec" in sys.argv:
+        print(json.dumps(time_codec(sys.argv[-1])))
+    else:
+        main(__doc__, measure)
