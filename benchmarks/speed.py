@@ -20,7 +20,7 @@ from diffjscc import AWGN, DiffJSCC, Scheme
 from diffjscc.pretrained.build import build_codec
 from figures import Figure, Figures, main
 
-REPEATS = 10
+REPEATS = 5
 UNITS = {"s": "CPU s", "mib": "MiB"}
 
 

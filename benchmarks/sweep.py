@@ -31,7 +31,7 @@ from figures import Figure, Figures, main
 
 REPEATS = 5
 SENT = range(REPEATS)
-ROUNDS = 3
+ROUNDS = 2
 UNIT = "images/CPU s"
 KINDS: tuple[SchemeKind, ...] = ("deepjscc", "diffjscc")
 

@@ -324,6 +324,9 @@ def test_units_hold_images_of_one_size_and_every_transmission_once() -> None:
             units = make_units(check(SweepConfig, values, "test"), sent)
             done = [(unit.point.index, *one) for unit in units for one in unit.transmissions]
             assert len(done) == len(set(done)) == 4 * 8 * repeats
+            # All of an image by one scheme in a row, for what metrics keep of it.
+            order = [unit.images[0] for unit in units]
+            assert order == sorted(order)
             for unit in units:
                 (pixels,) = {sizes[i][0] * sizes[i][1] for i in unit.images}
                 assert unit.at_once * pixels <= megapixels * 1e6 or unit.at_once == 1

@@ -253,11 +253,12 @@ class LPIPS(nn.Module):
         """Compute the features of references, of unit length, see `PreparingMetric`."""
         return tuple(_unit(features) for features in self.taps(_laid_out(references)))
 
+    @torch.no_grad()
     def against(self, images: Tensor, prepared: Prepared) -> Tensor:
-        """Compute `forward` to references that were prepared."""
+        """Compute `forward` to references that were prepared; no gradients reach the images."""
         total = torch.zeros((), device=self.scale.device)
         for x, y, head in zip(self.taps(_laid_out(images)), prepared, self.heads, strict=True):
-            total = total + _weighted(_unit(x) - y, head)
+            total = total + _weighted(_unit(x).sub_(y).square_(), head)
         return total
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
@@ -292,7 +293,8 @@ def _added(total: Tensor | float, x: Tensor, y: Tensor, head: nn.Module) -> Tens
     band = height if height * width <= LARGE_MAP else max(1, LARGE_MAP // (4 * width))
     for top in range(0, height, band):
         rows = slice(top, min(top + band, height))
-        mean = _weighted(_unit(x[..., rows, :]) - _unit(y[..., rows, :]), head)
+        difference = _unit(x[..., rows, :]) - _unit(y[..., rows, :])
+        mean = _weighted(difference.square(), head)
         total = total + mean * ((rows.stop - rows.start) / height)
     assert isinstance(total, Tensor)
     return total
@@ -303,9 +305,9 @@ def _unit(features: Tensor) -> Tensor:
     return F.normalize(features, eps=1e-10)
 
 
-def _weighted(difference: Tensor, head: nn.Module) -> Tensor:
+def _weighted(squares: Tensor, head: nn.Module) -> Tensor:
     """Mean over positions of squares [B, C, h, w] under a head's weights, float32 [B]."""
-    mean: Tensor = head(difference.square()).mean(dim=(1, 2, 3)).float()
+    mean: Tensor = head(squares).mean(dim=(1, 2, 3)).float()
     return mean
 
 
