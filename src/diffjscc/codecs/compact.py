@@ -19,15 +19,11 @@ from diffjscc.codecs.compact_layers import (
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
 from diffjscc.data.geometry import PaddedImages, crop
-from diffjscc.layers.banding import Stage, run
+from diffjscc.layers.banding import Stage, band_rows, run
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.spectral_gain import SpectralGain
 from diffjscc.layers.texture import texture_map
 from diffjscc.symbols import ChannelState, Received
-
-# Latent positions of images that are coded whole (one megapixel), and of the bands of larger ones,
-# whose features fit into the cache of a processor.
-LARGEST_WHOLE, BAND = 4096, 2048
 
 
 @dataclass(frozen=True)
@@ -296,12 +292,6 @@ def block_stages(blocks: nn.ModuleList, condition: Tensor) -> list[Stage]:
         return Stage(lambda x, keep, _: block(x, condition, keep), block.reach)
 
     return [stage(block) for block in blocks if isinstance(block, Block)]
-
-
-def band_rows(size: tuple[int, int]) -> int:
-    """Latent rows of the bands in which a latent of size (h, w) is coded; h codes it whole."""
-    height, width = size
-    return height if height * width <= LARGEST_WHOLE else max(4, BAND // width)
 
 
 class CompactJSCC(JointCodec):

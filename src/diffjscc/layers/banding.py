@@ -19,6 +19,10 @@ from diffjscc.progress import reported
 
 Bands = Iterator[Tensor]
 
+# Positions of latents that are processed whole (of one megapixel), and in the bands of larger ones:
+# there a layer's features fit into the cache of a processor.
+LARGEST_WHOLE, BAND = 4096, 2048
+
 
 class Layer(Protocol):
     """Layers applied to adjacent rows of an image."""
@@ -47,6 +51,29 @@ class Stage:
     layer: Layer
     reach: int = 0
     step: int = 1
+
+
+def band_rows(size: tuple[int, int]) -> int:
+    """Rows of a band of a latent of size (h, w); h for one that is processed whole."""
+    height, width = size
+    return height if height * width <= LARGEST_WHOLE else max(4, BAND // width)
+
+
+class RowQueue:
+    """Rows that pass stages by: put in where they come about, taken out where they are added."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+
+    def put(self, rows: Tensor) -> None:
+        """Append rows [B, C, r, W]."""
+        self._rows.append(rows)
+
+    def take(self, number: int) -> Tensor:
+        """Remove the first `number` rows."""
+        rows = self._rows[0] if len(self._rows) == 1 else torch.cat(self._rows, dim=-2)
+        self._rows = [rows[..., number:, :].clone()]
+        return rows[..., :number, :]
 
 
 def run(
@@ -128,20 +155,27 @@ def _through(stage: Stage, bands: Iterator[tuple[Tensor, bool]]) -> Iterator[tup
             yield done.pop(), last and above == units
 
 
-def collect(bands: Bands, rows: int) -> Tensor:
-    """Join bands to the whole image of `rows` rows."""
+def collect(bands: Bands, rows: int, columns: int | None = None) -> Tensor:
+    """Join bands to a whole image of `rows` rows, and `columns` columns if given.
+
+    What goes beyond is cropped; a single band is not copied.
+    """
     joined: Tensor | None = None
     top = 0
     for band in bands:
-        height = band.shape[-2]
+        height = min(band.shape[-2], rows - top)
+        part = band[..., :height, :columns]
+        if height == rows:
+            return part
         if joined is None:
             joined = torch.empty(
-                (*band.shape[:2], rows, band.shape[-1]),
-                dtype=band.dtype,
-                device=band.device,
+                (*part.shape[:2], rows, part.shape[-1]),
+                dtype=part.dtype,
+                device=part.device,
                 memory_format=torch.channels_last,
             )
-        joined[..., top : top + height, :] = band
+        joined[..., top : top + height, :] = part
         top += height
+        del band, part  # before the next one takes memory
     assert joined is not None
     return joined

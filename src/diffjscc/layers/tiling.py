@@ -15,7 +15,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-OVERLAP = 1 / 3  # of a tile, with each neighbour
+from diffjscc.progress import reported
+
+OVERLAP = 1 / 8  # of a tile, with each neighbour
+MULTIPLE = 8  # of positions a side, which networks with several resolutions want
 
 
 def spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:
@@ -27,12 +30,15 @@ def spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:
 
 
 def tile_windows(length: int, tile: int) -> list[slice]:
-    """Windows of `tile` positions spread evenly over `length`; a single one if `tile` covers it."""
+    """Windows of at most `tile` positions spread evenly over `length`; one if `tile` covers it."""
     if length <= tile:
         return [slice(0, length)]
-    count = math.ceil((length - tile) / (tile * (1 - OVERLAP))) + 1
-    starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
-    return [slice(start, start + tile) for start in starts]
+    overlap = max(1, int(OVERLAP * tile))
+    count = math.ceil((length - overlap) / (tile - overlap))
+    side = math.ceil((length + (count - 1) * overlap) / count)
+    side = min(tile, math.ceil(side / MULTIPLE) * MULTIPLE)
+    starts = [round(i * (length - side) / (count - 1)) for i in range(count)]
+    return [slice(start, start + side) for start in starts]
 
 
 def scaled(window: slice, scale: int) -> slice:
@@ -47,7 +53,11 @@ def _raised_cosine(length: int, device: torch.device) -> Tensor:
 
 
 def blend_tiles(
-    network: Callable[[slice, slice], Tensor], size: tuple[int, int], tile: int, scale: int = 1
+    network: Callable[[slice, slice], Tensor],
+    size: tuple[int, int],
+    tile: int,
+    scale: int = 1,
+    work: str = "working on tiles",
 ) -> Tensor:
     """Apply a network window by window and average its outputs, weighted towards tile centres.
 
@@ -57,6 +67,7 @@ def blend_tiles(
         tile: side of a window in latent positions; latents of up to `tile`² positions are
             processed in one piece.
         scale: output positions per latent position and side.
+        work: name of the work in reports of progress.
 
     Returns:
         [B, C, h·scale, w·scale], float32 where there is more than one window.
@@ -65,7 +76,8 @@ def blend_tiles(
     if height * width <= tile * tile:
         return network(slice(0, height), slice(0, width))
     total, weights = None, None
-    for rows, columns in product(tile_windows(height, tile), tile_windows(width, tile)):
+    windows = list(product(tile_windows(height, tile), tile_windows(width, tile)))
+    for rows, columns in reported(windows, work):
         part = network(rows, columns).float()
         if total is None or weights is None:
             shape = (height * scale, width * scale)

@@ -1,11 +1,12 @@
 """Colour correction: the final image gets the colours of the initial one.
 
-Colours of sampled images drift. Both corrections take whole images, before they are clamped.
+Colours of sampled images drift.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,8 +15,7 @@ from torch.nn import functional as F
 from diffjscc.choices import ColourFix
 
 LEVELS = 5
-REACH = 2**LEVELS - 1  # of the low-pass filter, in pixels to each side
-LARGE = 4_000_000  # pixels of an image that is filtered in bands
+REACH = 2**LEVELS - 1  # pixels to each side that the low-pass filter reads
 
 
 def blur(images: Tensor, radius: int) -> Tensor:
@@ -35,23 +35,8 @@ def low_frequencies(images: Tensor) -> Tensor:
 
 
 def wavelet(images: Tensor, reference: Tensor) -> Tensor:
-    """Combine the detail of `images` with the low frequencies of `reference`, [B, 3, H, W].
-
-    Large images are filtered in bands of rows, with the same result, which then replaces `images`.
-    """
-    height, width = images.shape[-2:]
-    if height * width <= LARGE:
-        return images + low_frequencies(reference - images)
-    band = max(REACH, LARGE // (4 * width))
-    above = images[..., :0, :]  # rows before the band, as they were
-    for top in range(0, height, band):
-        bottom = min(top + band, height)
-        low, high = max(top - REACH, 0), min(bottom + REACH, height)
-        some = torch.cat((above, images[..., top:high, :]), dim=-2)
-        above = some[..., max(bottom - REACH, 0) - low : bottom - low, :].clone()
-        detail = some + low_frequencies(reference[..., low:high, :] - some)
-        images[..., top:bottom, :] = detail[..., top - low : bottom - low, :]
-    return images
+    """Combine the detail of `images` with the low frequencies of `reference`, [B, 3, H, W]."""
+    return images + low_frequencies(reference - images)
 
 
 def adain(images: Tensor, reference: Tensor) -> Tensor:
@@ -74,8 +59,21 @@ def unchanged(images: Tensor, reference: Tensor) -> Tensor:
     return images
 
 
-FIXES: dict[ColourFix, Callable[[Tensor, Tensor], Tensor]] = {
-    "wavelet": wavelet,
-    "adain": adain,
-    "none": unchanged,
+@dataclass(frozen=True)
+class Correction:
+    """A colour correction.
+
+    Attributes:
+        correct: called with images and reference, both [B, 3, H, W], before they are clamped.
+        reach: rows above and below that a row depends on; None if it depends on all of them.
+    """
+
+    correct: Callable[[Tensor, Tensor], Tensor]
+    reach: int | None
+
+
+FIXES: dict[ColourFix, Correction] = {
+    "wavelet": Correction(wavelet, REACH),
+    "adain": Correction(adain, None),
+    "none": Correction(unchanged, 0),
 }

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from diffjscc.data.geometry import crop, pad_to_multiple, released_prepare, released_restore
+from diffjscc.data.geometry import PaddedImages, released_prepare, released_restore
+from diffjscc.layers.banding import Bands, Stage, collect, flow
 from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.colour import FIXES
@@ -20,7 +22,7 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
-from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode, encode, stride
+from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode_bands, encode, stride
 from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.prior import (
     bits_per_pixel,
@@ -36,6 +38,9 @@ from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.texture import fit_share, kept_share
 from diffjscc.scheme import Reconstruction
 from diffjscc.symbols import Generators, Received
+
+# Pixels a side: the cost of the prior's attention grows with the fourth power of a tile's side.
+LARGEST_TILE = 1024
 
 # Called with a function that decodes the present estimate to images [B, 3, H, W] in [0, 1].
 Preview = Callable[[Callable[[], Tensor]], None]
@@ -168,9 +173,11 @@ class ControlledDiffusion:
             ValueError: neither one generator nor B·N.
         """
         rows = [i for i in range(len(initial)) for _ in range(number)]
+        # Nothing of the images' size is copied without need: 48 megapixels take 0.6 GB.
+        repeated = initial if number == 1 else initial[rows]
         levels = self.start_levels(received)
         if not any(levels):
-            return Reconstruction(initial[rows], initial[rows])
+            return Reconstruction(repeated, repeated)
         check_generators(generator, len(rows))
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
@@ -191,7 +198,7 @@ class ControlledDiffusion:
             self.kept(received, latent),
         )
         size = (initial.shape[-2], initial.shape[-1])
-        reference = prepared if number == 1 else prepared[rows]
+        reference = prepared if number == 1 else replace(prepared, images=prepared.images[rows])
         with self.placement.holding(self.denoiser):
             deviations = self.decode_noise(received)
             z = self._sample_all(
@@ -202,34 +209,32 @@ class ControlledDiffusion:
                 lambda some, latents: self._show(latents, some, reference, size),
             )
         with self.placement.holding(self.vae):
-            decoded = self.decode(z)
+            decoded = decode_bands(self.vae, z, self.config.tile)
             if posterior is not None and any(fractions):
-                # In place, like all that follows: an image of 48 megapixels takes 0.6 GB.
-                lost = self.decode(posterior.mean).neg_().add_(prepared)
-                lost.mul_(torch.tensor(fractions, device=lost.device)[:, None, None, None])
-                decoded.add_(lost if number == 1 else lost[rows])
-                del lost
-        image = self._finish(decoded, reference, size).to(initial.device)
+                own = decode_bands(self.vae, posterior.mean, self.config.tile)
+                decoded = _with_detail(decoded, own, prepared, fractions)
+            image = self._finish(decoded, reference, size).to(initial.device)
         for place, i in enumerate(rows):
             if levels[i] == 0:
                 image[place] = initial[i]
         return Reconstruction(
             image=image,
-            initial=initial[rows],
+            initial=repeated,
             caption=None if captions is None else [captions[i] for i in rows],
         )
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> PaddedImages:
         """Pad or enlarge images [B, 3, H, W] to a size that the networks accept."""
         if self.config.geometry == "released":
-            return torch.stack([released_prepare(x, multiple=self.multiple) for x in images])
-        return pad_to_multiple(images, self.multiple)
+            images = torch.stack([released_prepare(x, multiple=self.multiple) for x in images])
+        return PaddedImages(images, self.multiple)
 
-    def restore(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Undo `prepare`: crop or resize images to size (H, W)."""
+    def restore(self, bands: Bands, size: tuple[int, int]) -> Tensor:
+        """Undo `prepare`: join bands of rows, and crop or resize the images to size (H, W)."""
         if self.config.geometry == "released":
+            images = torch.cat(list(bands), dim=-2)
             return torch.stack([released_restore(x, size) for x in images])
-        return crop(images, size)
+        return collect(bands, *size)
 
     def start_levels(self, received: Received) -> list[float]:
         """Compute the start level of each image; see `SamplerConfig`."""
@@ -284,18 +289,14 @@ class ControlledDiffusion:
         texts = [""] * batch if captions is None else captions
         return text_context(self.denoiser.unet, self.text, texts, self.placement)
 
-    def condition(self, images: Tensor) -> Tensor:
+    def condition(self, images: Tensor | PaddedImages) -> Tensor:
         """Encode prepared images [B, 3, H, W] as the condition latent f_s, float32 [B, C, h, w]."""
         encoder = self.vae if self.condition_encoder is None else self.condition_encoder
         return encode(encoder, images, self.config.tile).mean
 
-    def posterior(self, images: Tensor) -> Posterior:
+    def posterior(self, images: Tensor | PaddedImages) -> Posterior:
         """Compute the VAE's posterior of prepared images [B, 3, H, W]."""
         return encode(self.vae, images, self.config.tile)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Decode latents [B, C, h, w] to images, float32 [B, 3, H, W], not clamped."""
-        return decode(self.vae, z, self.config.tile)
 
     def predict_noise(
         self,
@@ -328,7 +329,9 @@ class ControlledDiffusion:
                 return noise
             return self.denoiser.guided(*inputs, control_scale=scale, guidance_scale=guidance_scale)
 
-        return blend_tiles(network, (z_t.shape[-2], z_t.shape[-1]), self.config.tile).float()
+        tile = min(self.config.tile, LARGEST_TILE // stride(self.vae))
+        size = (z_t.shape[-2], z_t.shape[-1])
+        return blend_tiles(network, size, tile, work="one step of sampling").float()
 
     def sample_latents(
         self,
@@ -419,21 +422,52 @@ class ControlledDiffusion:
         )
 
     def _show(
-        self, latents: Tensor, rows: list[int], reference: Tensor, size: tuple[int, int]
+        self, latents: Tensor, rows: list[int], reference: PaddedImages, size: tuple[int, int]
     ) -> None:
         """Offer a preview of some rows' latents; `reference` and `size` as for `_finish`."""
 
         def decoded() -> Tensor:
             with self.placement.holding(self.vae):
-                return self._finish(self.decode(latents), reference[rows], size)
+                bands = decode_bands(self.vae, latents, self.config.tile)
+                some = replace(reference, images=reference.images[rows])
+                return self._finish(bands, some, size)
 
         if self.preview is not None:
             self.preview(decoded)
 
-    def _finish(self, decoded: Tensor, reference: Tensor, size: tuple[int, int]) -> Tensor:
+    def _finish(self, decoded: Bands, reference: PaddedImages, size: tuple[int, int]) -> Tensor:
         """Give decoded images the colours of the prepared ones, and their size (H, W)."""
-        coloured = FIXES[self.config.colour_fix](decoded, reference).clamp_(0, 1)
-        return self.restore(coloured, size)
+        fix = FIXES[self.config.colour_fix]
+
+        def corrected(x: Tensor, keep: slice, top: int) -> Tensor:
+            rows = reference.rows(slice(top, top + x.shape[-2]))
+            return fix.correct(x, rows)[..., keep, :]
+
+        height = reference.size[0]
+        if fix.reach is None:
+            decoded = iter([collect(decoded, height)])
+        coloured = flow([Stage(corrected, fix.reach or 0)], decoded, height)
+        return self.restore((band.clamp_(0, 1) for band in coloured), size)
+
+
+def _with_detail(
+    decoded: Bands, own: Bands, prepared: PaddedImages, fractions: list[float]
+) -> Bands:
+    """Add fractions of what the VAE loses of the prepared images to decoded ones.
+
+    Args:
+        decoded: bands of B·N images, an image's N samples one after the other.
+        own: the B prepared images encoded and decoded, in the same bands.
+        prepared: the B images.
+        fractions: of each of them.
+    """
+    top = 0
+    for band, lost in zip(decoded, own, strict=True):
+        bottom = top + band.shape[-2]
+        lost.neg_().add_(prepared.rows(slice(top, bottom)))
+        lost.mul_(torch.tensor(fractions, device=lost.device)[:, None, None, None])
+        yield band.add_(lost.repeat_interleave(len(band) // len(lost), dim=0))
+        top = bottom
 
 
 def _kept(conditions: Conditions, z: Tensor) -> Tensor:

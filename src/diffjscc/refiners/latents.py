@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffjscc.data.geometry import PaddedImages
+from diffjscc.layers.banding import Bands, band_rows, collect, flow, split
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.tiling import blend_tiles, scaled
+from diffjscc.progress import reported
 from diffjscc.refiners.devices import check_overflow
 from diffjscc.refiners.library import ConfigMixin, Encoder, ModelMixin, register_to_config
 from diffjscc.refiners.vae import VAE, CompactVAE
@@ -90,14 +93,39 @@ class Posterior:
         return Posterior(self.mean[rows], self.deviation[rows])
 
 
-def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Posterior:
+def encode(encoder: VAE | ConditionEncoder, images: Tensor | PaddedImages, tile: int) -> Posterior:
     """Encode images [B, 3, H, W] in [0, 1] whose sides are multiples of the stride.
 
     Args:
         encoder: a VAE, or the encoder half of one.
         images: on the encoder's device.
-        tile: side of a tile in latent positions; see `blend_tiles`.
+        tile: side of a tile in latent positions; see `blend_tiles`. A `CompactVAE` has a limited
+            receptive field and needs none: large images are encoded in bands of rows.
     """
+    side = stride(encoder)
+    padded = PaddedImages(images, 1) if isinstance(images, Tensor) else images
+    size = (padded.size[0] // side, padded.size[1] // side)
+    if isinstance(encoder, CompactVAE):
+        vae = encoder
+        features = vae.encoder.encode(
+            lambda rows: (2 * padded.rows(rows) - 1).to(vae.dtype),
+            side * size[0],
+            side * band_rows(size),
+        )
+        moments: Tensor = vae.quant_conv(features)
+    else:
+        moments = _encode_tiled(encoder, padded.whole(), size, tile)
+    check_overflow(moments, encoder.dtype, "the VAE's encoder")
+    mean, log_variance = moments.float().chunk(2, dim=1)
+    deviation = torch.exp(log_variance.clamp(-30, 20) / 2)
+    scale = encoder.config.scaling_factor
+    return Posterior(scale * mean, scale * deviation)
+
+
+def _encode_tiled(
+    encoder: VAE | ConditionEncoder, images: Tensor, size: tuple[int, int], tile: int
+) -> Tensor:
+    """Compute the posterior's moments by tiles; `size` is that of the latent."""
     side = stride(encoder)
 
     def network(rows: slice, columns: slice) -> Tensor:
@@ -106,31 +134,52 @@ def encode(encoder: VAE | ConditionEncoder, images: Tensor, tile: int) -> Poster
         moments: Tensor = features if encoder.quant_conv is None else encoder.quant_conv(features)
         return moments
 
-    size = (images.shape[-2] // side, images.shape[-1] // side)
-    moments = blend_tiles(network, size, tile)
-    check_overflow(moments, encoder.dtype, "the VAE's encoder")
-    mean, log_variance = moments.float().chunk(2, dim=1)
-    deviation = torch.exp(log_variance.clamp(-30, 20) / 2)
-    scale = encoder.config.scaling_factor
-    return Posterior(scale * mean, scale * deviation)
+    return blend_tiles(network, size, tile)
 
 
 def decode(vae: VAE, latent: Tensor, tile: int) -> Tensor:
     """Decode latents [B, C, h, w] to images, float32 [B, 3, H, W] in about [0, 1], not clamped.
 
+    Arguments as for `decode_bands`.
+    """
+    return collect(decode_bands(vae, latent, tile), stride(vae) * latent.shape[-2])
+
+
+def decode_bands(vae: VAE, latent: Tensor, tile: int) -> Bands:
+    """Decode latents [B, C, h, w] to bands of rows of images, float32 in about [0, 1].
+
     Args:
         vae: the VAE.
         latent: scaled latents, on the VAE's device.
-        tile: side of a tile in latent positions; see `blend_tiles`.
+        tile: side of a tile in latent positions; see `blend_tiles`. A `CompactVAE` has a limited
+            receptive field and needs none: large images are decoded in bands of rows.
+
+    Yields:
+        Bands [B, 3, r, W], not clamped; of another VAE all rows at once.
     """
     check_overflow(latent, vae.dtype, "the prior")
     unscaled = (latent / vae.config.scaling_factor).to(vae.dtype)
+    height, width = latent.shape[-2:]
+    band = band_rows((height, width))
+    if isinstance(vae, CompactVAE) and band < height:
+        parts = (
+            unscaled[..., rows, :].contiguous(memory_format=torch.channels_last)
+            for rows in reported(split(height, band), "decoding the sampled image")
+        )
+        bands = flow(vae.decoder.stages(unscaled), parts, height)
+    else:
+        bands = iter([_decode_tiled(vae, unscaled, tile)])
+    for pixels in bands:
+        check_overflow(pixels, vae.dtype, "the VAE's decoder")
+        yield (pixels.float() + 1).div_(2)
+
+
+def _decode_tiled(vae: VAE, unscaled: Tensor, tile: int) -> Tensor:
+    """Decode by tiles, see `blend_tiles`."""
 
     def network(rows: slice, columns: slice) -> Tensor:
         (pixels,) = vae.decode(unscaled[..., rows, columns], return_dict=False)
         tile_pixels: Tensor = pixels
         return tile_pixels
 
-    pixels = blend_tiles(network, (latent.shape[-2], latent.shape[-1]), tile, stride(vae))
-    check_overflow(pixels, vae.dtype, "the VAE's decoder")
-    return (pixels.float() + 1).div_(2)
+    return blend_tiles(network, (unscaled.shape[-2], unscaled.shape[-1]), tile, stride(vae))

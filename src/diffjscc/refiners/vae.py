@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.layers.banding import RowQueue, Stage, run, whole
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.refiners.library import AutoencoderKL, ConfigMixin, ModelMixin, register_to_config
 
 FINEST = 4  # side in pixels of the squares that the decoder's last layer outputs
 LATTICE_WINDOW = 25
+LATTICE_REACH = LATTICE_WINDOW // 2 + 1  # squares above and below that `without_lattice` reads
+ALL = slice(None)
 
 
 class Block(nn.Module):
@@ -21,16 +25,26 @@ class Block(nn.Module):
 
     def __init__(self, width: int, kernel: int, expansion: int) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.reach = kernel // 2
+        self.spatial = nn.Conv2d(width, width, kernel, padding=self.reach, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.expand = nn.Conv2d(width, expansion * width, 1)
         self.project = nn.Conv2d(expansion * width, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform [B, width, h, w] to the same shape."""
-        y = self.norm(self.spatial(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        out: Tensor = x + self.project(F.silu(self.expand(y)))
+    def forward(self, x: Tensor, keep: slice = ALL) -> Tensor:
+        """Transform rows `keep` of [B, width, h, w]."""
+        y = self.norm(self.spatial(x)[..., keep, :].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out: Tensor = x[..., keep, :] + self.project(F.silu(self.expand(y)))
         return out
+
+
+def block_stages(blocks: nn.Sequential) -> list[Stage]:
+    """List blocks as stages of `banding`."""
+
+    def stage(block: Block) -> Stage:
+        return Stage(lambda x, keep, _: block(x, keep), block.reach)
+
+    return [stage(block) for block in blocks if isinstance(block, Block)]
 
 
 class Encoder(nn.Module):
@@ -55,10 +69,34 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        coefficients = F.conv2d(F.pixel_unshuffle(images, STRIDE), self.analysis)
-        x = self.mid(self.stem(F.pixel_unshuffle(images, 4)))
-        features: Tensor = self.gains * coefficients + self.head(self.deep(self.down(x)))
-        return features
+        height = images.shape[-2]
+        return self.encode(lambda rows: images[..., rows, :], height, height)
+
+    def encode(self, source: Callable[[slice], Tensor], height: int, band: int) -> Tensor:
+        """Encode images, of which `source` makes rows, in bands of so many rows."""
+
+        def stem(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            features: Tensor = self.stem(F.pixel_unshuffle(x, 4))
+            return features[..., keep, :]
+
+        def down(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            features: Tensor = self.down(x)
+            return features[..., keep, :]
+
+        network = [
+            Stage(stem, reach=1, step=STRIDE // 2),
+            *block_stages(self.mid),
+            Stage(down, reach=1, step=2),
+            *block_stages(self.deep),
+            Stage(lambda x, keep, _: self.head(x[..., keep, :])),
+        ]
+        transform = Stage(lambda x, *_: F.conv2d(F.pixel_unshuffle(x, STRIDE), self.analysis))
+        size = height, height // STRIDE
+        coefficients = run([transform], source, size, band, "reading the codec's image")
+        deep = run(network, source, size, band, "encoding the codec's image")
+        return self.gains * coefficients + deep
 
 
 def _mean(x: Tensor, side: int) -> Tensor:
@@ -119,14 +157,69 @@ class Decoder(nn.Module):
         self.register_buffer("synthesis", synthesis[:, :, None, None], persistent=False)
         self.gains = nn.Parameter(torch.ones(channels, 1, 1))
 
+    def stages(self, latent: Tensor) -> list[Stage]:
+        """List the network from whole latents to images."""
+        passing = RowQueue()  # features beside the fine blocks
+
+        def stem(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            features: Tensor = self.stem(x)
+            return features[..., keep, :]
+
+        def up(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            return F.pixel_shuffle(self.up_mid(x[..., keep, :]), 2)
+
+        def begin_fine(x: Tensor, keep: slice, top: int) -> Tensor:
+            """Add the inverse DCT, at 1/4 of the image size; two rows of `x` a latent row."""
+            del keep
+            first, last = top // 2, -(-(top + x.shape[-2]) // 2)
+            coefficients = self.gains * latent[..., first:last, :]
+            blocks = F.pixel_shuffle(F.conv2d(coefficients, self.synthesis), STRIDE)
+            skipped = 2 * (top - 2 * first)
+            parts = F.pixel_unshuffle(blocks, FINEST)
+            shallow = F.pixel_shuffle(self.up_shallow(x), 2)
+            shallow = shallow + parts[..., skipped : skipped + 2 * x.shape[-2], :]
+            passing.put(shallow)
+            features: Tensor = F.pixel_shuffle(self.up_fine(x), 2) + self.fine_in(shallow)
+            return features
+
+        def end_fine(x: Tensor, keep: slice, top: int) -> Tensor:
+            del keep, top
+            features: Tensor = passing.take(x.shape[-2]) + self.fine_out(x)
+            return features
+
+        def shallow(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            return x[..., keep, :] + F.silu(self.shallow(x)[..., keep, :])
+
+        def head(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            return F.pixel_shuffle(self.head(x)[..., keep, :], FINEST)
+
+        def even(x: Tensor, keep: slice, top: int) -> Tensor:
+            del top
+            if keep == ALL:
+                return without_lattice(x)
+            rows = slice(FINEST * keep.start, FINEST * keep.stop)
+            return without_lattice(x)[..., rows, :]
+
+        return [
+            Stage(stem, reach=1),
+            *block_stages(self.deep),
+            Stage(up),
+            *block_stages(self.mid),
+            Stage(begin_fine),
+            *block_stages(self.fine),
+            Stage(end_fine),
+            Stage(shallow, reach=1),
+            Stage(head, reach=1),
+            Stage(even, reach=LATTICE_REACH, step=FINEST),
+        ]
+
     def forward(self, latent: Tensor) -> Tensor:
         """See the class."""
-        blocks = F.pixel_shuffle(F.conv2d(self.gains * latent, self.synthesis), STRIDE)
-        mid = self.mid(F.pixel_shuffle(self.up_mid(self.deep(self.stem(latent))), 2))
-        x = F.pixel_shuffle(self.up_shallow(mid), 2) + F.pixel_unshuffle(blocks, FINEST)
-        x = x + self.fine_out(self.fine(F.pixel_shuffle(self.up_fine(mid), 2) + self.fine_in(x)))
-        x = x + F.silu(self.shallow(x))
-        return without_lattice(F.pixel_shuffle(self.head(x), FINEST))
+        return whole(self.stages(latent), latent)
 
 
 class Standardised(nn.Module):
