@@ -25,7 +25,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def report(work: str, done: int, total: int) -> None:
-    """Report that `done` of `total` parts of some work are done; 0 when it begins."""
+    """Report that `done` of `total` parts of some work are done; a total of 0 is unknown."""
     listener = _listener.get()
     if listener is not None:
         listener(work, done, total)
@@ -37,3 +37,11 @@ def reported(parts: Sequence[Part], work: str) -> Iterator[Part]:
     for done, part in enumerate(parts, 1):
         yield part
         report(work, done, len(parts))
+
+
+@contextmanager
+def working(work: str) -> Iterator[None]:
+    """Report that some work, of which no parts are known, begins and ends."""
+    report(work, 0, 0)
+    yield
+    report(work, 1, 1)

@@ -306,7 +306,20 @@ class Scheme:
         Raises:
             ValueError: codec or refiner gave images of another shape, outside [0, 1] or not finite.
         """
-        initial, received, outage = self.attempt(received)
+        return self.refine(*self.attempt(received), generator)
+
+    def refine(
+        self,
+        initial: Tensor,
+        received: Received,
+        outage: Tensor | None = None,
+        generator: Generators = None,
+    ) -> Reconstruction:
+        """Refine initial images, if there is a refiner; arguments as `attempt` returns them.
+
+        Raises:
+            ValueError: the refiner gave images of another shape, outside [0, 1] or not finite.
+        """
         lost = outage is not None and bool(outage.all())
         if self.refiner is None or lost:
             return Reconstruction(image=initial, initial=initial, outage=outage)

@@ -111,23 +111,21 @@ class Job:
         records = []
         # One by one: a batch's rounding may differ in the last bit, and then metrics would too.
         for repeat in range(self.repeats):
-            (delivery,) = self.link.transmit([source], [repeat])
+            place = self.output / self._name(stem, repeat)
+
+            def save(kind: str, _: int, levels: Tensor, place: Path = place) -> None:
+                save_image(levels, Path(f"{place}{'-initial' if kind == 'initial' else ''}.png"))
+
+            (delivery,) = self.link.transmit([source], [repeat], arrived=save)
             records.append(delivery.record)
-            images = {"": delivery.final_levels}
-            if delivery.initial_levels is not None:
-                images = {"-initial": delivery.initial_levels, "": delivery.final_levels}
-            panels, words = (
-                [source.stored, *images.values()],
-                labels(delivery.record, self.link.evaluator.infos),
-            )
-            if self.samples is not None:
+            initial, final = delivery.initial_levels, delivery.final_levels
+            panels = [source.stored, *([] if initial is None else [initial]), final]
+            words = labels(delivery.record, self.link.evaluator.infos)
+            if self.samples is not None and initial is not None:
                 spread = disagreement(self.link.samples(source, repeat, self.samples))
-                images["-uncertainty"] = uncertainty_image(spread)
-                refined = not torch.equal(images["-initial"], delivery.final_levels)
+                save_image(uncertainty_image(spread), Path(f"{place}-uncertainty.png"))
                 panels.append(colours(spread))
-                words.append(map_label(spread, self.samples, refined))
-            for kind, image in images.items():
-                save_image(image, self.output / f"{self._name(stem, repeat)}{kind}.png")
+                words.append(map_label(spread, self.samples, not torch.equal(initial, final)))
             if repeat == 0:
                 sheet = side_by_side(panels, words)
                 save_image(sheet, self.output / f"{stem}-side-by-side.png")

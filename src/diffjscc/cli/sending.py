@@ -20,7 +20,7 @@ from diffjscc.cli.jobs import Sending, check_outputs, transmit_files
 from diffjscc.cli.paths import STDOUT
 from diffjscc.cli.record_file import RecordFile
 from diffjscc.cli.tables import print_metrics
-from diffjscc.cli.terminal import in_one_line, printed, show_steps, stderr, stdout
+from diffjscc.cli.terminal import in_one_line, printed, show_steps, show_work, stderr, stdout
 from diffjscc.data.clip_names import is_clip_output
 from diffjscc.data.clip_writer import check_clip_output, writing_clip
 from diffjscc.data.images import to_png
@@ -128,6 +128,7 @@ def send_all(
         with (
             nullcontext() if json_file is None else RecordFile(json_file) as file,
             Progress(console=stderr, transient=True) as progress,
+            show_work(progress),
         ):
             task = progress.add_task("transmitting", total=len(inputs) * each)
             show_steps([link.sampler for link in job.links], progress)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from diffjscc.cli.jobs import Sent, metrics_text
 from diffjscc.data.images import save_image
@@ -62,8 +63,14 @@ class Comparison:
         words = [f"original, {width}x{height}"]
         for link in self.links:
             for repeat in range(self.repeats):
+                place = self.output / f"{self._name(stem, link, repeat)}.png"
+
+                def save(kind: str, _: int, levels: Tensor, place: Path = place) -> None:
+                    if kind == "final":
+                        save_image(levels, place)
+
                 try:
-                    (delivery,) = link.transmit([source], [repeat])
+                    (delivery,) = link.transmit([source], [repeat], arrived=save)
                 except InfeasibleError as error:
                     point = link.point(self.snr_db)
                     lines.append(Absent(*point, source.name, str(error)))
@@ -73,8 +80,6 @@ class Comparison:
                         sent(None)
                     break
                 lines.append(delivery.record)
-                name = self._name(stem, link, repeat)
-                save_image(delivery.final_levels, self.output / f"{name}.png")
                 if repeat == 0:
                     panels.append(panel(delivery.final_levels))
                     words.append(label(delivery.record, link.evaluator.infos))

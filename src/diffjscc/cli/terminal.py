@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, get_args
 
 import typer
@@ -16,6 +16,7 @@ from rich.markup import escape
 from diffjscc.choices import ChannelName, SchemeKind
 from diffjscc.memory import memory_error
 from diffjscc.paths import printable
+from diffjscc.progress import listening
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -143,3 +144,18 @@ def show_steps(samplers: Iterable[SamplingRefiner | None], progress: Progress) -
         task = progress.add_task("sampling", total=None)
     for sampler in sampling:
         sampler.progress = lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def show_work(progress: Progress) -> AbstractContextManager[None]:
+    """Show a bar, with the time left, for what long work on a large image is at."""
+    task = progress.add_task("", visible=False)
+    shown = ""
+
+    def listen(work: str, done: int, total: int) -> None:
+        nonlocal shown
+        if work != shown or done == 0:  # the time left is that of this work
+            shown = work
+            progress.reset(task, description=escape(work), total=total or None)
+        progress.update(task, completed=done, total=total or None, visible=done < max(total, 1))
+
+    return listening(listen)

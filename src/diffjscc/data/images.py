@@ -16,6 +16,8 @@ from torch import Tensor
 from diffjscc.arrays import levels_to_floats, to_pil
 from diffjscc.data.decoding import MAX_PIXELS, ImageError, Pixels, decode, is_image_name
 from diffjscc.data.files import atomic_write
+from diffjscc.paths import printable
+from diffjscc.progress import working
 
 __all__ = [
     "MAX_PIXELS",
@@ -51,7 +53,8 @@ def read_pixels(path: Path, max_side: int | None = None) -> Pixels:
             if not file.read(1):
                 raise ImageError(path, "is empty", "download or export it again")
             file.seek(0)
-            return decode(file, path, max_side)
+            with working(f"reading {printable(path.name)}"):
+                return decode(file, path, max_side)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -195,7 +198,7 @@ def save_image(image: Tensor, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ImageError(path, "is not a .png path", "images are written losslessly, as .png")
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, working(f"writing {printable(path.name)}"):
         _write(image, temporary)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,14 +46,32 @@ class Delivery:
         return None if self.initial_levels is None else levels_to_floats(self.initial_levels)
 
 
+# Gets an image as soon as there is one: "initial" or "final", the number of its transmission, and
+# 8-bit levels uint8 [3, H, W] on the CPU.
+Arrived = Callable[[Literal["initial", "final"], int, Tensor], None]
+
+
 @dataclass(frozen=True)
 class _Decoded:
-    """Receiver output of several transmissions, all as long as these; images are 8-bit levels."""
+    """Receiver output of several transmissions, all as long as these; images are 8-bit levels.
+
+    `away` are the seconds that whoever takes the images spent on them.
+    """
 
     final: Tensor
     initial: Tensor
     captions: list[str | None]
     outages: list[bool | None]
+    away: float
+
+
+def _levels(images: Tensor, sources: Sequence[SourceImage]) -> Tensor:
+    """Round decoded images to 8-bit levels [B, 3, H, W], grey ones where the source is grey."""
+    levels = to_levels(images)
+    for i, source in enumerate(sources):
+        if source.grey:
+            levels[i] = grey_levels(levels[i])
+    return levels
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -101,7 +120,11 @@ class Link:
 
     @torch.no_grad()
     def transmit(
-        self, sources: Sequence[SourceImage], repeats: Sequence[int], at_once: int = 1
+        self,
+        sources: Sequence[SourceImage],
+        repeats: Sequence[int],
+        at_once: int = 1,
+        arrived: Arrived | None = None,
     ) -> list[Delivery]:
         """Transmit images of one size; repeats of one share its encoding where they can.
 
@@ -110,6 +133,8 @@ class Link:
             repeats: the numbers of N transmissions of each.
             at_once: transmissions that are received together. More fills a GPU; rounding may
                 differ.
+            arrived: gets images at once: the initial ones before the refiner begins, the final
+                ones before they are measured. Its time does not count as the transmission's.
 
         Returns:
             P·N deliveries, an image's one after the other.
@@ -123,16 +148,12 @@ class Link:
         generators = [source.generator(self.seed, repeat) for source, repeat in sent]
         start = time.perf_counter()
         received = self.scheme.send(images, self.channel, generators, len(repeats))
-        decoded = self._decode(received, generators, at_once)
+        originals = [source for source, _ in sent]
+        decoded = self._decode(received, originals, generators, at_once, arrived)
         refined = self.scheme.refiner is not None
-        for i, (source, _) in enumerate(sent):
-            if source.grey:
-                decoded.final[i] = grey_levels(decoded.final[i])
-                if refined:
-                    decoded.initial[i] = grey_levels(decoded.initial[i])
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        seconds = (time.perf_counter() - start) / len(sent)
+        seconds = (time.perf_counter() - start - decoded.away) / len(sent)
         references = images if len(repeats) == 1 else images.repeat_interleave(len(repeats), 0)
         metrics = self.evaluator(decoded.final, references)
         before = self.evaluator(decoded.initial, references) if refined else [None] * len(sent)
@@ -180,23 +201,44 @@ class Link:
         return OperatingPoint(self.name, self.channel_label, str(self.scheme.rate), snr_db)
 
     def _decode(
-        self, received: Received, generators: list[torch.Generator], at_once: int
+        self,
+        received: Received,
+        sources: list[SourceImage],
+        generators: list[torch.Generator],
+        at_once: int,
+        arrived: Arrived | None,
     ) -> _Decoded:
         """Receive some transmissions at a time."""
         final, initial = list[Tensor](), list[Tensor]()
         captions, outages = list[str | None](), list[bool | None]()
+        away = 0.0
+
+        def show(kind: Literal["initial", "final"], first: int, levels: Tensor) -> None:
+            nonlocal away
+            if arrived is not None:
+                levels = levels.cpu()  # which waits for a GPU
+                start = time.perf_counter()
+                for i, image in enumerate(levels, first):
+                    arrived(kind, i, image)
+                away += time.perf_counter() - start
+
         for first in range(0, len(generators), at_once):
             some = slice(first, first + at_once)
-            result = self.scheme.decode(received.select(some), generators[some])
-            unknown = [None] * len(result.image)
-            captions += result.caption or unknown
-            outages += unknown if result.outage is None else result.outage.tolist()
-            final.append(to_levels(result.image))
-            initial.append(
-                final[-1] if result.initial is result.image else to_levels(result.initial)
-            )
-            del result  # before the metrics take memory
-        return _Decoded(_joined(final), _joined(initial), captions, outages)
+            decoded, known, outage = self.scheme.attempt(received.select(some))
+            initial.append(_levels(decoded, sources[some]))
+            if self.scheme.refiner is not None:
+                show("initial", first, initial[-1])
+            result = self.scheme.refine(decoded, known, outage, generators[some])
+            image, caption = result.image, result.caption
+            same = image is decoded
+            del decoded, result  # large images, before others take memory
+            final.append(initial[-1] if same else _levels(image, sources[some]))
+            del image
+            show("final", first, final[-1])
+            unknown: list[None] = [None] * len(final[-1])
+            captions += caption or unknown
+            outages += unknown if outage is None else outage.tolist()
+        return _Decoded(_joined(final), _joined(initial), captions, outages, away)
 
     def _record(
         self,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffjscc.progress import reported
 
-OVERLAP = 1 / 8  # of a tile, with each neighbour
+OVERLAP, LEAST_OVERLAP = 1 / 8, 8  # of a tile with each neighbour, and in positions
 MULTIPLE = 8  # of positions a side, which networks with several resolutions want
 
 
@@ -33,7 +33,7 @@ def tile_windows(length: int, tile: int) -> list[slice]:
     """Windows of at most `tile` positions spread evenly over `length`; one if `tile` covers it."""
     if length <= tile:
         return [slice(0, length)]
-    overlap = max(1, int(OVERLAP * tile))
+    overlap = max(1, min(tile // 3, max(LEAST_OVERLAP, int(OVERLAP * tile))))
     count = math.ceil((length - overlap) / (tile - overlap))
     side = math.ceil((length + (count - 1) * overlap) / count)
     side = min(tile, math.ceil(side / MULTIPLE) * MULTIPLE)

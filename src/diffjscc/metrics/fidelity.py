@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from diffjscc.arrays import levels_to_floats
 from diffjscc.metrics.references import Prepared
+from diffjscc.progress import reported
 
 # Images of more than TILE² pixels (4 megapixels) are measured in tiles of at most this side.
 TILE = 2048
@@ -133,14 +134,16 @@ def ms_ssim(images: Tensor, references: Tensor, tile: int = TILE) -> Tensor:
     check_tile(tile)
     if images.shape[-2:].numel() <= tile**2:
         return _ms_ssim(as_floats(images), as_floats(references), tile**2)
-    values = [
-        [
-            _ms_ssim(as_floats(x[None, None]), as_floats(y[None, None]), tile**2 // 4)
-            for x, y in zip(image, reference, strict=True)
-        ]
+    planes = [
+        pair
         for image, reference in zip(images, references, strict=True)
+        for pair in zip(image, reference, strict=True)
     ]
-    return torch.stack([torch.cat(channels).mean() for channels in values])
+    values = [
+        _ms_ssim(as_floats(x[None, None]), as_floats(y[None, None]), tile**2 // 4)
+        for x, y in reported(planes, "measuring MS-SSIM")
+    ]
+    return torch.cat(values).view(len(images), -1).mean(dim=1)
 
 
 def check_tile(tile: int) -> None:

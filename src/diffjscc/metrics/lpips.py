@@ -22,6 +22,7 @@ from diffjscc.layers.tiling import spans
 from diffjscc.metrics.fidelity import TILE, as_floats, check_pair, check_tile
 from diffjscc.metrics.references import Prepared
 from diffjscc.metrics.weights import WeightFile, fill, find_weights, read_state
+from diffjscc.progress import reported
 
 LARGE_MAP = 262_144  # positions of a map of features that is compared in bands
 DEEPEST = 16  # pixels per position and side of the last features of every net
@@ -231,9 +232,8 @@ class LPIPS(nn.Module):
         sums = [torch.zeros(len(images), device=images.device) for _ in strides]
         counts = [0] * len(strides)
         height, width = images.shape[-2:]
-        for (rows, own_rows), (columns, own_columns) in product(
-            spans(height, tile, REACH), spans(width, tile, REACH)
-        ):
+        tiles = list(product(spans(height, tile, REACH), spans(width, tile, REACH)))
+        for (rows, own_rows), (columns, own_columns) in reported(tiles, "measuring LPIPS"):
             part = (..., rows, columns)
             features = self.taps(_laid_out(images[part]))
             others = self.taps(_laid_out(references[part]))
