@@ -138,13 +138,13 @@ def _through(stage: Stage, bands: Iterator[tuple[Tensor, bool]]) -> Iterator[tup
     x: Tensor | None = None  # rows that have come and are needed still
     above, top, most = 0, 0, 0  # units of `x` that are done, place of its first, units at once
     for band, last in bands:
+        most = max(most, band.shape[-2] // stage.step)  # the first bands are short
         x = band if x is None else torch.cat((x, band), dim=-2)
         del band
         units = x.shape[-2] // stage.step
-        most = most or units
         # In pieces: with the last band, all stages give away the rows that they held back.
         while x is not None and above < (ready := units if last else units - stage.reach):
-            end = min(above + most, ready)
+            end = min(above + max(most, 1), ready)
             seen = x[..., : (end + stage.reach) * stage.step, :]
             done = [stage.layer(seen, slice(above, end), top)]
             first = max(end - stage.reach, 0)
