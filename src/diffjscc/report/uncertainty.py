@@ -45,7 +45,7 @@ def uncertainty_image(spread: Tensor, full_scale: float = FULL_SCALE) -> Tensor:
         if tick == 0:
             anchor = "lt"
         elif tick == TICKS:
-            text, anchor = f"{text} or more", "rt"
+            text, anchor = f"{text}+", "rt"
         canvas.text((place, top + 1.3 * size), text, fill="black", font=font, anchor=anchor)
     words = f"disagreement in 8-bit levels; mean {255 * spread.mean():.1f}"
     canvas.text((left, top + 2.6 * size), words, fill="black", font=font, anchor="lt")
