@@ -72,7 +72,7 @@ class SourceImage:
         image = cls(name, stored)
         if image.stored[0].numel() > LARGE:
             warnings.warn(
-                f"images above {LARGE / 1e6:.0f} megapixels take minutes and gigabytes each; "
+                f"images above {LARGE / 1e6:.0f} megapixels take minutes each; "
                 "--max-side 2048 (a setting of sweeps: max_side=2048) sends them smaller",
                 stacklevel=3,
             )
