@@ -149,13 +149,15 @@ def show_steps(samplers: Iterable[SamplingRefiner | None], progress: Progress) -
 def show_work(progress: Progress) -> AbstractContextManager[None]:
     """Show a bar, with the time left, for what long work on a large image is at."""
     task = progress.add_task("", visible=False)
+    (bar,) = (one for one in progress.tasks if one.id == task)
     shown = ""
 
     def listen(work: str, done: int, total: int) -> None:
         nonlocal shown
         if work != shown or done == 0:  # the time left is that of this work
             shown = work
-            progress.reset(task, description=escape(work), total=total or None)
-        progress.update(task, completed=done, total=total or None, visible=done < max(total, 1))
+            progress.reset(task, description=escape(work))
+            bar.total = total or None  # to `reset` and `update`, None is what it was
+        progress.update(task, completed=done, visible=done < max(total, 1))
 
     return listening(listen)
