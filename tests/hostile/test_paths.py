@@ -283,9 +283,9 @@ def test_an_interrupted_transmission_keeps_its_records(
 ) -> None:
     home, link, calls = photo.parent, Link.transmit, []
 
-    def third_is_interrupted(*args: object) -> list[Delivery]:
+    def third_is_interrupted(*args: object, **named: object) -> list[Delivery]:
         calls.append(args)
-        return interrupt() if len(calls) == 3 else link(*args)
+        return interrupt() if len(calls) == 3 else link(*args, **named)
 
     monkeypatch.setattr(Link, "transmit", third_is_interrupted)
     words = ["transmit", str(photo), "--refiner", "none", "--repeats", "5", "-o", str(home / "out")]
