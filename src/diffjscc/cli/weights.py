@@ -88,7 +88,9 @@ def publish(
         list[Path] | None,
         paths.option(paths.path, help="Results of these weights, for the card; may be repeated."),
     ] = None,
-    dataset: Annotated[str, typer.Option(help="Name of the measured images, for the card.")] = "own images",
+    dataset: Annotated[
+        str, typer.Option(help="Name of the measured images, for the card.")
+    ] = "own images",
     licence: Annotated[
         str | None, typer.Option(help="As the hub calls it, such as apache-2.0.")
     ] = None,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from torch import Tensor, nn
 
 from diffjscc.data.download import DownloadError, download
 from diffjscc.data.files import sha256_of
+from diffjscc.data.saved import DamagedError, load_saved
 from diffjscc.paths import from_environment
 
 FOLDER_VARIABLE = "DIFFJSCC_METRIC_WEIGHTS"
@@ -107,11 +106,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         MetricUnavailable: the file is damaged.
     """
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
+        state: dict[str, Tensor] = load_saved(path)
+    except DamagedError as error:
         raise MetricUnavailable(
-            f"{path} is damaged or no weights at all ({type(error).__name__}); delete it, and it "
-            "is fetched again"
+            f"{path} is damaged or no weights at all ({error}); delete it, and it is fetched again"
         ) from error
     return state
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from diffjscc.configuration import as_yaml
 from diffjscc.data.files import atomic_write, remove_abandoned
+from diffjscc.data.saved import load_saved
 from diffjscc.pretrained.storage import compare
 from diffjscc.training.config import StageConfig
 from diffjscc.training.ema import EMA
@@ -128,7 +129,7 @@ class Checkpoint:
             return Progress()
         device = next(self.model.parameters()).device
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+            state: dict[str, Any] = load_saved(self.path, device)
             before, images = _flatten(yaml.safe_load(state["config"])), state.get("images")
             known = {f.name: state[f.name] for f in fields(Progress) if f.name in state}
             progress = Progress(**known)
@@ -136,7 +137,7 @@ class Checkpoint:
                 raise TypeError(f"step is {progress.step!r}")
         except OSError:
             raise
-        except Exception as error:  # torch, pickle and zip raise all kinds of errors
+        except Exception as error:  # torch and YAML raise all kinds of errors
             raise self._damaged(error) from error
         self._check_settings(before, images)
         try:

