@@ -18,6 +18,7 @@ from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
 from diffjscc.export import onnx_files
 from diffjscc.export.graphs import UnknownCodecError, codec_graphs
 from diffjscc.export.onnx_files import ExportError, export_onnx
+from diffjscc.refiners.latents import decode
 from locations import ROOT
 from toy_refiner import make_refiner
 
@@ -103,7 +104,7 @@ def test_the_receiver_computes_what_pytorch_does(weights: Path, files: Path) -> 
     images = torch.rand(3, 3, 24, 40)
     with torch.no_grad():
         latent = refiner.posterior(images).mean
-        decoded = refiner.decode(latent)
+        decoded = decode(refiner.vae, latent, refiner.config.tile)
         step, snr_db = torch.tensor([3, 500, 999]), torch.tensor([0.0, 7.0, 14.0])
         inputs = (latent, step, latent.flip(0), snr_db, None)
         noise = {scale: refiner.denoiser(*inputs, control_scale=scale) for scale in (0.0, 1.0)}

@@ -66,7 +66,8 @@ def test_a_link_measures_there() -> None:
     expected = sent(torch.device("cpu"))
     with Pretending():
         scheme.to(DEVICE)
-        assert sent(DEVICE) == expected
+        # Networks take the memory layout that is fast on a device: other last digits.
+        assert sent(DEVICE) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_denoising_objective_is_taken_there() -> None:
