@@ -118,6 +118,16 @@ def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
+def empty_hub(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
+    """A hub without files, and nobody logged in."""
+    hub.folder = tmp_path / "hub"
+    hub.folder.mkdir()
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+    return hub
+
+
+@pytest.fixture
 def weight_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty user cache, no other place that holds weights, and a fresh process's memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard
 
 from attempts import Attempts
 from diffjscc import DeepJSCC, DeepJSCCConfig, DiffJSCC
@@ -136,18 +136,8 @@ def scheme() -> DiffJSCC:
     return DiffJSCC(codec, codec.rates[0])
 
 
-@pytest.fixture
-def target(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
-    """A hub without files, and nobody logged in."""
-    hub.folder = tmp_path / "hub"
-    hub.folder.mkdir()
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-    return hub
-
-
 def test_names_revisions_and_tokens(
-    target: type[Hub], scheme: DiffJSCC, attempts: Attempts
+    empty_hub: type[Hub], scheme: DiffJSCC, attempts: Attempts
 ) -> None:
     pushes = [{"repo_id": name, "token": WRITER} for name in NAMES]
     pushes += [{"repo_id": "someone/weights", "token": token} for token in TOKENS]
@@ -159,7 +149,7 @@ def test_names_revisions_and_tokens(
         push = {"repo_id": "someone/weights", "token": WRITER, "revision": revision}
         attempts.call(KIND, lambda push=push: scheme.push_to_hub(**push))
         attempts.call(KIND, lambda text=revision: with_revision("someone/weights", text))
-    assert {branch for _, branch in target.commits} <= {"main"}
+    assert {branch for _, branch in empty_hub.commits} <= {"main"}
 
 
 def test_cards_stay_within_their_place(scheme: DiffJSCC, attempts: Attempts) -> None:
@@ -183,7 +173,7 @@ def test_results_of_any_kind(scheme: DiffJSCC, attempts: Attempts) -> None:
             assert len({line.replace("\\|", "").count("|") for line in rows}) <= 1
 
 
-def test_results_that_are_none(tmp_path: Path, attempts: Attempts, target: type[Hub]) -> None:
+def test_results_that_are_none(tmp_path: Path, attempts: Attempts, empty_hub: type[Hub]) -> None:
     (tmp_path / "file").write_text("{}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
@@ -193,4 +183,4 @@ def test_results_that_are_none(tmp_path: Path, attempts: Attempts, target: type[
         assert attempts.command(KIND, *words).exit_code == 2
     for weights in ("nothing", str(tmp_path / "empty"), "a/b/c", ""):
         assert attempts.command(KIND, "publish", weights, "someone/weights").exit_code == 2
-    assert not list(target.folder.iterdir())
+    assert not list(empty_hub.folder.iterdir())

@@ -26,16 +26,6 @@ def scheme() -> DiffJSCC:
     return DiffJSCC(codec, codec.rates[0], card=card)
 
 
-@pytest.fixture
-def empty_hub(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
-    """A hub without files, and nobody logged in."""
-    hub.folder = tmp_path / "hub"
-    hub.folder.mkdir()
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-    return hub
-
-
 def test_what_is_pushed_is_loaded_again(
     empty_hub: type[Hub], scheme: DiffJSCC, tmp_path: Path
 ) -> None:
