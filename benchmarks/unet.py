@@ -40,9 +40,7 @@ def measure(quick: bool) -> Figures:
     snr_db = torch.tensor([1.0])
 
     def ours() -> Tensor:
-        return denoiser.guided(
-            z, t, condition, snr_db, None, control_scale=1.0, guidance_scale=GUIDANCE
-        )
+        return denoiser(z, t, condition, snr_db, None, control_scale=1.0, guidance_scale=GUIDANCE)
 
     def theirs() -> Tensor:
         skips, middle = control(z, t, None, condition, return_dict=False)

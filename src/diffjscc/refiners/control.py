@@ -225,16 +225,23 @@ class Denoiser(nn.Module):
         context: Tensor | None,
         *,
         control_scale: float = 1.0,
+        guidance_scale: float = 1.0,
     ) -> Tensor:
         """Predict the noise [B, C, h, w]; arguments as in `ControlModule.forward`.
 
-        At control_scale 0 the control module is not run.
+        At control_scale 0 the control module is not run. With a guidance_scale other than 1, see
+        `DiffusionConfig.control_guidance_scale`, the prior alone predicts in the same batch.
         """
         skips, middle = None, None
+        guided = guidance_scale != 1 and control_scale != 0
         if control_scale != 0:
             skips, middle = self.control(
                 z_t, t, condition, snr_db, context, control_scale=control_scale
             )
+            if guided:
+                z_t, t = torch.cat((z_t, z_t)), torch.cat((t, t))
+                context = None if context is None else torch.cat((context, context))
+                skips, middle = [_and_zeros(skip) for skip in skips], _and_zeros(middle)
         (noise,) = self.unet(
             z_t,
             t,
@@ -244,46 +251,10 @@ class Denoiser(nn.Module):
             return_dict=False,
         )
         predicted: Tensor = noise
-        return predicted
-
-    def guided(
-        self,
-        z_t: Tensor,
-        t: Tensor,
-        condition: Tensor,
-        snr_db: Tensor,
-        context: Tensor | None,
-        *,
-        control_scale: float,
-        guidance_scale: float,
-    ) -> Tensor:
-        """Predict the noise w times as far away from the prior's own as with control alone.
-
-        Both are predicted as one batch, see `DiffusionConfig.control_guidance_scale`.
-
-        Args:
-            z_t: noisy latent [B, C, h, w].
-            t: time step, int64 [B].
-            condition: condition latent f_s [B, C', h, w].
-            snr_db: effective SNR in dB, float32 [B].
-            context: text features [B, L, d], or None without cross attention.
-            control_scale: factor on all residuals, not 0.
-            guidance_scale: w.
-        """
-        skips, middle = self.control(
-            z_t, t, condition, snr_db, context, control_scale=control_scale
-        )
-        (both,) = self.unet(
-            torch.cat((z_t, z_t)),
-            torch.cat((t, t)),
-            None if context is None else torch.cat((context, context)),
-            down_block_additional_residuals=[_and_zeros(skip) for skip in skips],
-            mid_block_additional_residual=_and_zeros(middle),
-            return_dict=False,
-        )
-        controlled, prior = both.chunk(2)
-        noise: Tensor = prior + guidance_scale * (controlled - prior)
-        return noise
+        if not guided:
+            return predicted
+        controlled, prior = predicted.chunk(2)
+        return prior + guidance_scale * (controlled - prior)
 
 
 def _and_zeros(residual: Tensor) -> Tensor:

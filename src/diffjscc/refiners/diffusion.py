@@ -319,15 +319,19 @@ class ControlledDiffusion:
         if not isinstance(t, Tensor):
             t = torch.full((len(z_t),), t, device=z_t.device)
         z_t, condition = z_t.to(dtype), condition.to(dtype)
-        scale, guidance_scale = self.config.control_scale, self.config.control_guidance_scale
 
         def network(rows: slice, columns: slice) -> Tensor:
             window = (..., rows, columns)
-            inputs = z_t[window], t, condition[window], snr_db, context
-            if guidance_scale == 1 or scale == 0:
-                noise: Tensor = self.denoiser(*inputs, control_scale=scale)
-                return noise
-            return self.denoiser.guided(*inputs, control_scale=scale, guidance_scale=guidance_scale)
+            noise: Tensor = self.denoiser(
+                z_t[window],
+                t,
+                condition[window],
+                snr_db,
+                context,
+                control_scale=self.config.control_scale,
+                guidance_scale=self.config.control_guidance_scale,
+            )
+            return noise
 
         tile = min(self.config.tile, LARGEST_TILE // stride(self.vae))
         size = (z_t.shape[-2], z_t.shape[-1])
