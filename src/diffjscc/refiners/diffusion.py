@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffjscc.data.geometry import PaddedImages, released_prepare, released_restore
-from diffjscc.layers.banding import Bands, Stage, collect, flow
+from diffjscc.layers.banding import Bands, collect
 from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.colour import FIXES
@@ -21,6 +21,7 @@ from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.devices import Placement
+from diffjscc.refiners.finishing import coloured_as, with_detail
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode_bands, encode, stride
 from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -212,7 +213,7 @@ class ControlledDiffusion:
             decoded = decode_bands(self.vae, z, self.config.tile)
             if posterior is not None and any(fractions):
                 own = decode_bands(self.vae, posterior.mean, self.config.tile)
-                decoded = _with_detail(decoded, own, prepared, fractions)
+                decoded = with_detail(decoded, own, prepared, fractions)
             image = self._finish(decoded, reference, size).to(initial.device)
         for place, i in enumerate(rows):
             if levels[i] == 0:
@@ -441,40 +442,8 @@ class ControlledDiffusion:
 
     def _finish(self, decoded: Bands, reference: PaddedImages, size: tuple[int, int]) -> Tensor:
         """Give decoded images the colours of the prepared ones, and their size (H, W)."""
-        fix = FIXES[self.config.colour_fix]
-
-        def corrected(x: Tensor, keep: slice, top: int) -> Tensor:
-            rows = reference.rows(slice(top, top + x.shape[-2]))
-            if x.shape[-2] < height:  # filters of large images are fast on this layout alone
-                x = x.contiguous(memory_format=torch.channels_last)
-                rows = rows.contiguous(memory_format=torch.channels_last)
-            return fix.correct(x, rows)[..., keep, :]
-
-        height = reference.size[0]
-        if fix.reach is None:
-            decoded = iter([collect(decoded, height)])
-        coloured = flow([Stage(corrected, fix.reach or 0)], decoded, height)
+        coloured = coloured_as(decoded, reference, FIXES[self.config.colour_fix])
         return self.restore((band.clamp_(0, 1) for band in coloured), size)
-
-
-def _with_detail(
-    decoded: Bands, own: Bands, prepared: PaddedImages, fractions: list[float]
-) -> Bands:
-    """Add fractions of what the VAE loses of the prepared images to decoded ones.
-
-    Args:
-        decoded: bands of B·N images, an image's N samples one after the other.
-        own: the B prepared images encoded and decoded, in the same bands.
-        prepared: the B images.
-        fractions: of each of them.
-    """
-    top = 0
-    for band, lost in zip(decoded, own, strict=True):
-        bottom = top + band.shape[-2]
-        lost.neg_().add_(prepared.rows(slice(top, bottom)))
-        lost.mul_(torch.tensor(fractions, device=lost.device)[:, None, None, None])
-        yield band.add_(lost.repeat_interleave(len(band) // len(lost), dim=0))
-        top = bottom
 
 
 def _kept(conditions: Conditions, z: Tensor) -> Tensor:
