@@ -33,7 +33,8 @@ from diffjscc.refiners.vae import CompactVAE
 from diffjscc.scheme import Scheme
 from diffjscc.training import decoder_losses
 from diffjscc.training.config import load_config
-from diffjscc.training.decoder import load_receiver, train
+from diffjscc.training.decoder import train
+from diffjscc.training.decoder_batches import SampledBatches
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.decoder_losses import (
     DecoderLosses,
@@ -45,7 +46,7 @@ from diffjscc.training.decoder_losses import (
 )
 from diffjscc.training.latents import ImageLatents, LatentFolder, part_path, write_part
 from diffjscc.training.projected import EfficientNetFeatures
-from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, SampledBatches, sample_folder
+from diffjscc.training.sampled import LOWEST_LEVEL, LatentSampler, load_receiver, sample_folder
 from processes import run
 from toy_refiner import make_control, make_unet, make_vae, receive
 
@@ -241,13 +242,13 @@ def test_sampling_goes_on_where_it_was_killed(
     config = load_config(DecoderConfig, str(toy(world, tmp_path)))
     images = open_source(config.data.train)
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
-    latents = sample_folder(config, images, codec, refiner)
+    latents = sample_folder(config, images, codec, refiner, decoded=True)
     assert len(latents) == 4
     whole = files_of(tmp_path / "sampled")
     times = part_path(tmp_path / "sampled", 0).stat().st_mtime_ns
     for number in (1, 3):
         part_path(tmp_path / "sampled", number).unlink()
-    sample_folder(config, images, codec, refiner)
+    sample_folder(config, images, codec, refiner, decoded=True)
     assert files_of(tmp_path / "sampled") == whole
     assert part_path(tmp_path / "sampled", 0).stat().st_mtime_ns == times
 
@@ -265,7 +266,10 @@ def test_sampled_latents_are_those_of_the_receiver(
         "diffjscc.training.sampled.gaussian",
         lambda shape, _, device: gaussian(shape, torch.Generator().manual_seed(7), device),
     )
-    images, sampler = open_source(config.data.train), LatentSampler(config, codec, refiner)
+    images, sampler = (
+        open_source(config.data.train),
+        LatentSampler(config, codec, refiner, decoded=True),
+    )
     for number in range(3):
         kept = sampler(images[number], number, None)
         received = seen[-1]
@@ -286,12 +290,16 @@ def test_sampled_latents_are_those_of_the_receiver(
 
 def test_start_levels_are_the_receiver_s_own_give_or_take(world: Path, tmp_path: Path) -> None:
     config = load_config(DecoderConfig, str(toy(world, tmp_path)), ["sampled.level_jitter=0.05"])
-    sampler = LatentSampler(config, *load_receiver(config.weights, torch.device("cpu")))
+    sampler = LatentSampler(
+        config, *load_receiver(config.weights, torch.device("cpu")), decoded=True
+    )
     poor, rich = receive([-20.0]), receive([0.0])  # 0.0018 and 0.125 bits per pixel
     levels = [sampler.level(link, jitter) for link in (poor, rich) for jitter in (0.0, -1.0, 1.0)]
     assert levels == pytest.approx([0.9, 0.85, 0.95, 0.3, 0.25, 0.35])
     save_scheme(tmp_path / "bold", make_vae(), ((0.001, 1.0), (0.01, 0.0)))
-    edge = LatentSampler(config, *load_receiver(str(tmp_path / "bold"), torch.device("cpu")))
+    edge = LatentSampler(
+        config, *load_receiver(str(tmp_path / "bold"), torch.device("cpu")), decoded=True
+    )
     assert edge.level(receive([-30.0]), 1.0) == 1
     assert edge.level(rich, 1.0) == LOWEST_LEVEL
     edge.refiner.config = DiffusionConfig(SamplerConfig("ddpm", 4, "noise"))
@@ -303,12 +311,12 @@ def test_latents_of_other_settings_are_refused(world: Path, tmp_path: Path) -> N
     config = load_config(DecoderConfig, str(path))
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     images = open_source(config.data.train)
-    sample_folder(config, images, codec, refiner)
+    sample_folder(config, images, codec, refiner, decoded=True)
 
     def refused(message: str, *overrides: str) -> None:
         other = load_config(DecoderConfig, str(path), overrides)
         with pytest.raises(ValueError, match=message):
-            sample_folder(other, images, codec, refiner)
+            sample_folder(other, images, codec, refiner, decoded=True)
 
     refused(r"rate_shares: \[0.75, 0.25\] there, \[0.5, 0.5\] here", "rate_shares=[0.5, 0.5]")
     refused("level_jitter: 0.08 there, 0.1 here", "sampled.level_jitter=0.1")
@@ -332,13 +340,13 @@ def test_latents_of_other_settings_are_refused(world: Path, tmp_path: Path) -> N
         ("start_levels", begin_elsewhere),
     ):
         codec, refiner = load_receiver(config.weights, torch.device("cpu"))
-        sample_folder(config, images, codec, refiner)
+        sample_folder(config, images, codec, refiner, decoded=True)
         change(codec, refiner)
         refused(f"{name}: .* there, .* here")
     # A decoder that was trained further paints nothing else.
     codec, refiner = load_receiver(config.weights, torch.device("cpu"))
     move(refiner.vae.decoder)
-    sample_folder(config, images, codec, refiner)
+    sample_folder(config, images, codec, refiner, decoded=True)
 
 
 def test_squares_of_images_and_latents_lie_alike(world: Path, tmp_path: Path) -> None:
@@ -507,4 +515,4 @@ def test_the_shipped_config_fits_the_bundled_receiver() -> None:
     assert config.data.crop % refiner.multiple == 0
     assert config.window % 16 == 0
     assert config.channel.snr_db == refiner.snr_range_db
-    LatentSampler(config, codec, refiner)  # a share for each of its rates
+    LatentSampler(config, codec, refiner, decoded=True)  # a share for each of its rates

@@ -230,6 +230,30 @@ def train_decoder(
         say(f"weights are in {printed(weights)}")
 
 
+def train_distillation(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: steps=2 …")
+    ] = None,
+    config: ConfigName = "compact-distillation",
+    output: RunFolder = Path("runs/distillation"),
+) -> None:
+    """Distil a receiver to few sampling steps without guidance; run again to resume.
+
+    Its own sampling is computed first; that may be interrupted and resumed too.
+    On several GPUs: accelerate launch -m diffjscc train distillation …
+    """
+    with one_of_several():
+        from diffjscc.training.config import load_config  # noqa: PLC0415
+        from diffjscc.training.distillation_config import DistillationConfig  # noqa: PLC0415
+
+        settings = load_config(DistillationConfig, config, overrides or [])
+
+        from diffjscc.training.distillation import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output)
+        say(f"weights are in {printed(weights)}")
+
+
 def fetch_kodak(
     output: FetchFolder = Path("data/kodak"),
 ) -> None:

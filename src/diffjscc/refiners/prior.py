@@ -11,7 +11,7 @@ from diffjscc.refiners.devices import Placement
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import stride
 from diffjscc.refiners.library import DDPMScheduler, UNet2DConditionModel
-from diffjscc.refiners.sampling import Progress, SamplerConfig, begin_index, gaussian, time_steps
+from diffjscc.refiners.sampling import Progress, SamplerConfig, begin_index, gaussian, steps_from
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE
 from diffjscc.symbols import Generators, Received
@@ -102,12 +102,12 @@ def sample_groups(
         float32 [B, C, h, w]; latents at level 0 are not sampled and are zero.
     """
     latents = torch.zeros(shape, device=device)
-    steps = len(time_steps(sampler, scheduler))
     groups: dict[int, list[int]] = {}
     for row, level in enumerate(levels):
         if level > 0:
             groups.setdefault(begin_index(sampler, scheduler, level), []).append(row)
-    done, total = 0, sum(steps - begin for begin in groups)
+    counts = {begin: len(steps_from(sampler, scheduler, begin)) for begin in groups}
+    done, total = 0, sum(counts.values())
 
     def report(step: int, _: int) -> None:
         if progress is not None:
@@ -117,5 +117,5 @@ def sample_groups(
         own = [generator[i] for i in rows] if isinstance(generator, Sequence) else generator
         noise = gaussian((len(rows), *shape[1:]), own, device)
         latents[rows] = sample_group(rows, noise, begin, report)
-        done += steps - begin
+        done += counts[begin]
     return latents

@@ -64,12 +64,16 @@ class SamplerConfig:
         num_inference_steps: sampling steps from pure noise, 1 to 1000; a later start takes fewer.
         start: "noise" or "initial".
         start_levels: (bits per pixel, start level in [0, 1]), see `at_bits`.
+        distilled_steps: for a control module that was distilled to so few: the number of DDIM
+            steps taken, evenly spaced from the time step at which sampling begins, one of those
+            of `num_inference_steps`; see `training.distillation`. None takes all of these.
     """
 
     name: SamplerName = "ddpm"
     num_inference_steps: int = 100
     start: Start = "noise"
     start_levels: ByBits = ((0.01, 0.7), (0.3, 0.0))
+    distilled_steps: int | None = None
 
     def __post_init__(self) -> None:
         for field, kind in (("name", SamplerName), ("start", Start)):
@@ -81,6 +85,14 @@ class SamplerConfig:
                 f"num_inference_steps is {self.num_inference_steps}; it must be 1 to 1000"
             )
         check_by_bits("start_levels", self.start_levels)
+        few = self.distilled_steps
+        if few is not None and not 1 <= few <= self.num_inference_steps:
+            raise ValueError(
+                f"distilled_steps is {few}; it must be 1 to num_inference_steps, "
+                f"{self.num_inference_steps}"
+            )
+        if few is not None and self.name != "ddim":
+            raise ValueError(f'distilled_steps is {few} and the sampler "{self.name}"; use "ddim"')
 
     def start_level(self, bits: float) -> float:
         """Return the start level of an image with a capacity of `bits` per pixel."""
@@ -161,6 +173,14 @@ def time_steps(config: SamplerConfig, scheduler: DDPMScheduler) -> list[int]:
     return [int(t) for t in np.linspace(0, last, config.num_inference_steps).round()[::-1]]
 
 
+def steps_from(config: SamplerConfig, scheduler: DDPMScheduler, begin: int) -> list[int]:
+    """List the time steps that are taken where the first `begin` of `time_steps` are skipped."""
+    steps, few = time_steps(config, scheduler)[begin:], config.distilled_steps
+    if few is None:
+        return steps
+    return [round(steps[0] * (few - index) / few) for index in range(few)]
+
+
 def begin_index(config: SamplerConfig, scheduler: DDPMScheduler, level: float) -> int:
     """Count the `time_steps` that an image skips: those above its start level."""
     steps = time_steps(config, scheduler)
@@ -200,10 +220,10 @@ def sample(
         float32 [B, C, h, w].
     """
     powers: list[float] = signal_powers(scheduler).tolist()
-    steps = time_steps(config, scheduler)[begin:]
+    steps = steps_from(config, scheduler, begin)
     powers_before = [*(powers[t] for t in steps[1:]), 1.0]
     solver = None
-    if config.name != "ddpm":
+    if config.name != "ddpm" and config.distilled_steps is None:
         solver = make_solver(config, scheduler)
         solver.set_begin_index(begin)
 
@@ -217,7 +237,10 @@ def sample(
             clean = correct(clean, t)
             predicted = (z - math.sqrt(power) * clean) / math.sqrt(1 - power)
         shift = None if guide is None else guide(clean, t)
-        if solver is None:
+        if config.distilled_steps is not None:
+            clean = clean if shift is None else clean + shift
+            z = ddim_step(z, clean, power, power_before)
+        elif solver is None:
             z = ddpm_mean(z, clean, power, power_before)
             if shift is not None:
                 z = z + shift / 2
@@ -232,6 +255,15 @@ def sample(
         if progress is not None:
             progress(index + 1, len(steps))
     return z
+
+
+def ddim_step(z: Tensor, clean: Tensor, power: float, power_before: float) -> Tensor:
+    """Compute z at an earlier time step from the same noise (Song et al., arXiv 2010.02502).
+
+    Arguments as for `ddpm_mean`.
+    """
+    noise = (z - math.sqrt(power) * clean) / math.sqrt(1 - power)
+    return math.sqrt(power_before) * clean + math.sqrt(1 - power_before) * noise
 
 
 def ddpm_mean(z: Tensor, clean: Tensor, power: float, power_before: float) -> Tensor:

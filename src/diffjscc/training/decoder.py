@@ -22,38 +22,21 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from diffjscc.codecs.joint import JointCodec
 from diffjscc.metrics.lpips import LPIPS
-from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.pretrained.pretrained import save_codec
 from diffjscc.pretrained.receiver import save_refiner
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
+from diffjscc.training.decoder_batches import SampledBatch, SampledBatches
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.decoder_losses import DecoderLosses
 from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.sampled import SampledBatch, SampledBatches, sample_folder
+from diffjscc.training.sampled import load_receiver, sample_folder
 from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.transmission import trained_rates
 from diffjscc.training.validation import ReceiverValidation, load_lpips
-
-
-def load_receiver(source: str, device: torch.device) -> tuple[JointCodec, ControlledDiffusion]:
-    """Load codec and diffusion receiver of weights, float32.
-
-    Raises:
-        ValueError: the weights are missing, damaged or without a receiver.
-    """
-    scheme = DiffJSCC.from_pretrained(source, device=str(device), dtype=torch.float32)
-    if not isinstance(scheme.refiner, ControlledDiffusion):
-        raise ValueError(  # noqa: TRY004 - of other weights, not a wrong call
-            f'weights "{source}" have no diffusion receiver, whose decoder could be trained; give '
-            "weights that have one, such as `diffjscc train control` writes"
-        )
-    assert isinstance(scheme.codec, JointCodec)
-    return scheme.codec, scheme.refiner
 
 
 def check_sizes(config: DecoderConfig, refiner: ControlledDiffusion) -> None:
@@ -85,7 +68,7 @@ class DecoderStage(Stage[SampledBatch]):
         self.codec, self.refiner = load_receiver(config.weights, self.device)
         check_sizes(config, self.refiner)
         lpips = LPIPS.load("squeeze")
-        latents = sample_folder(config, source, self.codec, self.refiner)
+        latents = sample_folder(config, source, self.codec, self.refiner, decoded=True)
         self.batches = SampledBatches(latents, config, stride(self.refiner.vae))
         set_seed(config.run.seed)
         vae = self.refiner.vae.to(memory_format=torch.channels_last)

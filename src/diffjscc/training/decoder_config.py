@@ -7,32 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from diffjscc.configuration import Count, Factor, FilePath, Place, Positive, Section
-from diffjscc.training.augmentation_config import Augmentation
-from diffjscc.training.config import (
-    DataConfig,
-    ExtraLossConfigs,
-    OptimiserConfig,
-    RateShares,
-    StageConfig,
-    TrainingChannelConfig,
-    Width,
-)
-
-
-class SampledConfig(Section):
-    """Sampled latents that decoder training reads in place of images; see `training.sampled`.
-
-    Attributes:
-        folder: folder of the latents; those that it lacks are sampled when training starts.
-        images: number of training images of which a crop is sampled; all where there are fewer.
-        level_jitter: start levels are the receiver's own for the link, ± up to this fraction of
-            the time steps, so that the decoder serves receivers that begin somewhat elsewhere.
-    """
-
-    folder: FilePath
-    images: Positive = 3072
-    level_jitter: Annotated[float, Field(ge=0, le=1)] = 0.08
+from diffjscc.configuration import Count, Factor, Section
+from diffjscc.training.config import ExtraLossConfigs, OptimiserConfig, Width
+from diffjscc.training.sampled_config import SampledStageConfig
 
 
 class SharesConfig(Section):
@@ -101,30 +78,19 @@ class DiscriminatorsConfig(Section):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-class DecoderConfig(StageConfig):
+class DecoderConfig(SampledStageConfig):
     """Config of `diffjscc train decoder`.
 
     Attributes:
-        weights: name, folder or hub id of weights with a codec and a diffusion receiver.
-        rate_shares: probability of each of the codec's rates, ascending; equal without it.
         window: side of the squares that the decoder is trained on, in pixels, a multiple of the
             VAE's stride; cut out of the sampled crops, elsewhere each time.
         shares: kinds of latents that the decoder is trained on.
         queue: number of latest images on which the Fréchet loss is computed.
-        data: `crop` is the side of the sampled crops, in pixels.
-        augmentation: changes to the crops; none by default.
-        channel: channel over which the initial images were received.
     """
 
     stage: ClassVar[str] = "decoder"
-    weights: Place
-    rate_shares: RateShares | None = None
     window: Annotated[int, Field(ge=32, le=8192)] = 208
     shares: SharesConfig = SharesConfig()
-    data: DataConfig
-    augmentation: Augmentation = Augmentation()
-    channel: TrainingChannelConfig = TrainingChannelConfig()
-    sampled: SampledConfig
     loss: DecoderLossConfig = DecoderLossConfig()
     queue: Annotated[int, Field(gt=1, le=16384)] = 512
     discriminators: DiscriminatorsConfig = DiscriminatorsConfig()

@@ -5,8 +5,9 @@
 
 Of every image: mean and deviation of its own latent, the condition latents of its initial
 images (one per transmission), the SNRs and rates of these. In float16 that is a few per cent of
-the size of the initial images, and neither codec nor VAE is run in training. For decoder training
-the images and the latents that the prior sampled are kept too.
+the size of the initial images, and neither codec nor VAE is run in training. Where
+training reads them, the images, the latents that the prior sampled, and what it sampled them from
+are kept too.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class ImageLatents:
         sampled: latents that the prior sampled for the initial images, float16 [N, C, h, w]; only
             where training reads them, as is `image`.
         image: the image, uint8 [1, 3, H, W].
+        noise: noise that sampling began with, float16 [N, C, h, w].
+        begin: time steps that sampling skipped, int64 [N].
     """
 
     original: Tensor
@@ -52,6 +55,8 @@ class ImageLatents:
     captions: list[str]
     sampled: Tensor | None = None
     image: Tensor | None = None
+    noise: Tensor | None = None
+    begin: Tensor | None = None
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -73,8 +78,8 @@ def write_part(path: Path, images: Iterable[ImageLatents]) -> None:
         tensors[f"initial.{row}"] = image.initial.contiguous()
         tensors[f"snr_db.{row}"] = image.snr_db
         tensors[f"rates.{row}"] = image.rates
-        for name, value in (("sampled", image.sampled), ("image", image.image)):
-            if value is not None:
+        for name in ("sampled", "image", "noise", "begin"):
+            if (value := getattr(image, name)) is not None:
                 tensors[f"{name}.{row}"] = value.contiguous()
         captions.append(image.captions)
     with atomic_write(path) as temporary:
@@ -169,6 +174,17 @@ class LatentFolder:
         """The same square of the latent sampled for a transmission, float32 [C, size, size]."""
         place, row = self._places[number]
         return _square(self._parts[place].get_slice(f"sampled.{row}"), transmission, size, corner)
+
+    def noise(self, number: int, transmission: int) -> Tensor:
+        """Noise that the sampling for a transmission began with, float32 [C, h, w]."""
+        place, row = self._places[number]
+        noise: Tensor = self._parts[place].get_tensor(f"noise.{row}")[transmission].float()
+        return noise
+
+    def begin(self, number: int, transmission: int) -> int:
+        """Number of time steps that the sampling for a transmission skipped."""
+        place, row = self._places[number]
+        return int(self._parts[place].get_tensor(f"begin.{row}")[transmission])
 
     def image(self, number: int, size: int, corner: tuple[float, float], stride: int) -> Tensor:
         """The image behind the same square, float32 [3, stride·size, stride·size] in [0, 1].

@@ -1,4 +1,4 @@
-"""Latents that decoder training reads, sampled by a receiver's prior, and the crops behind them.
+"""Latents sampled by a receiver's prior, which training reads, and the crops behind them.
 
 One crop of every image is sent once, at a random rate and SNR, and sampling begins at about the
 receiver's own start level. Random numbers are functions of (seed, image), so any number of
@@ -8,31 +8,47 @@ processes, interrupted or not, writes the same files.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.data.crops import EpochOrder
 from diffjscc.data.sources import ImageSource, Subset
+from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import begin_index, gaussian
 from diffjscc.scheme import Scheme
 from diffjscc.symbols import Received
 from diffjscc.training.augmentation import augmented_crop
-from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.frozen import encoder_hash, tensors_hash
 from diffjscc.training.latent_writing import fill
 from diffjscc.training.latents import ImageLatents, LatentFolder
+from diffjscc.training.sampled_config import SampledStageConfig
 from diffjscc.training.transmission import rate_probabilities
 
 # Lowest start level: over good links the receiver samples little or nothing.
 LOWEST_LEVEL = 0.1
+
+
+def load_receiver(source: str, device: torch.device) -> tuple[JointCodec, ControlledDiffusion]:
+    """Load codec and diffusion receiver of weights, float32.
+
+    Raises:
+        ValueError: the weights are missing, damaged or without a receiver.
+    """
+    scheme = DiffJSCC.from_pretrained(source, device=str(device), dtype=torch.float32)
+    if not isinstance(scheme.refiner, ControlledDiffusion):
+        raise ValueError(  # noqa: TRY004 - of other weights, not a wrong call
+            f'weights "{source}" have no diffusion receiver, which could be trained; give '
+            "weights that have one, such as `diffjscc train control` writes"
+        )
+    assert isinstance(scheme.codec, JointCodec)
+    return scheme.codec, scheme.refiner
 
 
 class LatentSampler:
@@ -42,12 +58,19 @@ class LatentSampler:
         config: settings.
         codec: the codec.
         refiner: the receiver.
+        decoded: whether the latents are those that are decoded; otherwise as the sampler left
+            them, without `DiffusionConfig.decode_noise` and `texture_span`.
     """
 
     def __init__(
-        self, config: DecoderConfig, codec: JointCodec, refiner: ControlledDiffusion
+        self,
+        config: SampledStageConfig,
+        codec: JointCodec,
+        refiner: ControlledDiffusion,
+        decoded: bool,
     ) -> None:
         self.config, self.codec, self.refiner = config, codec, refiner
+        self.decoded = decoded
         self.probabilities = rate_probabilities(config.rate_shares, codec.rates)
 
     @torch.no_grad()
@@ -75,14 +98,18 @@ class LatentSampler:
             refiner.usable_snr(received.snr_db),
             refiner.context(None, 1),
             posterior,
-            refiner.kept(received, condition),
+            refiner.kept(received, condition) if self.decoded else None,
         )
         sampler, level = refiner.config.sampler, self.level(received, jitter)
+        begin = begin_index(sampler, refiner.scheduler, level)
+        later = gaussian(tuple(posterior.mean.shape), start, image.device)
+        first = later().half()  # as it is stored
+        noise_source = chain((first.float(),), (later() for _ in count())).__next__
         latent = refiner.sample_latents(
             conditions,
-            gaussian(tuple(posterior.mean.shape), start, image.device),
-            decode_noise=refiner.decode_noise(received),
-            begin=begin_index(sampler, refiner.scheduler, level),
+            noise_source,
+            decode_noise=refiner.decode_noise(received) if self.decoded else (),
+            begin=begin,
         )
         return ImageLatents(
             original=torch.cat((original.mean, original.deviation)).half().cpu(),
@@ -92,6 +119,8 @@ class LatentSampler:
             captions=[""],
             sampled=latent.half().cpu(),
             image=pixels,
+            noise=None if self.decoded else first.cpu(),
+            begin=None if self.decoded else torch.tensor([begin]),
         )
 
     def level(self, received: Received, jitter: float) -> float:
@@ -108,10 +137,11 @@ class LatentSampler:
 
 
 def sampled_settings(
-    config: DecoderConfig,
+    config: SampledStageConfig,
     images: ImageSource,
     codec: JointCodec,
     refiner: ControlledDiffusion,
+    decoded: bool,
 ) -> dict[str, Any]:
     """All settings that sampled latents depend on, for their index."""
     vae, condition, options = refiner.vae, refiner.condition_encoder, refiner.config
@@ -128,8 +158,9 @@ def sampled_settings(
         "latent_guidance": asdict(options.latent_guidance),
         "control_scale": options.control_scale,
         "control_guidance_scale": options.control_guidance_scale,
-        "decode_noise": options.decode_noise,
-        "texture_span": options.texture_span,
+        "decoded": decoded,
+        "decode_noise": options.decode_noise if decoded else (),
+        "texture_span": options.texture_span if decoded else None,
         "channel": config.channel.model_dump(mode="json"),
         "rate_shares": rate_probabilities(config.rate_shares, codec.rates),
         "crop": config.data.crop,
@@ -142,12 +173,15 @@ def sampled_settings(
 
 
 def sample_folder(
-    config: DecoderConfig,
+    config: SampledStageConfig,
     images: ImageSource,
     codec: JointCodec,
     refiner: ControlledDiffusion,
+    decoded: bool,
 ) -> LatentFolder:
     """Open the latents in `config.sampled.folder`; those that it lacks are sampled first.
+
+    `decoded`: see `LatentSampler`.
 
     Raises:
         ValueError: it holds latents that were sampled with other settings.
@@ -157,57 +191,6 @@ def sample_folder(
     rng = np.random.default_rng([config.run.seed, 5])
     chosen = sorted(rng.permutation(len(images))[:count].tolist())
     subset = Subset(images, chosen)
-    expected = sampled_settings(config, subset, codec, refiner)
-    fill(config.sampled.folder, expected, subset, LatentSampler(config, codec, refiner))
+    expected = sampled_settings(config, subset, codec, refiner, decoded)
+    fill(config.sampled.folder, expected, subset, LatentSampler(config, codec, refiner, decoded))
     return LatentFolder(config.sampled.folder, expected)
-
-
-@dataclass(frozen=True)
-class SampledBatch:
-    """Images [b, 3, n, n] in [0, 1] and latents [b, C, h, h], float32."""
-
-    images: Tensor
-    latents: Tensor
-
-
-class SampledBatches:
-    """Images and latents of every iteration, by number.
-
-    Args:
-        latents: the sampled latents.
-        config: seed, batch, and shares of the kinds of latents.
-        stride: pixels per latent position and side.
-    """
-
-    def __init__(self, latents: LatentFolder, config: DecoderConfig, stride: int) -> None:
-        self.latents, self.config, self.stride = latents, config, stride
-        self.order = EpochOrder(config.run.seed, len(latents), config.run.batch)
-
-    def names_at(self, step: int, process_index: int = 0, process_count: int = 1) -> list[str]:
-        """Places of the latents of `batch_at`, in its order."""
-        return [
-            self.latents.name(number)
-            for number in self.order.share(step, process_index, process_count)
-        ]
-
-    def batch_at(self, step: int, process_index: int = 0, process_count: int = 1) -> SampledBatch:
-        """One process's part of the batch of iteration `step`."""
-        share = self.config.run.batch // process_count
-        rows = []
-        for place in range(process_index * share, (process_index + 1) * share):
-            rng = np.random.default_rng([self.config.run.seed, step, 1 + place])
-            rows.append(self._row(self.order(step, place), rng))
-        images, latents = zip(*rows, strict=True)
-        return SampledBatch(torch.stack(images), torch.stack(latents))
-
-    def _row(self, number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        shares, size = self.config.shares, self.config.window // self.stride
-        corner = (rng.random(), rng.random())
-        kind = rng.choice(3, p=(shares.sampled, shares.original, shares.initial))
-        if kind == 0:
-            latent = self.latents.sampled(number, 0, size, corner)
-        elif kind == 1:
-            latent = self.latents.original(number, size, corner)[0]
-        else:
-            latent = self.latents.initial(number, 0, size, corner)
-        return self.latents.image(number, size, corner, self.stride), latent
