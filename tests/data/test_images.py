@@ -341,6 +341,13 @@ def test_find_images(album):
     assert find_images(str(album / "two")) == [album / "two" / "a2.jpg", album / "two" / "A3.PNG"]
 
 
+def test_images_in_subfolders_are_not_passed_over_in_silence(album):
+    Image.fromarray(RAMP).save(album / "top.png")
+    with pytest.warns(UserWarning, match=r"subfolders are not taken; .*\*\*/\*"):
+        assert find_images(album) == [album / "top.png"]
+    assert len(find_images(album / "**" / "*")) == 6
+
+
 def test_what_names_no_image(album):
     (album / "empty").mkdir()
     with pytest.raises(ImageError, match="matches no image"):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from diffjscc.data.decoding import ImageError, is_image_name
 from diffjscc.data.folders import visible_files
 from diffjscc.data.passed_over import is_other_image, unreadable_kinds, warn_unreadable_kinds
-from diffjscc.paths import expanded, resolved
+from diffjscc.paths import expanded, printable, resolved
 
 # Windows refuses them, and a name with them in it cannot be copied there.
 _REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.I)
 _NOT_SEARCHED = "subfolders are not searched; name one"
+LOOKED_AT = 10_000  # files in subfolders, of which a home folder may have millions
 LONGEST_STEM = 120  # bytes of 255: a scheme, a channel, -side-by-side.png and the like follow
 
 
@@ -70,8 +73,9 @@ def _expand(
 def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
     """Find image files by paths, folders and glob patterns.
 
-    A folder stands for the images directly in it; `folder/**/*.png` searches subfolders, too. Files
-    may have any suffix; folders and patterns match image suffixes only, and no hidden files.
+    A folder stands for the images directly in it, with a warning if there are more in subfolders,
+    which `folder/**/*` searches, too. Files may have any suffix; folders and patterns match image
+    suffixes only, and no hidden files.
 
     Returns:
         Paths in natural order (2 before 10), without duplicates.
@@ -84,11 +88,24 @@ def find_images(arguments: Sequence[str | Path] | str | Path) -> list[Path]:
     found: dict[Path, Path] = {}
     for argument in arguments:
         try:
-            for path in _expand(Path(expanded(argument)), Path.iterdir, _NOT_SEARCHED):
+            named = Path(expanded(argument))
+            for path in _expand(named, Path.iterdir, _NOT_SEARCHED):
                 found.setdefault(resolved(path), path)
+            if named.is_dir() and _images_below(named):
+                warnings.warn(
+                    f"{printable(str(argument))}: images in its subfolders are not taken; "
+                    f'"{printable(str(argument))}/**/*" takes them, too',
+                    stacklevel=2,
+                )
         except OSError as error:
             raise _unreadable(argument, error) from error
     return sorted(found.values(), key=lambda path: natural_key(str(path)))
+
+
+def _images_below(folder: Path) -> bool:
+    """Return whether subfolders hold images, as far as `LOOKED_AT` files tell."""
+    names = islice(visible_files(folder), LOOKED_AT)
+    return any("/" in name and is_image_name(name.rpartition("/")[2]) for name in names)
 
 
 def find_images_below(
