@@ -1,6 +1,7 @@
 """`diffjscc doctor`: what works, what does not, what mends it."""
 
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from diffjscc.cli import app, checkup
 from diffjscc.codecs.digital.source_codecs.source import SourceUnavailable
 from diffjscc.schemes import digital
+from locations import ROOT
 
 
 def doctor() -> tuple[int, str]:
@@ -58,3 +60,8 @@ def test_absent_parts_come_with_the_way_to_have_them(
     assert "PyAV is not installed" in words
     assert "pip install 'diffjscc[radio]'" in words
     assert "absent metric lpips_alex" in words
+
+
+def test_every_extra_of_users_is_looked_at() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(checkup.EXTRAS) == set(project["optional-dependencies"]) - {"docs", "dev"}

@@ -30,6 +30,10 @@ from diffjscc.version import __version__
 # Modules that come with an extra, and what they are for.
 EXTRAS = {
     "demo": (("gradio",), "the page of `diffjscc demo`"),
+    "digital": (("av",), "HEVC intra, videos"),
+    "heic": (("pillow_heif",), "HEIC photographs"),
+    "jxl": (("pillow_jxl",), "JPEG XL photographs"),
+    "onnx": (("onnx", "onnxruntime", "onnxscript"), "`diffjscc export onnx`"),
     "radio": (("sigmf", "zmq", "sionna"), "IQ files, streams, TDL channels"),
     "training": (("efficientnet_lite_pytorch",), "projected discriminators"),
 }
