@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from diffjscc.data.files import atomic_write, remove_abandoned, sha256_of
+from diffjscc.data.files import atomic_write, new_folder, remove_abandoned, sha256_of
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -97,6 +99,29 @@ def test_only_abandoned_files_are_removed(tmp_path):
     with atomic_write(path) as temporary:
         temporary.write_text("x")
         assert temporary.name.startswith(".train.unfinished-")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not tell whether a process has ended")
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
+    begin = "from diffjscc.data.files import atomic_write, new_folder; import os, pathlib, sys\n"
+    for kind, name in (("atomic_write", "a.png"), ("new_folder", "folder")):
+        source = f"with {kind}(pathlib.Path(sys.argv[1])) as t:\n"
+        source += "  (t / 'x' if t.is_dir() else t).write_text('x'); os._exit(9)"
+        path = tmp_path / name
+        command = [sys.executable, "-c", begin + source, str(path)]
+        assert subprocess.run(command, check=False).returncode == 9
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert [name.partition("-")[0] for name in left] == [".a.unfinished", ".folder.unfinished"]
+    with atomic_write(tmp_path / "b.png") as alive:
+        alive.write_text("x")
+        with atomic_write(tmp_path / "b.png") as other:  # of a living process: stays
+            other.write_text("y")
+        assert alive.exists()
+    with atomic_write(tmp_path / "a.png") as temporary:
+        temporary.write_text("y")
+    with new_folder(tmp_path / "folder"):
+        pass
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.png", "b.png", "folder"]
 
 
 def test_sha256(tmp_path):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import time
@@ -83,6 +84,32 @@ def _temporary_prefix(path: Path) -> str:
     return f".{path.stem[:32]}.unfinished-"
 
 
+def _machine() -> str:
+    """Short name of this machine: process numbers tell nothing of the processes of others."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def temporary_path(path: Path) -> Path:
+    """Choose a temporary path beside `path`, with its suffix; `remove_abandoned` knows it."""
+    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(_temporary_prefix(path) + owner + path.suffix)
+
+
+def _owner_is_gone(temporary: Path, prefix: str) -> bool:
+    """Return whether the process that began a temporary file ran here and has ended."""
+    machine, _, rest = temporary.name.removeprefix(prefix).partition("-")
+    number = rest.partition("-")[0]
+    if os.name != "posix" or machine != _machine() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's
+        return False
+    return False
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
     """Provide a temporary path beside `path`; it is renamed to `path` when the block ends.
@@ -114,8 +141,8 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         text = "cannot write: a folder or device has this name; choose another name"
         raise FileExistsError(errno.EEXIST, text, str(path))
-    name = _temporary_prefix(target) + secrets.token_hex(4) + target.suffix
-    temporary = target.with_name(name)
+    remove_abandoned(target)
+    temporary = temporary_path(target)
     try:
         yield temporary
         if sync:
@@ -148,7 +175,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is not a folder; create it or correct the path")
     remove_abandoned(path)
-    temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(4) + path.suffix)
+    temporary = temporary_path(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -173,22 +200,34 @@ def remove_abandoned(path: Path, idle_seconds: float = 3600) -> None:
 
     Args:
         path: as given to `atomic_write` or `new_folder`.
-        idle_seconds: seconds without a write after which they count as abandoned.
+        idle_seconds: seconds without a write after which those of processes of other machines,
+            of which nothing else is known, count as abandoned.
     """
     path = resolved(path)
-    prefix, now = _temporary_prefix(path), time.time()
-    for entry in list(path.parent.iterdir()):
-        if not (entry.name.startswith(prefix) and entry.name.endswith(path.suffix)):
-            continue
-        with contextlib.suppress(FileNotFoundError):  # another process wrote or removed it
-            content = entry.rglob("*") if entry.is_dir() else ()
-            written = max(part.stat().st_mtime for part in (entry, *content))
-            if now - written <= idle_seconds:
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink()
+    prefix, names = _temporary_prefix(path), []
+    # A folder may be written and not listed. Thousands of entries are quickest by `os.scandir`.
+    with contextlib.suppress(PermissionError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries]
+    for name in names:
+        if name.startswith(prefix) and name.endswith(path.suffix):
+            entry = path.with_name(name)
+            with contextlib.suppress(OSError):  # another process wrote or removed it
+                if _owner_is_gone(entry, prefix) or _idle_seconds(entry) > idle_seconds:
+                    _remove(entry)
+
+
+def _idle_seconds(entry: Path) -> float:
+    """Seconds since a file, or anything in a folder, was written."""
+    content = entry.rglob("*") if entry.is_dir() else ()
+    written: float = max(part.stat().st_mtime for part in (entry, *content))
+    return time.time() - written
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink()
 
 
 def sha256_of(path: Path) -> str:

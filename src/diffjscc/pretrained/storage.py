@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffjscc.data.files import atomic_write, remove_abandoned, sha256_of
+from diffjscc.data.files import atomic_write, remove_abandoned, sha256_of, temporary_path
 from diffjscc.pretrained.quantisation import dequantised, in_words, quantised
 
 SHARD_BYTES = 2_000_000_000
@@ -147,7 +146,7 @@ def _write(
     """Write encoded tensors as `write_tensors` does."""
     notes = (metadata or {}) | ({"quantisation": _INT8_ROWS} if dtype == torch.int8 else {})
     remove_abandoned(folder / f"{stem}.safetensors")
-    unfinished = folder / f".{stem}.unfinished-{secrets.token_hex(4)}.safetensors"
+    unfinished = temporary_path(folder / f"{stem}.safetensors")
     try:
         save_file(stored, unfinished, notes or None)
         unfinished.chmod(folder.stat().st_mode & 0o666)  # safetensors gives its owner alone access
