@@ -68,7 +68,13 @@ def check_symbols(
             f"{name} gave symbols of mean power {worst:g}; it must be 1 ± {POWER_TOLERANCE:g} for "
             "each image: see diffjscc.normalise_power"
         )
-    uses = values.shape[1]
+    check_uses(values.shape[1], uses_by_kind, images, rate, name)
+
+
+def check_uses(
+    uses: int, uses_by_kind: Mapping[str, int], images: Tensor, rate: Fraction, name: str
+) -> None:
+    """Check the channel uses of a codec's symbols; arguments as of `check_symbols`."""
     if uses_by_kind and sum(uses_by_kind.values()) != uses:
         raise ValueError(f"{name}: uses_by_kind {dict(uses_by_kind)} do not add up to K = {uses}")
     height, width = images.shape[-2:]

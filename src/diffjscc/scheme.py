@@ -21,8 +21,10 @@ from diffjscc.checks import (
     check_received,
     check_symbols,
     check_texture,
+    check_uses,
 )
 from diffjscc.rate import Rate, check_offered, parse_rate
+from diffjscc.rounds import FeedBack, Sender, exchange
 from diffjscc.symbols import ChannelState, Generators, Received, Symbols
 
 if TYPE_CHECKING:
@@ -102,6 +104,28 @@ class TextureCodec(DetectingCodec, Protocol):
 
     def attempt_with_texture(self, received: Received) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decode as `attempt` does; also return the map [B, 1, ⌈H/16⌉, ⌈W/16⌉], or None."""
+        ...
+
+
+@runtime_checkable
+class FeedbackCodec(Codec, Protocol):
+    """A codec of several rounds, between which the transmitter learns what was received.
+
+    `encode` gives the symbols of the first round, `decode` takes those of all, see `rounds.joined`.
+    """
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in all."""
+        ...
+
+    @property
+    def link(self) -> FeedBack:
+        """The link back: received symbols to what the transmitter knows of them."""
+        ...
+
+    def sender(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Sender:
+        """Encode round by round; arguments as of `encode`, which gives the first."""
         ...
 
 
@@ -289,16 +313,14 @@ class Scheme:
         check_count(repeats, "repeats")
         batch = as_images(images, self.device)
         state = channel.sample_state(len(batch) * repeats, generator, batch.device)
+        if isinstance(self.codec, FeedbackCodec):
+            return self._exchange(batch.repeat_interleave(repeats, 0), channel, generator, state)
         if channel.transmitter_csi:
             symbols = self._encode(batch.repeat_interleave(repeats, 0), state)
         else:
             first = slice(None, None, repeats)  # an image's transmissions share their encoding
             symbols = self._encode(batch, state.select(first).at_transmitter).repeat(repeats)
-        received = channel(symbols, generator, state)
-        state = received.state
-        name = type(channel).__name__
-        check_received(received.values, state.gain, state.mean_snr_db, symbols.values, name)
-        return received
+        return _sent(channel, symbols, generator, state)
 
     def decode(self, received: Received, generator: Generators = None) -> Reconstruction:
         """Decode received symbols to images; `generator` drives the refiner's sampling.
@@ -361,7 +383,35 @@ class Scheme:
         return self.decode(self.send(images, channel, generator), generator)
 
     def _encode(self, images: Tensor, csi: ChannelState) -> Symbols:
-        symbols = self.codec.encode(images, csi, self.rate)
+        return self._checked(self.codec.encode(images, csi, self.rate), images)
+
+    def _exchange(
+        self, images: Tensor, channel: Channel, generator: Generators, state: ChannelState
+    ) -> Received:
+        """Send images in several rounds, see `exchange`."""
+        assert isinstance(self.codec, FeedbackCodec)
+
+        def send(symbols: Symbols, generator: Generators, state: ChannelState | None) -> Received:
+            return _sent(channel, self._checked(symbols, images), generator, state)
+
+        codec = self.codec
+        sender = codec.sender(images, state.at_transmitter, self.rate)
+        received = exchange(sender, codec.rounds, send, codec.link, state, generator)
+        name = type(codec).__name__
+        check_uses(received.channel_uses, received.uses_by_kind, images, self.rate, name)
+        return received
+
+    def _checked(self, symbols: Symbols, images: Tensor) -> Symbols:
         name = type(self.codec).__name__
         check_symbols(symbols.values, symbols.uses_by_kind, images, self.rate, name)
         return symbols
+
+
+def _sent(
+    channel: Channel, symbols: Symbols, generator: Generators, state: ChannelState | None
+) -> Received:
+    """Send symbols, and check what the channel gives."""
+    received = channel(symbols, generator, state)
+    state, name = received.state, type(channel).__name__
+    check_received(received.values, state.gain, state.mean_snr_db, symbols.values, name)
+    return received

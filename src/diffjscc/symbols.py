@@ -143,10 +143,12 @@ class Received(SymbolBlock):
         texture: texture map that the codec decoded from the symbols, float32
             [B, 1, ⌈H/16⌉, ⌈W/16⌉], see `layers.texture`; None before, and of codecs that convey
             none.
+        feedback_uses: uses of the feedback link per image, beside the K of the channel.
     """
 
     state: ChannelState
     texture: Tensor | None = None
+    feedback_uses: int = 0
 
     def select(self, rows: slice) -> Self:
         """Take some of the images."""

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from diffjscc.choices import RefinerName
+from diffjscc.choices import RefinerName, Resend
 from diffjscc.configuration import check, closest
 from diffjscc.rate import parse_rate
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital_options import DigitalOptions
+from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 
@@ -93,12 +94,20 @@ def _word(text: str) -> str:
     return re.sub(r"[^\w.]+", "-", text).strip("-")
 
 
+def feedback_options(snr_db: float | None, resend: Resend | None) -> FeedbackOptions:
+    """Check options of schemes with feedback; None leaves one at its default."""
+    given = {"snr_db": snr_db, "resend": resend}
+    known = {name: value for name, value in given.items() if value is not None}
+    return check(FeedbackOptions, known, "--scheme feedback")
+
+
 def choose(
     names: Sequence[str],
     own: OwnReceiver,
     adversarial: str | None,
     refiner: RefinerOptions,
     digital: DigitalOptions,
+    feedback: FeedbackOptions,
 ) -> list[SchemeConfig]:
     """Configure several schemes, each with those options that have an effect on it.
 
@@ -108,13 +117,14 @@ def choose(
         adversarial: weights of kinds that need their own.
         refiner: settings of receivers.
         digital: settings of digital links.
+        feedback: settings of schemes with feedback.
 
     Raises:
         ValueError: a kind is unknown or given twice, weights are missing, or an option has no
             effect on any of them.
     """
     if not names:
-        _check_without_schemes(adversarial, digital)
+        _check_without_schemes(adversarial, digital, feedback)
         return []
     if own.refiner is not None or own.samples is not None:
         raise ValueError(
@@ -138,10 +148,15 @@ def choose(
         fitting = digital.model_dump(include=set(kind.digital_options), exclude_unset=True)
         chosen = {"weights": adversarial if kind.own_weights else own.weights} | named
         options = {"refiner": refiner.only(kind.refiner_options), "digital": fitting}
-        configs.append(check(SchemeConfig, chosen | options, f"--scheme {name}"))
+        back = feedback if kind.feedback_options else FeedbackOptions()
+        configs.append(
+            check(SchemeConfig, chosen | options | {"feedback": back}, f"--scheme {name}")
+        )
     effective = {option for config in configs for option in config.refiner.given}
     effective |= {f"--{name}" for config in configs for name in config.digital.model_fields_set}
+    effective |= {name for config in configs for name in _given(config.feedback)}
     asked = [*refiner.given, *(f"--{name}" for name in sorted(digital.model_fields_set))]
+    asked += _given(feedback)
     if adversarial is not None and not any(KINDS[config.kind].own_weights for config in configs):
         asked.append("--adversarial")
     useless = [option for option in asked if option not in effective]
@@ -153,8 +168,20 @@ def choose(
     return configs
 
 
-def _check_without_schemes(adversarial: str | None, digital: DigitalOptions) -> None:
+def _given(feedback: FeedbackOptions) -> list[str]:
+    """Options of schemes with feedback that were given, as the command line spells them."""
+    spelt = {"snr_db": "--feedback-snr", "resend": "--resend"}
+    return [spelt[name] for name in sorted(feedback.model_fields_set)]
+
+
+def _check_without_schemes(
+    adversarial: str | None, digital: DigitalOptions, feedback: FeedbackOptions
+) -> None:
     """Raise ValueError for an option that is for schemes alone."""
+    if _given(feedback):
+        raise ValueError(
+            f"{', '.join(_given(feedback))}: for --scheme feedback; add that, or leave it out"
+        )
     given = sorted(digital.model_fields_set)
     if given:
         raise ValueError(

@@ -111,6 +111,32 @@ def train_adversarial(
         say(f"weights are in {printed(weights)}")
 
 
+def train_feedback(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: codec.rounds=3 …")
+    ] = None,
+    config: ConfigName = "compact-feedback",
+    output: RunFolder = Path("runs/feedback"),
+    init: Annotated[
+        str | None, paths.option(paths.place, help="Weights with feedback to start from.")
+    ] = None,
+) -> None:
+    """Train rounds with feedback after a trained codec's; run again to resume.
+
+    On several GPUs: accelerate launch -m diffjscc train feedback …
+    """
+    with one_of_several():
+        from diffjscc.training.codec_config import FeedbackTrainingConfig  # noqa: PLC0415
+        from diffjscc.training.config import load_config  # noqa: PLC0415
+
+        settings = load_config(FeedbackTrainingConfig, config, overrides or [])
+
+        from diffjscc.training.feedback import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
+        say(f"weights are in {printed(weights)}")
+
+
 def train_vae(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change: run.batch=16 …")

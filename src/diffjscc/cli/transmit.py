@@ -14,6 +14,7 @@ from diffjscc.choices import (
     ColourFix,
     DTypeName,
     RefinerName,
+    Resend,
     SamplerName,
     Start,
 )
@@ -46,6 +47,14 @@ def _link(description: str) -> OptionInfo:
     """An option of digital links; None leaves it to the SNR."""
     option: OptionInfo = typer.Option(
         help=description, rich_help_panel="Digital links (with --scheme)"
+    )
+    return option
+
+
+def _feedback(description: str) -> OptionInfo:
+    """An option of schemes with feedback."""
+    option: OptionInfo = typer.Option(
+        help=description, rich_help_panel="Feedback (with --scheme feedback)"
     )
     return option
 
@@ -144,6 +153,12 @@ def transmit(
     ] = None,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
     offload: Annotated[bool, _receiver("Keep each network on the CPU until it computes.")] = False,
+    feedback_snr: Annotated[
+        float | None, _feedback("Es/N0 of the link back in dB; noiseless without it.")
+    ] = None,
+    resend: Annotated[
+        Resend | None, _feedback("Where the receiver is uncertain (default), or everything.")
+    ] = None,
     mcs: Annotated[str | None, _link('Modulation and code rate, such as "bpsk 2/3".')] = None,
     quality: Annotated[
         int | None, _link("Quality of the source codec; the rate follows from it.")
@@ -170,7 +185,12 @@ def transmit(
     """
     with report_errors():
         # Options are checked first, by modules without torch: a slip is said at once.
-        from diffjscc.cli.choice import OwnReceiver, choose, points  # noqa: PLC0415
+        from diffjscc.cli.choice import (  # noqa: PLC0415
+            OwnReceiver,
+            choose,
+            feedback_options,
+            points,
+        )
         from diffjscc.configuration import check  # noqa: PLC0415
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
         from diffjscc.schemes.config import SchemeConfig  # noqa: PLC0415
@@ -208,7 +228,8 @@ def transmit(
         own = OwnReceiver(weights, refiner, (samples or SAMPLES) if uncertainty else None)
         places = points(channels, rate or ["1/128"], snr or [1.0])
         options = check(DigitalOptions, digital, "--scheme")
-        choices = choose(scheme or [], own, adversarial, receiver, options)
+        feedback = feedback_options(feedback_snr, resend)
+        choices = choose(scheme or [], own, adversarial, receiver, options, feedback)
         for choice in choices or [SchemeConfig(kind="deepjscc", weights=weights)]:
             check_rates(choice, [place.rate for place in places])
 

@@ -94,6 +94,8 @@ class Record(AtPoint):
         versions: of the libraries that computed it.
         outage: whether the receiver received nothing of the image and delivered one colour, which
             is what the metrics are of; None where a scheme cannot know.
+        feedback_uses: uses of the feedback link, noiseless or not, beside the K of the channel; 0
+            without feedback.
     """
 
     weights: str
@@ -115,6 +117,7 @@ class Record(AtPoint):
     seconds: float
     versions: str
     outage: bool | None = None
+    feedback_uses: int = 0
 
     @property
     def transmission(self) -> Transmission:

@@ -275,4 +275,5 @@ class Link:
             seconds=seconds,
             versions=library_versions(),
             outage=decoded.outages[index],
+            feedback_uses=received.feedback_uses,
         )

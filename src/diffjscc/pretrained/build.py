@@ -10,6 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
+from diffjscc.codecs.feedback import FeedbackJSCC
+from diffjscc.codecs.feedback_layers import FeedbackConfig
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
 from diffjscc.configuration import closest
@@ -21,6 +23,7 @@ CODECS: dict[str, tuple[type[Any], type[Any]]] = {
     "DeepJSCC": (DeepJSCC, DeepJSCCConfig),
     "SwinJSCC": (SwinJSCC, SwinJSCCConfig),
 }
+FEEDBACK = "FeedbackJSCC"
 
 
 def build_config(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
@@ -58,7 +61,7 @@ def _check_keys(kind: type[Any], values: Mapping[str, Any], name: str) -> None:
 
 
 def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointCodec:
-    """Build an untrained codec from `{"class": NAME, **architecture}`.
+    """Build an untrained codec of one round from `{"class": NAME, **architecture}`.
 
     Raises:
         ValueError: an unknown class, an unknown key or a value of the wrong type; it is named.
@@ -72,8 +75,32 @@ def build_codec(description: Mapping[str, Any], parts: Parts = "both") -> JointC
     return codec
 
 
-def describe_codec(codec: JointCodec) -> dict[str, Any]:
-    """Return `{"class": NAME, **architecture}`, from which `build_codec` builds the same codec."""
+def build_any(description: Mapping[str, Any], parts: Parts = "both") -> JointCodec | FeedbackJSCC:
+    """Build an untrained codec of one round or several.
+
+    Args:
+        description: see `build_codec`; of several rounds `{"class": "FeedbackJSCC", "first":
+            description of the first round's codec, **architecture}`.
+        parts: which ends to build.
+
+    Raises:
+        ValueError: see `build_codec`, or one end alone of a codec that needs both.
+    """
+    if description.get("class") != FEEDBACK:
+        return build_codec(description, parts)
+    others = {key: value for key, value in description.items() if key not in ("class", "first")}
+    first = description.get("first")
+    if not isinstance(first, Mapping):
+        words = f"{FEEDBACK}.first is {first!r}; describe the codec of the first round"
+        raise ValueError(words)  # noqa: TRY004 - read from a file
+    return FeedbackJSCC(build_config(FeedbackConfig, others, FEEDBACK), build_codec(first, parts))
+
+
+def describe_codec(codec: JointCodec | FeedbackJSCC) -> dict[str, Any]:
+    """Return the description from which `build_any` builds the same codec."""
+    if isinstance(codec, FeedbackJSCC):
+        first = describe_codec(codec.first)
+        return {"class": FEEDBACK, "first": first, **dataclasses.asdict(codec.config)}
     for name, (codec_class, _) in CODECS.items():
         if type(codec) is codec_class:
             return {"class": name, **dataclasses.asdict(codec.config)}

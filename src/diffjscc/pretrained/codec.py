@@ -4,7 +4,8 @@
     WEIGHTS/codec/encoder-<hash>.safetensors
     WEIGHTS/codec/decoder-<hash>.safetensors
 
-Encoder and decoder are files of their own: a transmitter carries no receiver.
+Encoder and decoder are files of their own: a transmitter carries no receiver. A codec of several
+rounds (`FeedbackJSCC`) also has layer-<hash>.safetensors, and both ends need all three.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import torch
 
+from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
-from diffjscc.pretrained.build import build_codec, describe_codec
+from diffjscc.pretrained.build import build_any, describe_codec
 from diffjscc.pretrained.storage import (
     WeightsError,
     compare,
@@ -35,7 +37,7 @@ PARTS: dict[Parts, tuple[str, ...]] = {
 
 def read_codec(
     folder: Path, parts: Parts = "both", device: torch.device | str = "cpu"
-) -> JointCodec:
+) -> JointCodec | FeedbackJSCC:
     """Load the codec of a folder of weights, ready for inference, as float32.
 
     Args:
@@ -53,7 +55,7 @@ def read_codec(
     files = config.pop("files", {})
     try:
         with Uninitialised():  # a codec of any size takes no memory yet
-            codec = build_codec(config, parts)
+            codec = build_any(config, parts)
     except ValueError as error:
         raise WeightsError(f"{target / 'config.json'}: {error}") from error
     except (TypeError, RuntimeError, LookupError, ArithmeticError) as error:
@@ -62,7 +64,7 @@ def read_codec(
             f"{target / 'config.json'} has settings that make no codec ({reason})"
         ) from error
     states = {}
-    for part in PARTS[parts]:
+    for part in codec.parts if isinstance(codec, FeedbackJSCC) else PARTS[parts]:
         if not isinstance(files, dict) or part not in files:
             raise WeightsError(f"{target / 'config.json'} names no file for the {part}")
         path = target / Path(str(files[part])).name
@@ -74,7 +76,7 @@ def read_codec(
 
 
 def save_codec(
-    codec: JointCodec, folder: Path, dtype: torch.dtype = torch.float32
+    codec: JointCodec | FeedbackJSCC, folder: Path, dtype: torch.dtype = torch.float32
 ) -> dict[str, str]:
     """Write `folder`/codec; floating-point tensors are stored as `dtype`, see `storage`.
 
@@ -84,7 +86,7 @@ def save_codec(
     target = folder / "codec"
     target.mkdir(parents=True, exist_ok=True)
     files = {}
-    for part in PARTS["both"]:
+    for part in codec.parts if isinstance(codec, FeedbackJSCC) else PARTS["both"]:
         module = getattr(codec, part)
         if module is None:
             raise ValueError(f"the codec was loaded without its {part}; load both to save")

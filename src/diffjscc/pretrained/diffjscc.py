@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.codec import read_codec, save_codec
@@ -270,7 +271,7 @@ class DiffJSCC(Scheme):
     def _save_codec(self, target: Path, dtype: torch.dtype, factory: Factory | None) -> None:
         if factory is not None:
             save_custom(self.codec, target / "codec", factory, dtype)
-        elif isinstance(self.codec, JointCodec):
+        elif isinstance(self.codec, JointCodec | FeedbackJSCC):
             save_codec(self.codec, target, dtype)
         else:
             raise _needs_factory(self.codec, "codec")

@@ -32,6 +32,9 @@ def offered_rates(source: str) -> tuple[Fraction, ...] | None:
 
 def _rates(codec: Mapping[str, Any]) -> tuple[Fraction, ...] | None:
     """Rates of a codec by its description, see `build.build_codec`."""
+    if codec["class"] == "FeedbackJSCC":  # the further rounds take as much as the first
+        first = _rates(codec["first"])
+        return None if first is None else tuple(2 * rate for rate in first)
     if codec["class"] == "CompactJSCC":
         channels, stride = codec["rate_channels"], COMPACT_STRIDE
     elif codec["class"] == "DeepJSCC":

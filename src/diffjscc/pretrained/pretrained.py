@@ -108,7 +108,7 @@ def open_weights(source: str | Path) -> Weights:
 def load_codec(
     source: str | Path, parts: Parts = "both", device: torch.device | str = "cpu"
 ) -> JointCodec:
-    """Load a codec, ready for inference, as float32.
+    """Load a codec of one round, ready for inference, as float32.
 
     Args:
         source: see `open_weights`.
@@ -116,9 +116,16 @@ def load_codec(
         device: device of the codec.
 
     Raises:
-        WeightsError: missing or damaged files, or tensors that do not fit the architecture.
+        WeightsError: missing or damaged files, tensors that do not fit the architecture, or a codec
+            of several rounds.
     """
-    return read_codec(open_weights(source).folder, parts, device)
+    codec = read_codec(open_weights(source).folder, parts, device)
+    if not isinstance(codec, JointCodec):
+        raise WeightsError(
+            f'weights "{source}" hold {type(codec).__name__}, a codec of several rounds; a codec '
+            "of one round is needed here"
+        )
+    return codec
 
 
 def _converted(source: str | Path, folder: Path) -> Path:

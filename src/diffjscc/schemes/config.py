@@ -11,6 +11,7 @@ from diffjscc.choices import SchemeKind
 from diffjscc.configuration import Label, Place, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
 from diffjscc.schemes.digital_options import DigitalOptions
+from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 
@@ -21,8 +22,9 @@ class SchemeConfig(Section):
     Attributes:
         kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
             "adv" a codec alone that `diffjscc train adversarial` made, "ddnm" the same codec and
-            prior as Yilmaz et al. use them, see `refiners.ddnm`; "bpg-ldpc", "jpeg-capacity" and
-            so on are digital links, see `codecs.digital`; "custom" is what `factory` returns.
+            prior as Yilmaz et al. use them, see `refiners.ddnm`; "feedback" a codec of several
+            rounds that `diffjscc train feedback` made; "bpg-ldpc", "jpeg-capacity" and so on are
+            digital links, see `codecs.digital`; "custom" is what `factory` returns.
         label: name in tables and figures; the kind without one.
         weights: bundled name, folder or hub id; digital links have none, and for "adv" they
             must be given.
@@ -30,6 +32,7 @@ class SchemeConfig(Section):
             for "ddnm" from the published ones.
         custom_refiner: refiner of the user's own behind a codec alone; written as
             `refiner: {kind: custom, factory: "my_module:MyRefiner", args: {…}}`.
+        feedback: the link back, and what further rounds send, for "feedback".
         digital: settings of a digital link that differ from those of one that adapts to the SNR.
         factory: kind "custom": import string of a callable that returns a `Scheme`.
         args: its keyword arguments.
@@ -40,6 +43,7 @@ class SchemeConfig(Section):
     weights: Place = "compact"
     refiner: RefinerOptions = RefinerOptions()
     custom_refiner: Factory | None = None
+    feedback: FeedbackOptions = FeedbackOptions()
     digital: DigitalOptions = DigitalOptions()
     factory: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
@@ -75,6 +79,7 @@ class SchemeConfig(Section):
         """The name in records, tables and figures."""
         kind = self.kind if self.factory is None else self.factory
         kind += ", downsampled" if self.digital.downsample else ""
+        kind += self.feedback.label
         kind += f" + {self.custom_refiner.factory}" if self.custom_refiner is not None else ""
         return self.label or kind
 
@@ -93,6 +98,11 @@ class SchemeConfig(Section):
         if not kind.digital_options and self.digital != DigitalOptions():
             raise ValueError(
                 f"digital is for digital links such as bpg-ldpc, not for {self.kind}; remove it"
+            )
+        if not kind.feedback_options and self.feedback != FeedbackOptions():
+            raise ValueError(
+                f"feedback is for codecs of several rounds (kind: feedback), not for {self.kind}; "
+                "remove it"
             )
         if kind.own_weights and "weights" not in self.model_fields_set:
             raise ValueError(

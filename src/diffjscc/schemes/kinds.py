@@ -29,6 +29,7 @@ class Kind:
         description: of the scheme, in one sentence.
         refiner_options: options of `RefinerOptions` that it takes, as the command line spells them.
         digital_options: fields of `DigitalOptions` that it takes.
+        feedback_options: whether it takes `FeedbackOptions`.
         pooling: pixels whose mean its codec sends as one: its rates are those of the weights over
             this number; None for schemes without weights, which have other rates.
         own_weights: whether it needs weights of its own, which the config must name.
@@ -39,6 +40,7 @@ class Kind:
     description: str
     refiner_options: frozenset[str] = frozenset()
     digital_options: frozenset[str] = frozenset()
+    feedback_options: bool = False
     pooling: int | None = None
     own_weights: bool = False
     takes_factory: bool = False
@@ -54,6 +56,10 @@ def _with_receiver(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -
 
 def _ddnm(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
     return loader.ddnm(config.weights, config.refiner).at_rate(rate)
+
+
+def _feedback(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
+    return loader.with_feedback(config.weights, config.feedback).at_rate(rate)
 
 
 def _digital(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
@@ -101,6 +107,12 @@ KINDS: Mapping[SchemeKind | str, Kind] = {
     "adv": Kind(_codec_alone, "a codec alone, of `train adversarial`", pooling=1, own_weights=True),
     "ddnm": Kind(
         _ddnm, "means of 2x2 pixels, refined by DDNM", pooling=4, refiner_options=DDNM_OPTIONS
+    ),
+    "feedback": Kind(
+        _feedback,
+        "a codec of several rounds with feedback, of `train feedback`",
+        pooling=1,
+        feedback_options=True,
     ),
     "custom": Kind(_custom, "your own, any function that makes a Scheme", takes_factory=True),
     **_digital_kinds(),

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from diffjscc.channels.feedback import FeedbackLink
 from diffjscc.choices import DigitalKind, DTypeName, RefinerName
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
+from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.pretrained.hub_ids import is_hub_id
@@ -22,6 +24,7 @@ from diffjscc.scheme import Scheme
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import SOURCES, digital_scheme, source_name
 from diffjscc.schemes.digital_options import DigitalOptions
+from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 
@@ -79,6 +82,21 @@ class SchemeLoader:
         if key not in self._schemes:
             self._schemes[key] = load_scheme(weights, None, "none", RefinerOptions(), self.device)
         return self._schemes[key]
+
+    def with_feedback(self, weights: str, options: FeedbackOptions) -> Scheme:
+        """Load a codec of several rounds; other options share the same networks.
+
+        Raises:
+            ValueError: weights of a codec of one round.
+        """
+        loaded = self.codec_alone(weights)
+        if not isinstance(loaded.codec, FeedbackJSCC):
+            raise ValueError(  # noqa: TRY004 - the weights are wrong, not the call
+                f'weights "{weights}" hold {type(loaded.codec).__name__}, a codec of one round; '
+                "make one of several with `diffjscc train feedback`, and give its folder"
+            )
+        codec = loaded.codec.over(FeedbackLink(options.snr_db), options.chosen)
+        return replace(loaded, codec=codec, provenance=f"{loaded.provenance}{options.label}")
 
     def with_receiver(self, weights: str, options: RefinerOptions) -> Scheme:
         """Load a codec and its diffusion receiver; other options share the same networks."""

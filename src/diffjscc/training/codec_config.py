@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diffjscc.configuration import Count, Factor, Section
+from diffjscc.configuration import Count, Factor, Place, Section
 from diffjscc.training.augmentation_config import Augmentation
 from diffjscc.training.config import (
     DataConfig,
@@ -86,3 +86,21 @@ class AdversarialConfig(JSCCConfig):
     stage: ClassVar[str] = "adversarial"
     adversary: AdversaryConfig = AdversaryConfig()
     freeze_encoder: bool = False
+
+
+class FeedbackTrainingConfig(JSCCConfig):
+    """Config of `diffjscc train feedback`: as `train jscc`, of the rounds after the first.
+
+    Attributes:
+        codec: architecture of those rounds, see `FeedbackConfig`.
+        first: weights whose codec sends the first round, at half of each rate; it is frozen.
+        uncertainty: weight of the negative log likelihood of the receiver's errors under the
+            variances that it predicts.
+        everything: share of the batches in which all blocks are sent alike.
+    """
+
+    stage: ClassVar[str] = "feedback"
+    codec: dict[str, Any] = Field(default_factory=dict)
+    first: Place = "compact"
+    uncertainty: Factor = 0.5
+    everything: Annotated[float, Field(ge=0, le=1)] = 0.25
