@@ -60,6 +60,7 @@ def allocate(variances: Tensor, number: int, snr: Tensor) -> Allocation:
         number: N, of real numbers that are sent; 0 to J·h·w.
         snr: linear SNR of each of them, float32 [B].
     """
-    largest = variances.flatten(1).topk(number, dim=1)
-    powers = water_filling(largest.values, snr)
-    return Allocation(largest.indices, (powers / largest.values).sqrt())
+    # Stable: coefficients of equal variance are in the same order at both ends.
+    values, places = variances.flatten(1).sort(dim=1, descending=True, stable=True)
+    powers = water_filling(values[:, :number], snr)
+    return Allocation(places[:, :number], (powers / values[:, :number]).sqrt())

@@ -174,7 +174,8 @@ class FeedbackJSCC(nn.Module):
         image, outage = self.first.attempt(
             Received(received.values, (height, width), rate, received.state)
         )
-        return self.layer.begin(image), outage
+        total = float(received.nominal_rate)
+        return self.layer.begin(image, _snr_db(received), total), outage
 
     def _plan(
         self, estimate: Estimate, condition: Tensor, numbers: int, snr_db: Tensor

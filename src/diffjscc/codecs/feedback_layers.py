@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -63,13 +64,16 @@ class Estimate:
 
     Attributes:
         image: float32 [B, 3, 16h, 16w], in about [0, 1].
-        log_variance: of the error of each coefficient before the last image was corrected, float32
-            [B, J, h, w].
-        update: coefficients that the last round added, likewise; 0 after the first.
+        log_variance: of the error of each coefficient, as the rule of linear MMSE estimation leaves
+            it, float32 [B, J, h, w].
+        typical: the same where nothing of the image is known but that every round sent the same
+            coefficients of all blocks, likewise: known to both ends without a word.
+        update: coefficients that the last round added, like `log_variance`; 0 after the first.
     """
 
     image: Tensor
     log_variance: Tensor
+    typical: Tensor
     update: Tensor
 
 
@@ -79,7 +83,7 @@ class Uncertainty:
 
     Attributes:
         log_variance: of the error of each coefficient, float32 [B, J, h, w].
-        typical: the same before anything of the image is known, float32 [B, J, 1, 1].
+        typical: see `Estimate.typical`.
     """
 
     log_variance: Tensor
@@ -92,7 +96,7 @@ class Uncertainty:
 
     def allocate(self, number: int, snr: Tensor, everywhere: bool) -> Allocation:
         """Allocate N real numbers to the most uncertain coefficients, or to all blocks alike."""
-        chosen = self.typical.exp().expand_as(self.log_variance) if everywhere else self.variance
+        chosen = self.typical.exp() if everywhere else self.variance
         return allocate(chosen.detach(), number, snr)
 
 
@@ -138,7 +142,7 @@ class FeedbackLayer(nn.Module):
             nn.Linear(config.condition_width, config.condition_width),
             nn.SiLU(),
         )
-        self.typical = nn.Linear(config.condition_width, number)
+        self.typical = nn.Linear(5, number)
         nn.init.zeros_(self.typical.weight)
         with torch.no_grad():
             self.typical.bias.copy_((2 * deviation.log()).clamp(max=TYPICAL))
@@ -163,19 +167,27 @@ class FeedbackLayer(nn.Module):
 
     def embed(self, snr_db: Tensor, rate: float, number: int) -> Tensor:
         """Embed SNR [B], total rate in cpp and the number of the round, from 0, as [B, width]."""
-        snr = (snr_db.clamp(*SNR_LIMITS_DB) - 7.5) / 12.5
-        others = snr.new_tensor([torch.tensor(rate).log2().item() / 4 + 1.5, number / 2])
-        out: Tensor = self.condition(torch.cat((snr[:, None], others.expand(len(snr), 2)), dim=1))
+        snr, octave = _centred(snr_db, rate)
+        round_ = torch.full_like(snr, number / 2)
+        out: Tensor = self.condition(torch.stack((snr, octave, round_), dim=1))
         return out
 
-    def begin(self, image: Tensor) -> Estimate:
-        """Return the estimate after the first round, from its image [B, 3, 16h, 16w]."""
+    def begin(self, image: Tensor, snr_db: Tensor, rate: float) -> Estimate:
+        """Return the estimate after the first round.
+
+        Args:
+            image: of the first round, float32 [B, 3, 16h, 16w].
+            snr_db: of the first round, float32 [B].
+            rate: total rate in cpp.
+        """
+        s, r = _centred(snr_db, rate)
+        typical = self.typical(2 * torch.stack((s, r, s * s, s * r, r * r), dim=1))
         nothing = torch.zeros_like(self.coefficients(image))
-        return Estimate(image, nothing + TYPICAL, nothing)
+        typical = typical.clamp(LEAST, MOST)[:, :, None, None].expand_as(nothing)
+        return Estimate(image, typical, typical, nothing)
 
     def uncertainty(self, estimate: Estimate, condition: Tensor) -> Uncertainty:
         """Predict the variance of the error of an estimate."""
-        typical = self.typical(condition)[:, :, None, None]
         known = (
             (self.coefficients(estimate.image).square() + 1e-5).log(),
             estimate.log_variance,
@@ -184,8 +196,8 @@ class FeedbackLayer(nn.Module):
         x = self.seen(torch.cat(known, dim=1) / 4 + 1)
         for block in self.predict:
             x = block(x, condition)
-        log_variance = (typical + self.predicted(x)).clamp(LEAST, MOST)
-        return Uncertainty(log_variance, typical.clamp(LEAST, MOST))
+        log_variance = (estimate.log_variance + self.predicted(x)).clamp(LEAST, MOST)
+        return Uncertainty(log_variance, estimate.typical)
 
     def send(self, error: Tensor, allocation: Allocation) -> Tensor:
         """Choose and scale coefficients of the error [B, J, h, w]: real numbers [B, N]."""
@@ -210,18 +222,41 @@ class FeedbackLayer(nn.Module):
             snr: linear, float32 [B].
             condition: see `embed`.
         """
-        gain, variance = allocation.amplitudes, allocation.take(uncertainty.variance)
-        carried = gain.square() * variance * snr[:, None]
-        known = numbers * gain * variance * snr[:, None] / (1 + carried)
-        left = allocation.take(uncertainty.log_variance) - carried.log1p()
+        weight = allocation.amplitudes * snr[:, None]
+        carried = weight * allocation.amplitudes * allocation.take(uncertainty.variance)
+        known = numbers * weight * allocation.take(uncertainty.variance) / (1 + carried)
         update = allocation.put(known, torch.zeros_like(uncertainty.log_variance))
-        log_variance = allocation.put(left, uncertainty.log_variance).clamp(LEAST, MOST)
+        log_variance = _left(uncertainty.log_variance, allocation, snr)
+        typical = _left(uncertainty.typical, allocation, snr)
+        image = estimate.image + self.image_of(update)
+        return Estimate(
+            self.corrected_image(image, log_variance, update, condition),
+            log_variance,
+            typical,
+            update,
+        )
+
+    def corrected_image(
+        self, image: Tensor, log_variance: Tensor, update: Tensor, condition: Tensor
+    ) -> Tensor:
+        """Correct an image [B, 3, 16h, 16w] to which the linear rule added an update."""
         added = self.image_of(update)
-        image = estimate.image + added
         x = self.stem(F.pixel_unshuffle(torch.cat((image - 0.5, 4 * added), dim=1), FINE))
-        side = self.known(torch.cat((log_variance / 4 + 1, 4 * update), dim=1))
-        x = x + F.interpolate(side, scale_factor=STRIDE // FINE, mode="nearest")
+        known = self.known(torch.cat((log_variance / 4 + 1, 4 * update), dim=1))
+        x = x + F.interpolate(known, scale_factor=STRIDE // FINE, mode="nearest")
         for block in self.correct:
             x = block(x, condition)
-        correction = F.pixel_shuffle(self.corrected(x), FINE)
-        return Estimate(image + correction, log_variance, update)
+        return image + F.pixel_shuffle(self.corrected(x), FINE)
+
+
+def _left(log_variance: Tensor, allocation: Allocation, snr: Tensor) -> Tensor:
+    """Log variance [B, J, h, w] after a round, v/(1 + a²·v·SNR) of what it sends."""
+    before = allocation.take(log_variance)
+    carried = allocation.amplitudes.square() * before.exp() * snr[:, None]
+    return allocation.put(before - carried.log1p(), log_variance).clamp(LEAST, MOST)
+
+
+def _centred(snr_db: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """SNR [B] and total rate in octaves, [B], both about within -1 to 1."""
+    snr = (snr_db.clamp(*SNR_LIMITS_DB) - 7.5) / 12.5
+    return snr, torch.full_like(snr, math.log2(rate) + 5)

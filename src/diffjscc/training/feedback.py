@@ -80,7 +80,7 @@ class FeedbackLosses(nn.Module):
     def _rounds(
         self, images: Tensor, snr_db: Tensor, index: int, seeds: Tensor, everywhere: bool
     ) -> tuple[Tensor, Tensor]:
-        """MSE of each image after each round but the first, [rounds, B], and the likelihood."""
+        """MSE of each image after each round but the first, [rounds, B], and the surprise."""
         codec, layer = self._codec[0], self.layer
         generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
         channel = self.config.channel.at(snr_db)
@@ -88,19 +88,19 @@ class FeedbackLosses(nn.Module):
             received = Scheme(codec.first, codec.first.rates[index]).send(
                 images, channel, generators
             )
-            estimate = layer.begin(codec.first.decode(received))
+            image = codec.first.decode(received)
         rate, state = codec.rates[index], received.state
         effective = equalise(received)[1].snr_db
+        estimate = layer.begin(image, effective, float(rate))
         size = (images.shape[-2], images.shape[-1])
-        errors, likelihoods = [], []
+        first = layer.coefficients(images - image)
+        errors, likelihoods = [], [_surprise(first, estimate.typical)]
         for number, uses in enumerate(codec.uses(size, rate)[1:]):
             condition = layer.embed(effective, float(rate), number)
             uncertainty = layer.uncertainty(estimate, condition)
             allocation = uncertainty.allocate(2 * uses, linear_snr(effective), everywhere)
             error = layer.coefficients(images - estimate.image)
-            square = error.detach().square() + DITHER
-            surprise = uncertainty.log_variance + square / uncertainty.variance
-            likelihoods.append(surprise.mean() / 2)
+            likelihoods.append(_surprise(error.detach(), uncertainty.log_variance))
             with torch.no_grad():
                 numbers = layer.send(error, allocation)
                 symbols = Symbols(normalise_power(complex_symbols(numbers)), size, rate)
@@ -115,6 +115,11 @@ class FeedbackLosses(nn.Module):
             )
             errors.append((estimate.image - images).square().mean(dim=(1, 2, 3)))
         return torch.stack(errors), torch.stack(likelihoods).mean()
+
+
+def _surprise(errors: Tensor, log_variance: Tensor) -> Tensor:
+    """Negative log likelihood of Gaussian errors, mean, less log(2π)/2."""
+    return (log_variance + (errors.square() + DITHER) * (-log_variance).exp()).mean() / 2
 
 
 class FeedbackStage(Stage[TransmissionBatch]):
