@@ -43,6 +43,7 @@ TRAINING = ["run.iterations=2", "run.batch=2"]
 QUICK = {
     ("train", "jscc"): [*TRAINING, "data.crop=64"],
     ("train", "adversarial"): [*TRAINING, "data.crop=64"],
+    ("train", "feedback"): [*TRAINING, "data.crop=64"],
     ("train", "vae"): [*TRAINING, "data.crop=64"],
     ("train", "prior"): [*TRAINING, "data.crop=64"],
     ("train", "control"): [*TRAINING, "data.crop=64"],

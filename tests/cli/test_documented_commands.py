@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from diffjscc.cli import app
-from diffjscc.training.codec_config import AdversarialConfig, JSCCConfig
+from diffjscc.training.codec_config import AdversarialConfig, FeedbackTrainingConfig, JSCCConfig
 from diffjscc.training.config import StageConfig, load_config
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
@@ -21,6 +21,7 @@ COMMAND = typer.main.get_command(app)
 STAGES: dict[str, type[StageConfig]] = {
     "jscc": JSCCConfig,
     "adversarial": AdversarialConfig,
+    "feedback": FeedbackTrainingConfig,
     "vae": VAEConfig,
     "prior": PriorConfig,
     "control": ControlConfig,

@@ -14,13 +14,21 @@ from diffjscc.configuration import Section, check, overridden
 from diffjscc.evaluation.config import SweepConfig
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
-from diffjscc.training.codec_config import AdversarialConfig, JSCCConfig
+from diffjscc.training.codec_config import AdversarialConfig, FeedbackTrainingConfig, JSCCConfig
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
 from diffjscc.training.prior_config import PriorConfig, VAEConfig
 from diffjscc.yaml_reader import parse_yaml, read_yaml
 
-STAGES = (JSCCConfig, AdversarialConfig, ControlConfig, DecoderConfig, PriorConfig, VAEConfig)
+STAGES = (
+    JSCCConfig,
+    AdversarialConfig,
+    FeedbackTrainingConfig,
+    ControlConfig,
+    DecoderConfig,
+    PriorConfig,
+    VAEConfig,
+)
 SECTIONS: tuple[type[Section], ...] = (SweepConfig, SchemeConfig, ChannelConfig, *STAGES)
 LEVELS = "abcdefghi"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

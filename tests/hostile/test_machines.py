@@ -70,7 +70,7 @@ KINDS: dict[str, Exception] = {
     "CPU memory": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
     "GPU": RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"),
 }
-STAGES = ("jscc", "adversarial", "vae", "prior", "control", "decoder")
+STAGES = ("jscc", "adversarial", "feedback", "vae", "prior", "control", "decoder")
 # The words of a command, and what it calls for its work.
 COMMANDS: dict[str, str] = {
     "transmit {photo} -o {out}": "diffjscc.metrics.evaluator.MetricEvaluator.load",

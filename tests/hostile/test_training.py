@@ -25,7 +25,7 @@ from diffjscc.data.readable import ReadableImages
 from diffjscc.data.sources import FolderSource, ShardSource, open_source
 from diffjscc.pretrained.storage import write_json
 from diffjscc.training.checkpoint import Checkpoint, Progress
-from diffjscc.training.codec_config import AdversarialConfig, JSCCConfig
+from diffjscc.training.codec_config import AdversarialConfig, FeedbackTrainingConfig, JSCCConfig
 from diffjscc.training.codecs import build_training_codec
 from diffjscc.training.config import OptimiserConfig, StageConfig, load_config
 from diffjscc.training.control_config import ControlConfig
@@ -76,6 +76,7 @@ KEYS = {
         *("channel.snr_db", "loss.floor"),
     ],
     "adversarial": ["adversary.weight", "adversary.start", "adversary.width"],
+    "feedback": ["uncertainty", "everything"],
     "vae": ["vae.kernel", "vae.latent_channels", "vae.widths", "vae.deviation", "loss.lpips"],
     "prior": ["unet.widths", "unet.layers", "unet.norm_groups", "min_snr_gamma"],
     "control": ["precompute.bins", "snr_scale", "min_snr", "text_dropout", "memory.accumulate"],
@@ -87,6 +88,7 @@ KINDS: dict[str, type[StageConfig]] = {
     for kind in (
         JSCCConfig,
         AdversarialConfig,
+        FeedbackTrainingConfig,
         VAEConfig,
         PriorConfig,
         ControlConfig,
