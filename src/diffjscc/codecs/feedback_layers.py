@@ -117,7 +117,7 @@ def complex_symbols(numbers: Tensor) -> Tensor:
 
 
 class FeedbackLayer(nn.Module):
-    """What both ends do in every round after the first.
+    """Processing of every round after the first, at both ends.
 
     The error of the receiver's image is described by the block DCT. From what the receiver has, a
     network predicts the variance of every coefficient: its map of uncertainty, which the

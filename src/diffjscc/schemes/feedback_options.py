@@ -31,7 +31,7 @@ class FeedbackOptions(Section):
 
     @property
     def chosen(self) -> Resend:
-        """What is sent again."""
+        """The rule that holds, None replaced by its default."""
         return self.resend or ("uncertain" if self.snr_db is None else "everything")
 
     @property
