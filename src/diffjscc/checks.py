@@ -18,6 +18,9 @@ from diffjscc.arrays import check_range
 # Largest deviation of the mean power of an image's symbols from 1.
 POWER_TOLERANCE = 1e-3
 
+# Kinds of channel uses that a nominal rate leaves out: padding, and what is said beside the image.
+BESIDE = ("padding", "signalling", "caption")
+
 # Largest amplitude of a gain, far above any fade with E|h|² = 1; its square is a float32.
 LARGEST_GAIN = 1e6
 
@@ -48,9 +51,9 @@ def check_symbols(
 
     Args:
         values: complex64 [B, K], of mean power 1 ± `POWER_TOLERANCE` per image.
-        uses_by_kind: adds up to K, unless empty; K without its "padding" is at most ⌈R·H·W⌉.
+        uses_by_kind: adds up to K, unless empty; K without what is `BESIDE` is at most ⌈R·H·W⌉.
         images: [B, 3, H, W], that were encoded.
-        rate: R, nominal, in channel uses per pixel.
+        rate: R, the highest that an image may have, in channel uses per pixel.
         name: of the codec, for errors.
 
     Raises:
@@ -79,7 +82,7 @@ def check_uses(
         raise ValueError(f"{name}: uses_by_kind {dict(uses_by_kind)} do not add up to K = {uses}")
     height, width = images.shape[-2:]
     most = -(-rate * height * width // 1)  # ⌈R·H·W⌉
-    if uses - uses_by_kind.get("padding", 0) > most:
+    if uses - sum(uses_by_kind.get(kind, 0) for kind in BESIDE) > most:
         raise ValueError(
             f"{name} takes {uses} channel uses for {width}x{height} pixels at rate {rate}, "
             f"which allows {most}; count what goes beyond as uses_by_kind['padding']"

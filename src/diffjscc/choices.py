@@ -38,6 +38,7 @@ WeightsFormat = Literal["diffjscc", "released"]
 LPIPSNet = Literal["squeeze", "alex", "vgg"]
 MetricName = Literal["psnr", "ms_ssim", "lpips", "lpips_alex", "lpips_vgg", "niqe"]
 DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr", "ms_ssim", "lpips", "niqe")
+QualityEstimate = Literal["predict", "simulate"]
 FeatureName = Literal["squeezenet", "inception"]
 PlotFormat = Literal["png", "pdf", "svg"]
 FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]

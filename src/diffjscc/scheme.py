@@ -129,6 +129,16 @@ class FeedbackCodec(Codec, Protocol):
         ...
 
 
+@runtime_checkable
+class AveragingCodec(Codec, Protocol):
+    """A codec whose nominal rate is a mean over images: some get more channel uses, some fewer."""
+
+    @property
+    def highest_rate(self) -> Fraction:
+        """Highest rate that it gives an image, in cpp."""
+        ...
+
+
 class Channel(Protocol):
     """Symbols to received symbols."""
 
@@ -403,7 +413,8 @@ class Scheme:
 
     def _checked(self, symbols: Symbols, images: Tensor) -> Symbols:
         name = type(self.codec).__name__
-        check_symbols(symbols.values, symbols.uses_by_kind, images, self.rate, name)
+        most = self.codec.highest_rate if isinstance(self.codec, AveragingCodec) else self.rate
+        check_symbols(symbols.values, symbols.uses_by_kind, images, most, name)
         return symbols
 
 

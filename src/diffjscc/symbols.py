@@ -89,6 +89,10 @@ class ChannelState:
         """Take some of the images."""
         return replace(self, gain=self.gain[rows], mean_snr_db=self.mean_snr_db[rows])
 
+    def span(self, uses: slice) -> ChannelState:
+        """Take the state during some of the channel uses."""
+        return self if self.gain.shape[1] == 1 else replace(self, gain=self.gain[:, uses])
+
 
 @dataclass(frozen=True)
 class SymbolBlock:
@@ -156,6 +160,11 @@ class Received(SymbolBlock):
         return replace(
             self, values=self.values[rows], state=self.state.select(rows), texture=texture
         )
+
+    def span(self, uses: slice, rate: Fraction) -> Received:
+        """Take some of the channel uses, as symbols of a nominal rate of their own."""
+        values, state = self.values[:, uses], self.state.span(uses)
+        return Received(values, self.image_size, rate, state)
 
     @property
     def equalised(self) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from diffjscc.cli import (
+    calibration,
     demo,
     doctor,
     evaluation,
@@ -40,7 +41,9 @@ fetch = typer.Typer(
     cls=Group, help="Download a data set, checked and resumable.", no_args_is_help=True
 )
 
-
+calibrate = typer.Typer(
+    cls=Group, help="Measure the tables that choices follow.", no_args_is_help=True
+)
 exporting = typer.Typer(cls=Group, help="Write networks for other programs.", no_args_is_help=True)
 
 
@@ -92,11 +95,13 @@ fetch.command("openimages")(training.fetch_openimages)
 exporting.command("onnx")(export.export_onnx)
 payload.command("export")(symbols.export)
 payload.command("import")(symbols.import_)
+calibrate.command("rates")(calibration.calibrate_rates)
+app.add_typer(calibrate, name="calibrate")
 app.add_typer(payload, name="symbols")
 app.add_typer(exporting, name="export")
 app.add_typer(train, name="train")
 app.add_typer(fetch, name="fetch")
-for group in (app, train, fetch, payload, exporting):
+for group in (app, train, fetch, calibrate, payload, exporting):
     for command in group.registered_commands:
         command.cls = Command
 

@@ -178,7 +178,7 @@ class JointCodec(nn.Module, ABC):
         index = self.rate_index(received.nominal_rate)
         height, width = (padded_length(n, self.stride) // self.stride for n in received.image_size)
         (values, csi), channels = self.observed(received), self.channels[index]
-        expected = channels // 2 * height * width
+        expected = self.channel_uses(received.nominal_rate, received.image_size)
         if values.shape[1] != expected:
             raise ValueError(
                 f"{values.shape[1]} symbols received, but a {received.image_size[1]}x"
@@ -192,6 +192,11 @@ class JointCodec(nn.Module, ABC):
             csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
             values = values.masked_fill(self._lost(received)[:, None], 0)
         return symbols_to_latent(values, channels, (height, width)), csi, index
+
+    def channel_uses(self, rate: Fraction, size: tuple[int, int]) -> int:
+        """Compute K of an image of (H, W), padding included."""
+        height, width = (padded_length(n, self.stride) // self.stride for n in size)
+        return self.channels[self.rate_index(rate)] // 2 * height * width
 
     def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
         """Return the decoder's input symbols [B, K] and the CSI that it is conditioned on."""

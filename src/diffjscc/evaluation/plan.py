@@ -83,7 +83,7 @@ def make_units(
     """
     units, points = list[Unit](), make_points(config)
     for point in points:
-        alone = point.scheme.digital.quality is not None
+        alone = point.scheme.varies_uses
         alike = [(image.size, _lacking(point, image, config.repeats, finished)) for image in images]
         for (size, repeats), group in groupby(range(len(images)), alike.__getitem__):
             indices = tuple(group)

@@ -14,6 +14,7 @@ from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
+from diffjscc.schemes.rate_policy import RatePolicyOptions
 
 
 class SchemeConfig(Section):
@@ -34,6 +35,8 @@ class SchemeConfig(Section):
             `refiner: {kind: custom, factory: "my_module:MyRefiner", args: {…}}`.
         feedback: the link back, and what further rounds send, for "feedback".
         digital: settings of a digital link that differ from those of one that adapts to the SNR.
+        rate_policy: chooses a rate for each image; the nominal rate is then their mean, see
+            `RatePolicyOptions`. Without it all images are sent at the nominal rate.
         factory: kind "custom": import string of a callable that returns a `Scheme`.
         args: its keyword arguments.
     """
@@ -45,6 +48,7 @@ class SchemeConfig(Section):
     custom_refiner: Factory | None = None
     feedback: FeedbackOptions = FeedbackOptions()
     digital: DigitalOptions = DigitalOptions()
+    rate_policy: RatePolicyOptions | None = None
     factory: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
 
@@ -80,8 +84,14 @@ class SchemeConfig(Section):
         kind = self.kind if self.factory is None else self.factory
         kind += ", downsampled" if self.digital.downsample else ""
         kind += self.feedback.label
+        kind += "" if self.rate_policy is None else f", {self.rate_policy.label}"
         kind += f" + {self.custom_refiner.factory}" if self.custom_refiner is not None else ""
         return self.label or kind
+
+    @property
+    def varies_uses(self) -> bool:
+        """Return whether images of one size may take different numbers of channel uses."""
+        return self.digital.quality is not None or self.rate_policy is not None
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> SchemeConfig:
@@ -103,6 +113,10 @@ class SchemeConfig(Section):
             raise ValueError(
                 f"feedback is for codecs of several rounds (kind: feedback), not for {self.kind}; "
                 "remove it"
+            )
+        if self.rate_policy is not None and (kind.pooling != 1 or kind.feedback_options):
+            raise ValueError(
+                f"rate_policy is for neural codecs such as deepjscc, not for {self.kind}; remove it"
             )
         if kind.own_weights and "weights" not in self.model_fields_set:
             raise ValueError(

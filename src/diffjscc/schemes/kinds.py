@@ -47,11 +47,11 @@ class Kind:
 
 
 def _codec_alone(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
-    return loader.codec_alone(config.weights).at_rate(rate)
+    return loader.at_rates(loader.codec_alone(config.weights), config, rate)
 
 
 def _with_receiver(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
-    return loader.with_receiver(config.weights, config.refiner).at_rate(rate)
+    return loader.at_rates(loader.with_receiver(config.weights, config.refiner), config, rate)
 
 
 def _ddnm(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:

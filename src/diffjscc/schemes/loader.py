@@ -13,12 +13,16 @@ import torch
 
 from diffjscc.channels.feedback import FeedbackLink
 from diffjscc.choices import DigitalKind, DTypeName, RefinerName
+from diffjscc.codecs.adaptive import AdaptiveCodec
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.codecs.feedback import FeedbackJSCC
+from diffjscc.codecs.joint import JointCodec
+from diffjscc.codecs.rate_policy import RatePolicy, Simulation
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.pretrained.hub_ids import is_hub_id
 from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_weights
+from diffjscc.pretrained.rate_policy import FILE, read_rate_policy
 from diffjscc.rate import Rate, parse_rate
 from diffjscc.scheme import Scheme
 from diffjscc.schemes.config import SchemeConfig
@@ -27,6 +31,7 @@ from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
+from diffjscc.schemes.rate_policy import RatePolicyOptions
 
 if TYPE_CHECKING:  # a codec alone does not wait for diffusers
     from diffjscc.refiners.diffusion import ControlledDiffusion
@@ -109,6 +114,18 @@ class SchemeLoader:
         options.apply(cast("ControlledDiffusion", refiner))
         return replace(loaded, refiner=refiner)
 
+    @staticmethod
+    def at_rates(scheme: Scheme, config: SchemeConfig, rate: Fraction) -> Scheme:
+        """Set a scheme to one rate, or to a policy that chooses a rate for each image.
+
+        Raises:
+            ValueError: it has no such rate, or no table for a policy.
+        """
+        if config.rate_policy is None:
+            return scheme.at_rate(rate)
+        folder = find_weights(config.weights).folder
+        return with_rate_policy(scheme, config.rate_policy, rate, folder)
+
     def ddnm(self, weights: str, options: RefinerOptions) -> Scheme:
         """Load DDNM on some weights' codec and prior."""
         from diffjscc.pretrained.ddnm import ddnm_from_pretrained  # noqa: PLC0415 - diffusers
@@ -152,6 +169,35 @@ class SchemeLoader:
                 made = replace(made, provenance=f"{factory}({_arguments(args)})")
             self._schemes[key] = made
         return self._schemes[key]
+
+
+def with_rate_policy(
+    scheme: Scheme, options: RatePolicyOptions, rate: Rate, folder: Path
+) -> Scheme:
+    """Let a neural codec choose the rate of each image.
+
+    Args:
+        scheme: with the codec, of several rates.
+        options: of the policy.
+        rate: mean rate of photographs; with a target quality the highest.
+        folder: of the codec's weights, for the policy's table.
+
+    Raises:
+        ValueError: a codec of the user's own, a table that is missing or of other rates, or a
+            nominal rate beyond the codec's.
+    """
+    if not isinstance(scheme.codec, JointCodec):
+        raise ValueError(  # noqa: TRY004 - a setting, not a wrong call
+            f"a rate policy is for the codecs of this package, not for "
+            f"{type(scheme.codec).__name__}; remove rate_policy"
+        )
+    table = folder / FILE if options.table is None else Path(options.table)
+    predictor, mean = read_rate_policy(table), parse_rate(rate)
+    estimate = predictor if options.estimate == "predict" else Simulation(scheme.codec)
+    policy = RatePolicy(estimate, predictor, options.target_psnr)
+    codec = AdaptiveCodec(scheme.codec, policy, (mean,))
+    provenance = f"{scheme.provenance}, {options.label} by {predictor.digest}"
+    return Scheme(codec, mean, scheme.refiner, provenance)
 
 
 def refined(scheme: Scheme, factory: Factory) -> Scheme:

@@ -17,6 +17,14 @@ def check_rates(config: SchemeConfig, rates: Sequence[Rate]) -> None:
     offered = None if pooling is None else offered_rates(config.weights)
     if pooling is None or offered is None:
         return
+    if config.rate_policy is not None:
+        for rate in wanted:
+            if not offered[0] <= rate <= offered[-1]:
+                raise ValueError(
+                    f"{config.name}: rate {rate} is outside {offered[0]} to {offered[-1]}, the "
+                    f'rates of weights "{config.weights}"'
+                )
+        return
     for rate in wanted:
         try:
             check_offered(rate, [one / pooling for one in offered], f'(weights "{config.weights}")')
