@@ -151,6 +151,9 @@ def transmit(
     control_guidance_scale: Annotated[
         float | None, _receiver("Guidance scale of the control module; 1 disables it.")
     ] = None,
+    full_strength: Annotated[
+        bool, _receiver("Generate also where it breaks as much as it repairs.")
+    ] = False,
     dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
     offload: Annotated[bool, _receiver("Keep each network on the CPU until it computes.")] = False,
     feedback_snr: Annotated[
@@ -208,6 +211,7 @@ def transmit(
             colour_fix=colour_fix,
             control_scale=control_scale,
             control_guidance_scale=control_guidance_scale,
+            full_strength=full_strength,
             dtype=dtype,
             offload=offload,
         )

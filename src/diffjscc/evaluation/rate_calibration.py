@@ -22,7 +22,6 @@ CROP = 288  # pixels a side, of larger photographs
 def measure_rate_policy(
     scheme: Scheme,
     photographs: ImageSource,
-    count: int = 200,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> RatePredictor:
@@ -32,9 +31,8 @@ def measure_rate_policy(
 
     Args:
         scheme: of a neural codec of several rates, without a refiner.
-        photographs: a random choice of them is sent, of each a square of at most `CROP` pixels.
-        count: of photographs, at least 8; all if there are fewer.
-        seed: of choice, squares, SNRs and noise.
+        photographs: at least 8, better 200; of each a square of at most `CROP` pixels is sent.
+        seed: of squares, SNRs and noise.
         progress: called with 1 after each photograph.
 
     Raises:
@@ -46,10 +44,9 @@ def measure_rate_policy(
             f"a rate policy is for the codecs of this package, not for {type(codec).__name__}"
         )
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(photographs))[:count]
     low, high = codec.snr_range_db
     features, snrs_db, psnr = [], [], []
-    for index in chosen.tolist():
+    for index in range(len(photographs)):
         levels = photographs[index]
         crop = random_crop(levels, min(CROP, *levels.shape[:2]), rng)
         snr_db = float(rng.uniform(low, high))

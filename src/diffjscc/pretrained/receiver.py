@@ -1,6 +1,7 @@
 """The diffusion receiver of a set of weights on disk.
 
     WEIGHTS/refiner.json             facts beside the networks' configs, and sampling settings
+    WEIGHTS/benefit.json             where it helps, see `benefit`; only if that was measured
     WEIGHTS/unet/ vae/ control/      see `networks`
     WEIGHTS/text_encoder/            only for a prior that reads text
     WEIGHTS/tokenizer/               its vocabulary; without it only empty captions can be encoded
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor
 
 from diffjscc.configuration import closest
+from diffjscc.pretrained.benefit import FILE as BENEFIT
+from diffjscc.pretrained.benefit import read_strength
 from diffjscc.pretrained.build import build_config
 from diffjscc.pretrained.networks import (
     FOLDERS,
@@ -121,6 +124,8 @@ def load_refiner(
     """
     weights = Path(folder)
     facts, config = _read_description(weights / "refiner.json")
+    if (weights / BENEFIT).is_file():
+        config = dataclasses.replace(config, strength=read_strength(weights / BENEFIT))
     placement = Placement(torch.device(device), offload)
     scheduler, networks = _load_parts(weights, facts.folders, placement, dtype)
     try:
@@ -217,6 +222,7 @@ def save_refiner(
     refiner.scheduler.save_config(weights / "scheduler")
     settings = dataclasses.asdict(facts) | dataclasses.asdict(refiner.config)
     write_json(weights / "refiner.json", {"class": CLASS, **settings})
+    (weights / BENEFIT).unlink(missing_ok=True)  # an earlier receiver's
     stale = set(FOLDERS) - set(facts.folders)
     if text is None or text.tokenizer is None:
         stale |= {"tokenizer"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from diffjscc.choices import ColourFix, Geometry
 from diffjscc.refiners.guidance import GuidanceConfig
-from diffjscc.refiners.sampling import ByBits, SamplerConfig, check_by_bits
+from diffjscc.refiners.sampling import ByBits, SamplerConfig, at_bits, check_by_bits
+
+FULL: ByBits = ((1.0, 1.0),)  # strength that is 1 whatever the capacity
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class DiffusionConfig:
             received texture map is below `low`, the latent of the initial image is decoded, above
             `high` the sampled one, in between a mixture, see `refiners.texture`. It has no effect
             without a map; None, as in the paper, ignores it.
+        strength: factor in [0, 1] on the start level, over the channel capacity per pixel, as
+            `detail`. Where it is 0 the initial image is kept: there generating breaks as much as
+            it repairs, which `diffjscc calibrate receiver` measures. With start "noise" any other
+            factor counts as 1.
         clamp_snr: whether the control module is conditioned on the nearer end of its range of
             training in place of an SNR outside it. False for converted weights: the released code
             does not clamp.
@@ -56,6 +62,7 @@ class DiffusionConfig:
     control_guidance_scale: float = 1.0
     decode_noise: ByBits = ((1.0, 0.0),)
     texture_span: tuple[float, float] | None = None
+    strength: ByBits = FULL
     clamp_snr: bool = True
     geometry: Geometry = "reflect"
     tile: int = 128
@@ -67,6 +74,7 @@ class DiffusionConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {known}")
         check_by_bits("detail", self.detail)
         check_by_bits("decode_noise", self.decode_noise)
+        check_by_bits("strength", self.strength)
         span = self.texture_span
         if span is not None and not -math.inf < span[0] < span[1] < math.inf:
             raise ValueError(f"texture_span is {span}; give two ascending numbers, or null")
@@ -77,3 +85,13 @@ class DiffusionConfig:
             )
         if self.tile < 8:
             raise ValueError(f"tile is {self.tile} latent positions; it must be at least 8")
+
+    @property
+    def at_full_strength(self) -> DiffusionConfig:
+        """The same settings at strength 1, whatever the capacity."""
+        return replace(self, strength=FULL)
+
+    def start_level(self, bits: float) -> float:
+        """Compute the start level of an image with a capacity of `bits` per pixel."""
+        factor, level = at_bits(self.strength, bits), self.sampler.start_level(bits)
+        return level * factor if self.sampler.start == "initial" or factor == 0 else level

@@ -31,7 +31,6 @@ from diffjscc.refiners.prior import (
     check_prediction,
     sample_groups,
     side_multiple,
-    start_levels,
     text_context,
 )
 from diffjscc.refiners.sampling import Estimated, Progress, at_bits, paper_scheduler, sample
@@ -238,8 +237,8 @@ class ControlledDiffusion:
         return collect(bands, *size)
 
     def start_levels(self, received: Received) -> list[float]:
-        """Compute the start level of each image; see `SamplerConfig`."""
-        return start_levels(self.config.sampler, received)
+        """Compute the start level of each image; see `SamplerConfig` and `strength`."""
+        return [self.config.start_level(bits) for bits in bits_per_pixel(received)]
 
     def decode_noise(self, received: Received) -> list[float]:
         """Compute the `decode_noise` of each image; see `DiffusionConfig`."""

@@ -34,6 +34,7 @@ class RefinerOptions:
         caption: the user's own words, in place of a captioner.
         latent_guidance_scale: Λ of `GuidanceConfig`.
         colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
+        full_strength: generate also where the weights' table says that it does not help.
         dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere.
         offload: keep each network on the CPU while others compute.
 
@@ -53,6 +54,7 @@ class RefinerOptions:
     colour_fix: ColourFix | None = None
     control_scale: float | None = None
     control_guidance_scale: float | None = None
+    full_strength: bool = False
     dtype: DTypeName = "auto"
     offload: bool = False
 
@@ -111,7 +113,7 @@ class RefinerOptions:
         }
         guidance = {"scale": self.latent_guidance_scale}
         return replace(
-            own,
+            own.at_full_strength if self.full_strength else own,
             sampler=replace(own.sampler, **_given(sampler)),
             latent_guidance=replace(own.latent_guidance, **_given(guidance)),
             **_given(scales),

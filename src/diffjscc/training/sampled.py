@@ -21,6 +21,7 @@ from diffjscc.data.sources import ImageSource, Subset
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.refiners.prior import start_levels
 from diffjscc.refiners.sampling import begin_index, gaussian
 from diffjscc.scheme import Scheme
 from diffjscc.symbols import Received
@@ -129,7 +130,7 @@ class LatentSampler:
         It is the receiver's own level, ± `level_jitter`, but at least `LOWEST_LEVEL`. A receiver
         that begins at pure noise has no other.
         """
-        (level,) = self.refiner.start_levels(received)
+        (level,) = start_levels(self.refiner.config.sampler, received)  # at full strength
         if self.refiner.config.sampler.start == "noise":
             return level
         shifted = level + jitter * self.config.sampled.level_jitter
