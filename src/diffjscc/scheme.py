@@ -130,6 +130,15 @@ class FeedbackCodec(Codec, Protocol):
 
 
 @runtime_checkable
+class CaptionCodec(Codec, Protocol):
+    """A codec whose symbols also convey a caption of each image."""
+
+    def captions(self, received: Received) -> list[str | None]:
+        """Decode the captions; None for each that was lost."""
+        ...
+
+
+@runtime_checkable
 class AveragingCodec(Codec, Protocol):
     """A codec whose nominal rate is a mean over images: some get more channel uses, some fewer."""
 
@@ -367,8 +376,8 @@ class Scheme:
         """Decode received symbols to the initial images, without the refiner.
 
         Returns:
-            The images; what was received, with its texture map where the codec conveys one; and
-            whether each image is an outage, see `Reconstruction.outage`.
+            The images; what was received, with the texture map and captions that the codec conveys;
+            and whether each image is an outage, see `Reconstruction.outage`.
 
         Raises:
             ValueError: the codec gave images of another shape, outside [0, 1] or not finite.
@@ -384,7 +393,10 @@ class Scheme:
         check_decoded(initial, (batch, 3, *received.image_size), name)
         if texture is not None:
             check_texture(texture, (batch, *received.image_size), name)
-        return initial, replace(received, texture=texture), outage
+        captions = None
+        if isinstance(self.codec, CaptionCodec):
+            captions = self.codec.captions(received)
+        return initial, replace(received, texture=texture, captions=captions), outage
 
     def __call__(
         self, images: ImageInput, channel: Channel, generator: Generators = None

@@ -10,6 +10,7 @@ import typer
 from typer.models import OptionInfo
 
 from diffjscc.choices import (
+    CaptionEnd,
     CaptionerName,
     ColourFix,
     DTypeName,
@@ -139,6 +140,9 @@ def transmit(
         CaptionerName | None, _receiver("Captions for a prior with a text encoder.")
     ] = None,
     caption: Annotated[str | None, _receiver("Your own words in a captioner's place.")] = None,
+    caption_from: Annotated[
+        CaptionEnd, _receiver("End that describes the image; the transmitter's words count.")
+    ] = "receiver",
     latent_guidance_scale: Annotated[
         float | None, _receiver("Latent guidance scale Λ; 0 disables it.")
     ] = None,
@@ -207,6 +211,7 @@ def transmit(
             start=start,
             captioner=captioner,
             caption=caption,
+            caption_from=caption_from,
             latent_guidance_scale=latent_guidance_scale,
             colour_fix=colour_fix,
             control_scale=control_scale,

@@ -1,4 +1,4 @@
-"""What a receiver's generation repairs and what it breaks, and the strength that follows from it.
+"""Benefit of a receiver: what generating repairs and breaks, and the strength that follows.
 
 Each region of 64x64 pixels is compared with the original before and after the receiver, by LPIPS:
 what is nearer then was repaired, what is further away was broken. Where photographs gain in the

@@ -181,7 +181,7 @@ class ControlledDiffusion:
         check_generators(generator, len(rows))
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
-        captions = self.captions(images)
+        captions = self.captions(images, received.captions)
         fractions = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
         with self.placement.holding(self.vae, self.condition_encoder):
             needed = self._needs_posterior or any(fractions)
@@ -269,20 +269,31 @@ class ControlledDiffusion:
             )
         return clamped if self.config.clamp_snr else snr_db
 
-    def captions(self, images: Tensor) -> list[str] | None:
-        """Caption images [B, 3, H, W]; None without a captioner.
+    def captions(
+        self, images: Tensor, sent: Sequence[str | None] | None = None
+    ) -> list[str] | None:
+        """Return the captions that were sent, or caption images [B, 3, H, W]; None without either.
+
+        Args:
+            images: initial images.
+            sent: a caption of each from the transmitter; None where there is none, or all are lost.
 
         Raises:
             ValueError: the prior has no text encoder.
         """
-        if self.captioner is None:
+        if self.captioner is None and sent is None:
             return None
         if self.text is None:
             raise ValueError(
-                "a captioner is set, but this prior has no text encoder; remove the captioner"
+                "captions are sent or a captioner is set, but this prior has no text encoder; "
+                "remove them"
             )
-        with self.placement.holding(self.captioner.module):
-            return self.captioner(images)
+        known = [None] * len(images) if sent is None else list(sent)
+        own: list[str] = [""] * len(images)
+        if self.captioner is not None and None in known:
+            with self.placement.holding(self.captioner.module):
+                own = self.captioner(images)
+        return [seen if text is None else text for text, seen in zip(known, own, strict=True)]
 
     def context(self, captions: list[str] | None, batch: int) -> Tensor | None:
         """Encode captions as [B, L, d]; None for a prior without cross attention."""

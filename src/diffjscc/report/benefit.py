@@ -1,4 +1,4 @@
-"""What a receiver repairs and breaks, over the capacity, and the strength that follows."""
+"""Drawing of what a receiver repairs and breaks over the capacity, and of its strength."""
 
 from __future__ import annotations
 

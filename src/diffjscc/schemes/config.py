@@ -91,7 +91,8 @@ class SchemeConfig(Section):
     @property
     def varies_uses(self) -> bool:
         """Return whether images of one size may take different numbers of channel uses."""
-        return self.digital.quality is not None or self.rate_policy is not None
+        sent = self.refiner.caption_from == "transmitter"
+        return self.digital.quality is not None or self.rate_policy is not None or sent
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> SchemeConfig:
@@ -113,6 +114,10 @@ class SchemeConfig(Section):
             raise ValueError(
                 f"feedback is for codecs of several rounds (kind: feedback), not for {self.kind}; "
                 "remove it"
+            )
+        if self.rate_policy is not None and self.refiner.caption_from == "transmitter":
+            raise ValueError(
+                "rate_policy and a caption from the transmitter do not go together; remove one"
             )
         if self.rate_policy is not None and (kind.pooling != 1 or kind.feedback_options):
             raise ValueError(

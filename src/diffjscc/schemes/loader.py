@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 
 from diffjscc.channels.feedback import FeedbackLink
 from diffjscc.choices import DigitalKind, DTypeName, RefinerName
 from diffjscc.codecs.adaptive import AdaptiveCodec
+from diffjscc.codecs.captioned import CaptionedCodec
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.codecs.joint import JointCodec
@@ -42,6 +43,9 @@ DTYPES: dict[DTypeName, torch.dtype | None] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+
+
+AnyScheme = TypeVar("AnyScheme", bound=Scheme)
 
 
 class SchemeLoader:
@@ -112,7 +116,7 @@ class SchemeLoader:
         loaded = self._schemes[key]
         refiner = copy.copy(loaded.refiner)
         options.apply(cast("ControlledDiffusion", refiner))
-        return replace(loaded, refiner=refiner)
+        return _describing(replace(loaded, refiner=refiner), options)
 
     @staticmethod
     def at_rates(scheme: Scheme, config: SchemeConfig, rate: Fraction) -> Scheme:
@@ -258,7 +262,26 @@ def load_scheme(
         weights, rate, device=device, dtype=DTYPES[options.dtype], offload=options.offload
     )
     options.apply(cast("ControlledDiffusion", scheme.refiner))
-    return scheme
+    return _describing(scheme, options)
+
+
+def _describing(scheme: AnyScheme, options: RefinerOptions) -> AnyScheme:
+    """Move a receiver's captioner to the transmitter, if the options ask for that, in place.
+
+    Raises:
+        ValueError: a codec of the user's own.
+    """
+    refiner = cast("ControlledDiffusion", scheme.refiner)
+    captioner = refiner.captioner
+    if options.caption_from == "receiver" or captioner is None:
+        return scheme
+    if not isinstance(scheme.codec, JointCodec):
+        raise ValueError(  # noqa: TRY004 - a setting, not a wrong call
+            f"--caption-from transmitter is for the codecs of this package, not for "
+            f"{type(scheme.codec).__name__}; remove it"
+        )
+    refiner.captioner = None
+    return replace(scheme, codec=CaptionedCodec(scheme.codec, captioner))
 
 
 def _weights_that_have() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
-from diffjscc.choices import CaptionerName, ColourFix, DTypeName, SamplerName, Start
+from diffjscc.choices import CaptionEnd, CaptionerName, ColourFix, DTypeName, SamplerName, Start
 
 if TYPE_CHECKING:  # options are checked before torch is imported
     from diffjscc.refiners.captions import Captioner
@@ -32,6 +32,9 @@ class RefinerOptions:
             weights' own.
         captioner: "blip2" describes initial images, "none" gives empty captions.
         caption: the user's own words, in place of a captioner.
+        caption_from: end at which images are described. The "receiver" sees the initial image;
+            the "transmitter" sees the original and sends the caption in a strong digital code,
+            which counts.
         latent_guidance_scale: Λ of `GuidanceConfig`.
         colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
         full_strength: generate also where the weights' table says that it does not help.
@@ -50,6 +53,7 @@ class RefinerOptions:
     start: Start | None = None
     captioner: CaptionerName | None = None
     caption: str | None = None
+    caption_from: CaptionEnd = "receiver"
     latent_guidance_scale: float | None = None
     colour_fix: ColourFix | None = None
     control_scale: float | None = None
@@ -63,6 +67,15 @@ class RefinerOptions:
             raise ValueError(
                 f"--caption {self.caption!r} and --captioner {self.captioner} exclude each other; "
                 "give one of them"
+            )
+        if (
+            self.caption_from == "transmitter"
+            and self.caption is None
+            and (self.captioner in (None, "none"))
+        ):
+            raise ValueError(
+                "--caption-from transmitter has no caption to send; add --caption TEXT or "
+                "--captioner blip2"
             )
         for name in ("latent_guidance_scale", "control_scale", "control_guidance_scale"):
             value = getattr(self, name)
