@@ -14,6 +14,7 @@ from diffjscc.codecs.captioned import CaptionedCodec
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.digital.caption_text import LONGEST, compress, decompress
 from diffjscc.codecs.digital.captions import caption_mcs, demodulate_caption, modulate_caption
+from diffjscc.codecs.digital.frame import Frame
 from diffjscc.refiners.captions import FixedCaption
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.options import RefinerOptions
@@ -26,6 +27,7 @@ CAPTIONS = (
     "the harbour at dusk, with fishing boats and a lighthouse",
     "Ein Hund läuft über die Straße",
 )
+NO_TEXT = bytes.fromhex("c187518caf567c13396f8858")  # is no UTF-8 once decompressed
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +59,13 @@ def test_long_captions_and_bytes_of_no_caption_have_words() -> None:
     with pytest.raises(ValueError, match="at most 255 are sent"):
         compress("é" * 128)
     with pytest.raises(ValueError, match="was not sent"):
-        for seed in range(60):
-            generator = torch.Generator().manual_seed(seed)
-            decompress(bytes(torch.randint(256, (40,), generator=generator).tolist()))
+        decompress(NO_TEXT)
+
+
+def test_bytes_of_no_caption_count_as_lost() -> None:
+    mcs = caption_mcs(len(NO_TEXT), 10.0)
+    sent = Frame(mcs, Frame.needed(mcs, len(NO_TEXT))).modulate(NO_TEXT)
+    assert demodulate_caption(sent, torch.tensor([0.1])) is None
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 1.0, 7.0, 13.0, 25.0])

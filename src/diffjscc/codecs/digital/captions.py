@@ -63,8 +63,16 @@ def demodulate_caption(values: Tensor, noise_power: Tensor) -> str | None:
     for mcs in OFFERED:
         try:
             data = Frame(mcs, len(values)).demodulate(values, noise_power)
-            if data is not None:
-                return decompress(data)
         except InfeasibleError:  # too few symbols for this code
             continue
+        if data is not None:
+            return _text(data)
     return None
+
+
+def _text(data: bytes) -> str | None:
+    """Decompress a caption; None of bytes that none is compressed to."""
+    try:
+        return decompress(data)
+    except ValueError:
+        return None
