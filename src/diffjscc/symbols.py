@@ -147,21 +147,15 @@ class Received(SymbolBlock):
         texture: texture map that the codec decoded from the symbols, float32
             [B, 1, ⌈H/16⌉, ⌈W/16⌉], see `layers.texture`; None before, and of codecs that convey
             none.
-<<<<<<< HEAD
         feedback_uses: uses of the feedback link per image, beside the K of the channel.
-=======
         captions: text that the codec decoded of each image, None where it was lost; None before,
             and of codecs that convey none.
->>>>>>> 31822bd (Captions of the original as side information: compressed by a static model, sent in a strong code before the image, counted in K and read by the prior)
     """
 
     state: ChannelState
     texture: Tensor | None = None
-<<<<<<< HEAD
     feedback_uses: int = 0
-=======
     captions: Sequence[str | None] | None = None
->>>>>>> 31822bd (Captions of the original as side information: compressed by a static model, sent in a strong code before the image, counted in K and read by the prior)
 
     def select(self, rows: slice) -> Self:
         """Take some of the images."""

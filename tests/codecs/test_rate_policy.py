@@ -237,7 +237,7 @@ def test_calibrate_and_sweep_from_the_command_line(tmp_path: Path) -> None:
     config.write_text(
         "schemes:\n"
         f"  - {{kind: deepjscc, rate_policy: {{table: '{table}'}}}}\n"
-        f"  - {{kind: deepjscc, rate_policy: {{table: '{table}', target_psnr: 30}}}}\n"
+        "  - {kind: deepjscc, rate_policy: {target_psnr: 30}}\n"
         "rates: ['3/128']\nsnrs_db: [7]\nmetrics: [psnr]\nfeatures: []\ndevice: cpu\nshown: 0\n"
     )
     output = str(tmp_path / "results")
