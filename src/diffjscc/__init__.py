@@ -8,6 +8,7 @@ from diffjscc.version import __version__
 if TYPE_CHECKING:
     from diffjscc.arrays import as_images, to_pil
     from diffjscc.channels import AWGN, Rayleigh, Rician, normalise_power
+    from diffjscc.codecs.basic import BasicJSCC, BasicJSCCConfig
     from diffjscc.codecs.compact import CompactConfig, CompactJSCC
     from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
     from diffjscc.codecs.digital.capacity import CapacityCodec
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 # Module of each public name; imported on first use, so that the command line starts quickly.
 _MODULES = {
     "AWGN": "diffjscc.channels",
+    "BasicJSCC": "diffjscc.codecs.basic",
+    "BasicJSCCConfig": "diffjscc.codecs.basic",
     "CapacityCodec": "diffjscc.codecs.digital.capacity",
     "Channel": "diffjscc.scheme",
     "ChannelState": "diffjscc.symbols",
@@ -77,6 +80,8 @@ _MODULES = {
 __all__ = [
     "AWGN",
     "LPIPS",
+    "BasicJSCC",
+    "BasicJSCCConfig",
     "CapacityCodec",
     "Channel",
     "ChannelState",

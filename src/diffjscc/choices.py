@@ -22,6 +22,7 @@ DigitalKind = Literal[
     "avif-capacity",
 ]
 ModulationName = Literal["bpsk", "qpsk", "16-qam", "64-qam", "256-qam"]
+ConstellationName = Literal["bpsk", "qpsk", "8-psk", "16-psk", "16-qam", "64-qam", "256-qam"]
 CodeRateName = Literal["1/2", "2/3", "3/4", "5/6"]
 NeuralKind = Literal["deepjscc", "diffjscc", "adv", "ddnm", "feedback"]
 Resend = Literal["uncertain", "everything"]
@@ -43,7 +44,7 @@ QualityEstimate = Literal["predict", "simulate"]
 FeatureName = Literal["squeezenet", "inception"]
 PlotFormat = Literal["png", "pdf", "svg"]
 FigureName = Literal["fig1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]
-FigureChoice = Literal[FigureName, "all"]
+FigureChoice = Literal[FigureName, "deepjscc", "all"]
 Prediction = Literal["epsilon", "v_prediction"]  # of a prior, named as in diffusers
 WaveformName = Literal["ofdm-64", "ofdm-1024", "single-carrier"]
 DatatypeName = Literal["cf32_le", "ci16_le"]

@@ -193,7 +193,7 @@ def test_places_without_images(tmp_path, folder, shards):
         (tmp_path / "missing" / "train-*.tar", "does not exist"),
         (shards / "train-{00..02}.tar", r"train-02\.tar: does not exist"),
         (tmp_path / "texts.tar", "contains no images"),
-        (folder / "a" / "0.png", "neither a .tar shard nor a pack"),
+        (folder / "a" / "0.png", "neither a .tar shard, a pack nor"),
     ):
         with pytest.raises(ImageError, match=problem):
             open_source(place)

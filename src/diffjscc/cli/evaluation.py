@@ -15,6 +15,7 @@ from diffjscc.cli.results import CSVFile, LaTeXFile, show_means
 from diffjscc.cli.terminal import CHANNELS, SCHEMES, printed, report_errors, stderr, stdout
 
 if TYPE_CHECKING:
+    from diffjscc.evaluation.config import SweepConfig
     from diffjscc.evaluation.results import Results
     from diffjscc.evaluation.sweep import SweepRun
 
@@ -110,7 +111,9 @@ def evaluate(
 
 
 def reproduce(
-    figure: Annotated[FigureChoice, typer.Argument(help="Figure of the paper, or all.")],
+    figure: Annotated[
+        FigureChoice, typer.Argument(help="Figure of the paper, all of them, or deepjscc.")
+    ],
     output: ResultsFolder,
     images: Annotated[
         list[str] | None,
@@ -127,6 +130,11 @@ def reproduce(
         list[str] | None,
         paths.option(paths.place, help="fig4: weights that `train adversarial` made; once per α."),
     ] = None,
+    train: Annotated[
+        str | None,
+        paths.option(paths.place, help="deepjscc: training images.  [default: CIFAR-10]"),
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="deepjscc: awgn or rayleigh.")] = None,
     repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Transmissions per image.")] = 5,
     shown: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Images to keep for the report.")
@@ -134,6 +142,9 @@ def reproduce(
     quick: Annotated[bool, typer.Option(help="A smoke test of under a minute.")] = False,
 ) -> None:
     """Run the paper's experiments and plot their figures; run again to go on.
+
+    deepjscc is the figure of arXiv 1809.01733: codecs for images of 32x32 pixels are trained first,
+    in minutes each.
 
     Each figure's results are a folder of their own in the output, with its plots; report.html
     shows all of them. On several GPUs: accelerate launch -m diffjscc reproduce …
@@ -148,22 +159,33 @@ def reproduce(
         from diffjscc.report.figures import write_figures  # noqa: PLC0415
         from diffjscc.report.page import write_report  # noqa: PLC0415
 
-        chosen = tuple(images) if images else (default_images(quick),)
-        rivals = tuple(adversarial or ())
-        request = Request(chosen, weights, spatial, rivals, repeats, shown, quick)
-        names = get_args(FigureName) if figure == "all" else (figure,)
-        experiments = [make_experiment(name, request) for name in names]
+        planned: list[tuple[str, str, SweepConfig | None, tuple[str, ...]]]
+        if figure == "deepjscc":
+            from diffjscc.cli.small_images import small_experiments  # noqa: PLC0415
+
+            small = small_experiments(
+                output / figure, train, images, channel or "awgn", repeats, quick
+            )
+            planned = [(f"{figure}/{one.name}", figure, one.config, one.left_out) for one in small]
+        else:
+            for option, value in (("--train", train), ("--channel", channel)):
+                if value is not None:
+                    raise ValueError(f"{option} {value} is for deepjscc, not for {figure}")
+            chosen = tuple(images) if images else (default_images(quick),)
+            rivals = tuple(adversarial or ())
+            request = Request(chosen, weights, spatial, rivals, repeats, shown, quick)
+            names = get_args(FigureName) if figure == "all" else (figure,)
+            experiments = [make_experiment(name, request) for name in names]
+            planned = [(one.figure, one.figure, one.config, one.left_out) for one in experiments]
         finished = []
-        for experiment in experiments:
-            folder = output / experiment.figure
-            if experiment.config is None:
-                reasons = "; ".join(experiment.left_out)
-                text = f"[yellow]{experiment.figure} is left out:[/] {escape(reasons)}"
+        for name, drawn, config, left_out in planned:
+            folder = output / name
+            if config is None:
+                text = f"[yellow]{name} is left out:[/] {escape('; '.join(left_out))}"
                 stderr.print(text, soft_wrap=True)
                 continue
-            sweep = Sweep(experiment.config, folder, experiment.figure, experiment.left_out)
-            prepared = sweep.prepare()
-            results = run(prepared, experiment.figure)
+            prepared = Sweep(config, folder, drawn, left_out).prepare()
+            results = run(prepared, name)
             if prepared.leads:
                 write_figures([results], folder / "figures")
             finished.append(results)

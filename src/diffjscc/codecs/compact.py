@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.choices import ConstellationName
 from diffjscc.codecs.compact_layers import (
     Block,
     Condition,
@@ -16,6 +17,7 @@ from diffjscc.codecs.compact_layers import (
     TextureHead,
     TextureInput,
 )
+from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
 from diffjscc.data.geometry import PaddedImages, crop
@@ -40,6 +42,8 @@ class CompactConfig:
         condition_width: width of the embedding of (SNR, rate).
         snr_range_db: SNR range of training in dB; inputs are clamped to it.
         texture: whether the symbols also convey the texture map, see `layers.texture`.
+        constellation: finite alphabet of the symbols, see `codecs.constellations`; None for any
+            complex numbers.
     """
 
     rate_channels: tuple[int, ...] = (4, 8, 16, 32)
@@ -51,6 +55,7 @@ class CompactConfig:
     condition_width: int = 64
     snr_range_db: tuple[float, float] = (-5.0, 20.0)
     texture: bool = False
+    constellation: ConstellationName | None = None
 
     def __post_init__(self) -> None:
         most = 3 * STRIDE**2  # functions of the block DCT
@@ -74,6 +79,7 @@ class CompactConfig:
             )
         check_odd("kernel", self.kernel)
         check_snr_range(self.snr_range_db)
+        check_constellation(self.constellation)
 
 
 class Encoder(nn.Module):

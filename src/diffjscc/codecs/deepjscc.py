@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.choices import ConstellationName
+from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
 from diffjscc.data.geometry import Padding
@@ -34,6 +36,8 @@ class DeepJSCCConfig:
             h, for weights trained with CSI at the transmitter.
         snr_range_db: SNR range of training in dB; outside it the codec warns.
         padding: padding of images whose sides are not multiples of the stride.
+        constellation: finite alphabet of the symbols, see `codecs.constellations`; None for any
+            complex numbers.
     """
 
     channels: int = 4
@@ -46,6 +50,7 @@ class DeepJSCCConfig:
     csi: Csi = "snr"
     snr_range_db: tuple[float, float] = (0.0, 14.0)
     padding: Padding = "reflect"
+    constellation: ConstellationName | None = None
 
     def __post_init__(self) -> None:
         if self.channels < 2 or self.channels % 2:
@@ -67,6 +72,7 @@ class DeepJSCCConfig:
             },
         )
         check_snr_range(self.snr_range_db)
+        check_constellation(self.constellation)
 
     @property
     def csi_width(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from diffjscc.arrays import check_range
 from diffjscc.channels.power import normalise_power
+from diffjscc.codecs.constellations import Constellation
 from diffjscc.codecs.low_snr import (
     bound_csi,
     bound_snr,
@@ -84,7 +85,7 @@ class JointCodec(nn.Module, ABC):
             decoder bears noise badly. The default suits CNN and Swin: an outage at -23 dB where
             training began at 0 dB.
         padding: padding of images whose sides are not multiples of `stride`.
-        config: the architecture, a frozen dataclass.
+        config: the architecture, a frozen dataclass; its `constellation` is that of the symbols.
         encoder: image to latent, or None at a receiver.
         decoder: latent to image, or None at a transmitter.
     """
@@ -137,6 +138,8 @@ class JointCodec(nn.Module, ABC):
                 csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
         latent = self.analyse(images, csi, self.rate_index(rate))
         values = normalise_power(latent_to_symbols(latent))
+        if self.config.constellation is not None:
+            values = Constellation(self.config.constellation)(values)
         height, width = images.shape[-2:]
         image = min(math.ceil(rate * height * width), values.shape[1])
         kinds = {"image": image, "padding": values.shape[1] - image}

@@ -34,6 +34,13 @@ def check_snr_range(snr_range_db: tuple[float, float]) -> None:
         raise ValueError(f"snr_range_db is {[low, high]}; give [low, high] in dB, low below high")
 
 
+def check_snr_span(snr_range_db: tuple[float, float]) -> None:
+    """Raise ValueError unless an SNR range in dB is [low, high], or the same SNR twice."""
+    low, high = snr_range_db
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"snr_range_db is {[low, high]}; give [low, high] in dB, low at most high")
+
+
 def check_odd(name: str, kernel: int) -> None:
     """Raise ValueError unless the side of a kernel is odd, which keeps an image's size."""
     if kernel % 2 == 0:

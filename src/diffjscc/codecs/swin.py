@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.choices import ConstellationName
+from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
 from diffjscc.codecs.windows import SwinBlock
@@ -44,6 +46,8 @@ class SwinJSCCConfig:
         receiver: "equalised" divides by the channel's gain and conditions the decoder on the
             effective SNR |h|²/N0. "unequalised" decodes h·x + n as received, conditioned on the
             mean SNR 1/N0, as the released weights for Rayleigh fading were trained.
+        constellation: finite alphabet of the symbols, see `codecs.constellations`; None for any
+            complex numbers.
     """
 
     channels: int = 4
@@ -61,6 +65,7 @@ class SwinJSCCConfig:
     snr_range_db: tuple[float, float] = (0.0, 14.0)
     padding: Padding = "reflect"
     receiver: Receiver = "equalised"
+    constellation: ConstellationName | None = None
 
     def __post_init__(self) -> None:
         if self.receiver not in get_args(Receiver):
@@ -84,6 +89,7 @@ class SwinJSCCConfig:
         if self.stages > MOST_STAGES:
             raise ValueError(f"there are {self.stages} stages; give at most {MOST_STAGES}")
         check_snr_range(self.snr_range_db)
+        check_constellation(self.constellation)
         ends = (
             ("encoder", self.encoder_widths, self.encoder_depths, self.encoder_heads),
             ("decoder", self.decoder_widths, self.decoder_depths, self.decoder_heads),

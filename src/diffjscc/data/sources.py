@@ -1,9 +1,10 @@
-"""Sources of training images: a folder, tar shards, a pack, or a dataset of the user's own."""
+"""Sources of training images: a folder, tar shards, a pack, an array, or a dataset of one's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from diffjscc.data.arrays_file import ArraySource
 from diffjscc.data.datasets import DatasetSource
 from diffjscc.data.folders import FolderSource, ImageSource, Joined, Subset, visible_files
 from diffjscc.data.images import ImageError, is_image_name
@@ -29,7 +30,8 @@ def open_source(place: str | Path) -> ImageSource:
 
     Args:
         place: a folder of images or of .tar shards (searched recursively); one shard, or
-            a pattern of them (`train-{00..11}.tar`, `train-*.tar`); or a pack written by `pack`.
+            a pattern of them (`train-{00..11}.tar`, `train-*.tar`); a pack written by `pack`; or
+            an .npz file of images, see `ArraySource`.
 
     Raises:
         ImageError: `place` is none of these, or contains no images.
@@ -51,11 +53,13 @@ def open_source(place: str | Path) -> ImageSource:
         if path.is_file():
             if path.suffix.lower() == ".tar":
                 return ShardSource([path])
+            if path.suffix.lower() == ".npz":
+                return ArraySource(path)
             if is_pack(path):
                 return PackedSource(path)
             raise ImageError(
                 path,
-                "is neither a .tar shard nor a pack",
+                "is neither a .tar shard, a pack nor an .npz file",
                 "give the folder that contains the images",
             )
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from diffjscc.codecs.basic import BasicJSCC, BasicJSCCConfig
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC, DeepJSCCConfig
 from diffjscc.codecs.feedback import FeedbackJSCC
@@ -19,6 +20,7 @@ from diffjscc.configuration import closest
 Config = TypeVar("Config")
 
 CODECS: dict[str, tuple[type[Any], type[Any]]] = {
+    "BasicJSCC": (BasicJSCC, BasicJSCCConfig),
     "CompactJSCC": (CompactJSCC, CompactConfig),
     "DeepJSCC": (DeepJSCC, DeepJSCCConfig),
     "SwinJSCC": (SwinJSCC, SwinJSCCConfig),

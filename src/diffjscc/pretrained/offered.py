@@ -12,6 +12,7 @@ from diffjscc.pretrained.hub_ids import is_hub_id
 
 BUNDLED = Path(__file__).parent / "weights"
 COMPACT_STRIDE = 16  # pixels per latent position and side
+BASIC_STRIDE = 4
 
 # Torch is imported for a hub id or a released checkpoint alone: others' rates are said at once.
 
@@ -37,6 +38,8 @@ def _rates(codec: Mapping[str, Any]) -> tuple[Fraction, ...] | None:
         return None if first is None else tuple(2 * rate for rate in first)
     if codec["class"] == "CompactJSCC":
         channels, stride = codec["rate_channels"], COMPACT_STRIDE
+    elif codec["class"] == "BasicJSCC":
+        channels, stride = [codec["channels"]], BASIC_STRIDE
     elif codec["class"] == "DeepJSCC":
         channels, stride = [codec["channels"]], 2 ** codec["downsamplings"]
     elif codec["class"] == "SwinJSCC":

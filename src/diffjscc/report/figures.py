@@ -31,13 +31,15 @@ from diffjscc.report.styles import Style, styles_of
 
 AxisName = Literal["rate", "snr", "steps"]
 
-# Horizontal axes of the paper's figures; its fig1 and fig5 are sheets of images.
+# Horizontal axes of the paper's figures, of which fig1 and fig5 are sheets of images, and of that
+# of arXiv 1809.01733.
 PAPER_AXES: dict[str, AxisName] = {
     "fig3": "rate",
     "fig4": "snr",
     "fig6": "snr",
     "fig7": "steps",
     "fig8": "snr",
+    "deepjscc": "snr",
 }
 PAPER_SHEETS = ("fig1", "fig5")
 PAPER_CAPTIONS = "fig8"

@@ -58,7 +58,8 @@ def build_training_codec(description: Mapping[str, Any]) -> nn.Module:
 def start_from(network: nn.Module, source: str) -> None:
     """Load the weights of an earlier codec of the same architecture; no code of it is run.
 
-    It may have been trained for other SNRs, and may lack the layers of the texture map.
+    It may have been trained for other SNRs or another alphabet, and may lack the layers of the
+    texture map.
 
     Args:
         network: the codec.
@@ -70,7 +71,8 @@ def start_from(network: nn.Module, source: str) -> None:
     if isinstance(network, JointCodec):
         earlier = load_codec(source)
         ours, theirs = describe_codec(network), describe_codec(earlier)
-        for name in ("class", *sorted((ours.keys() | theirs.keys()) - {"snr_range_db"})):
+        compared = (ours.keys() | theirs.keys()) - {"class", "snr_range_db", "constellation"}
+        for name in ("class", *sorted(compared)):
             joins = name == "texture" and ours.get(name)  # its layers may be new
             if ours.get(name) != theirs.get(name) and not joins:
                 raise WeightsError(
