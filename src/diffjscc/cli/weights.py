@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from diffjscc.choices import Listed, WeightsFormat
+from diffjscc.choices import Listed, TrainedChannel, WeightsFormat
 from diffjscc.cli import paths
 from diffjscc.cli.terminal import printed, report_errors, stdout
 
@@ -71,13 +71,48 @@ def convert(
         Path, paths.argument(paths.output_folder, "Folder to write; it must not exist.")
     ],
     to: Annotated[WeightsFormat, typer.Option(help="The format to write.")] = "diffjscc",
+    trained_channel: Annotated[
+        TrainedChannel | None, typer.Option(help="WITT, SwinJSCC: channel of the training.")
+    ] = None,
+    trained_snr: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="WITT, SwinJSCC: lowest and highest SNR of the training, in dB."),
+    ] = None,
+    snr_adaptive: Annotated[
+        bool | None,
+        typer.Option(
+            "--snr-adaptive/--no-snr-adaptive", help="WITT, SwinJSCC: adapts to the SNR or not."
+        ),
+    ] = None,
 ) -> None:
-    """Convert the paper's released checkpoints to this package's weights, or back."""
-    with report_errors():
-        from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
+    """Convert the paper's released checkpoints to this package's weights, or back.
 
+    A single file is one of WITT's or SwinJSCC's authors, a codec; what its name does not say of the
+    training, the last three options do.
+    """
+    with report_errors():
         destination.parent.mkdir(parents=True, exist_ok=True)
-        folder = convert_released(source, destination, to)
+        if Path(source).is_file():
+            from diffjscc.pretrained.convert import published  # noqa: PLC0415
+
+            if to != "diffjscc":
+                raise ValueError(f"--to {to} is for folders that were converted; remove it")
+            training = published.Training(trained_channel, trained_snr, snr_adaptive)
+            folder = published.convert_published(source, destination, training)
+        else:
+            for option, value in (
+                ("--trained-channel", trained_channel),
+                ("--trained-snr", trained_snr),
+                ("--snr-adaptive", snr_adaptive),
+            ):
+                if value is not None:
+                    raise ValueError(
+                        f"{option} is for files of WITT and SwinJSCC, and {source} is no file; "
+                        "remove it"
+                    )
+            from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
+
+            folder = convert_released(source, destination, to)
         stdout.print(f"weights are in {printed(folder)}", soft_wrap=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import get_args
 
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
 from diffjscc.codecs.ranges import WIDTH, check_numbers, check_snr_span
-from diffjscc.codecs.swin import Receiver
+from diffjscc.codecs.reception import Receiver, as_received, check_receiver
 from diffjscc.data.geometry import Padding
 from diffjscc.symbols import ChannelState, Received
 
@@ -30,7 +29,7 @@ class BasicJSCCConfig:
         snr_range_db: SNRs of training in dB, (low, high), which may be one SNR.
         padding: padding of images whose sides are not multiples of 4.
         receiver: "equalised" divides by the channel's gain. "unequalised" decodes h·x + n as
-            received, which is the published receiver for slow fading.
+            received, which is the published receiver for slow fading; "derotated" |h|·x + n.
         constellation: finite alphabet of the symbols, see `codecs.constellations`; None for any
             complex numbers.
     """
@@ -43,9 +42,7 @@ class BasicJSCCConfig:
     constellation: ConstellationName | None = None
 
     def __post_init__(self) -> None:
-        if self.receiver not in get_args(Receiver):
-            known = ", ".join(get_args(Receiver))
-            raise ValueError(f"receiver is {self.receiver!r}; known: {known}")
+        check_receiver(self.receiver)
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
         check_numbers(self, {"channels": (2, 4096), "widths": WIDTH})
@@ -123,7 +120,7 @@ class BasicJSCC(JointCodec):
         """See `JointCodec.observed` and `BasicJSCCConfig.receiver`."""
         if self.config.receiver == "equalised":
             return super().observed(received)
-        return received.values, received.state
+        return as_received(received, self.config.receiver)
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`; the CSI has no effect."""

@@ -54,19 +54,24 @@ class Constellation:
         sizes = {"bpsk": 2, "qpsk": 4, "8-psk": 8, "16-psk": 16}
         return sizes.get(self.name)
 
+    @property
+    def _turn(self) -> float:
+        """Phase of the first point, in steps; points of QPSK lie between the axes."""
+        return 0.5 if self.name == "qpsk" else 0.0
+
     @cached_property
     def points(self) -> Tensor:
         """Points of mean energy 1, complex64 [M]."""
         if self.phases is None:
             return Modulation(self.name).constellation
-        turn = 0.5 if self.name == "qpsk" else 0.0  # points of QPSK lie between the axes
-        angles = 2 * math.pi * (torch.arange(self.phases) + turn) / self.phases
+        angles = 2 * math.pi * (torch.arange(self.phases) + self._turn) / self.phases
         return torch.polar(torch.ones(self.phases), angles)
 
     @cached_property
     def levels(self) -> Tensor:
         """Amplitudes of QAM in each real dimension, ascending, float32 [√M]."""
-        return torch.unique(self.points.real)
+        levels: Tensor = torch.unique(self.points.real)
+        return levels
 
     @cached_property
     def scale(self) -> float:
@@ -85,10 +90,12 @@ class Constellation:
         if self.phases is None:
             levels = self.levels.to(values.device)
             parts = torch.view_as_real(self.scale * values)
-            return torch.view_as_complex(levels[_nearest(parts, levels)])
-        step, turn = 2 * math.pi / self.phases, 0.5 if self.name == "qpsk" else 0.0
-        number = (values.angle() / step - turn).round().long() % self.phases
-        return self.points.to(values.device)[number]
+            on_levels: Tensor = levels[_nearest(parts, levels)]
+            return torch.view_as_complex(on_levels)
+        step = 2 * math.pi / self.phases
+        number = (values.angle() / step - self._turn).round().long() % self.phases
+        points: Tensor = self.points.to(values.device)[number]
+        return points
 
     def soft(self, values: Tensor) -> Tensor:
         """Means of the points, weighed by a softmax of their distances, complex64 [B, K]."""
@@ -111,7 +118,7 @@ class Constellation:
         quantised = self.hard(values.detach())
         if values.requires_grad:
             soft = self.soft(values)
-            quantised = soft + (quantised - soft).detach()
+            quantised = quantised + (soft - soft.detach())
         return normalise_power(quantised)
 
 

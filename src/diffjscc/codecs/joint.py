@@ -137,13 +137,19 @@ class JointCodec(nn.Module, ABC):
             if self.bounded:
                 csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
         latent = self.analyse(images, csi, self.rate_index(rate))
-        values = normalise_power(latent_to_symbols(latent))
-        if self.config.constellation is not None:
-            values = Constellation(self.config.constellation)(values)
+        values = self.modulate(latent, self.rate_index(rate))
         height, width = images.shape[-2:]
         image = min(math.ceil(rate * height * width), values.shape[1])
         kinds = {"image": image, "padding": values.shape[1] - image}
         return Symbols(values, (height, width), rate, uses_by_kind=kinds)
+
+    def modulate(self, latent: Tensor, rate_index: int) -> Tensor:
+        """Map a latent [B, C, h, w] to symbols of unit mean power per image, complex64 [B, K]."""
+        del rate_index
+        values = normalise_power(latent_to_symbols(latent))
+        if self.config.constellation is not None:
+            values = Constellation(self.config.constellation)(values)
+        return values
 
     def padded(self, images: Tensor) -> PaddedImages:
         """Images [B, 3, H, W] whose sides become multiples of `stride`, H' and W'."""

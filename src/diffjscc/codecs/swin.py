@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +11,12 @@ from torch.nn import functional as F
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
-from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
+from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_span
+from diffjscc.codecs.reception import Receiver, as_received, check_receiver
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
 from diffjscc.symbols import ChannelState, Received
 
-Receiver = Literal["equalised", "unequalised"]
 ENDS = ("encoder", "decoder")
 MOST_STAGES = 8
 
@@ -45,7 +44,8 @@ class SwinJSCCConfig:
         padding: padding of images whose sides are not multiples of the stride.
         receiver: "equalised" divides by the channel's gain and conditions the decoder on the
             effective SNR |h|²/N0. "unequalised" decodes h·x + n as received, conditioned on the
-            mean SNR 1/N0, as the released weights for Rayleigh fading were trained.
+            mean SNR 1/N0, as the released weights for Rayleigh fading were trained. "derotated"
+            decodes |h|·x + n in the same way.
         constellation: finite alphabet of the symbols, see `codecs.constellations`; None for any
             complex numbers.
     """
@@ -68,9 +68,7 @@ class SwinJSCCConfig:
     constellation: ConstellationName | None = None
 
     def __post_init__(self) -> None:
-        if self.receiver not in get_args(Receiver):
-            known = ", ".join(get_args(Receiver))
-            raise ValueError(f"receiver is {self.receiver!r}; known: {known}")
+        check_receiver(self.receiver)
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
         check_numbers(
@@ -88,7 +86,7 @@ class SwinJSCCConfig:
         )
         if self.stages > MOST_STAGES:
             raise ValueError(f"there are {self.stages} stages; give at most {MOST_STAGES}")
-        check_snr_range(self.snr_range_db)
+        check_snr_span(self.snr_range_db)
         check_constellation(self.constellation)
         ends = (
             ("encoder", self.encoder_widths, self.encoder_depths, self.encoder_heads),
@@ -108,6 +106,16 @@ class SwinJSCCConfig:
                 f"trained_size is {self.trained_size}; both sides must be at least the stride of "
                 f"{2**self.stages} pixels"
             )
+
+    @property
+    def snr_modulated(self) -> bool:
+        """Whether both ends are modulated by the SNR."""
+        return True
+
+    @property
+    def rate_modulated(self) -> bool:
+        """Whether the encoder is modulated by the rate, and sends some of the last width."""
+        return False
 
     @property
     def stages(self) -> int:
@@ -172,11 +180,15 @@ class SNRModulation(nn.Module):
 
     def forward(self, z: Tensor, snr_db: Tensor) -> Tensor:
         """Modulate a grid [B, h, w, C] by the SNR [B] in dB."""
-        snr = snr_db[:, None, None, None].to(z.dtype)
+        return z * self.factors(z, snr_db)
+
+    def factors(self, z: Tensor, value: Tensor) -> Tensor:
+        """Factors in [0, 1] on a grid [B, h, w, C], given the SNR in dB, or another number [B]."""
+        given = value[:, None, None, None].to(z.dtype)
         m = z
         for mix, gate in zip(self.mix, self.gates, strict=False):
-            m = mix(m) * gate(snr)
-        return z * torch.sigmoid(self.mix[-1](m))
+            m = mix(m) * gate(given)
+        return torch.sigmoid(self.mix[-1](m))
 
 
 def stage(
@@ -211,26 +223,41 @@ class Encoder(nn.Module):
             stage(config, *shape, stride=2 ** (i + 1)) for i, shape in enumerate(numbers)
         )
         self.norm = nn.LayerNorm(widths[-1])
-        self.modulation = SNRModulation(widths[-1], config.modulation_layers)
-        self.head = nn.Linear(widths[-1], config.channels)
+        modulation = (widths[-1], config.modulation_layers)
+        self.modulation = SNRModulation(*modulation) if config.snr_modulated else None
+        self.rate_modulation = SNRModulation(*modulation) if config.rate_modulated else None
+        self.head = None if config.rate_modulated else nn.Linear(widths[-1], config.channels)
 
-    def forward(self, images: Tensor, snr_db: Tensor) -> Tensor:
-        """Encode images [B, 3, H, W] in [0, 1], given SNR [B], as [B, C, H/stride, W/stride]."""
+    def forward(self, images: Tensor, snr_db: Tensor, sent: int | None = None) -> Tensor:
+        """Encode images [B, 3, H, W] in [0, 1], given SNR [B], as [B, C, H/stride, W/stride].
+
+        With rate modulation all but the `sent` channels of the largest factors are 0.
+        """
         x = self.embed(images).permute(0, 2, 3, 1)
         for i, blocks in enumerate(self.stages):
             x = blocks(x if i == 0 else self.merges[i - 1](x))
-        latent: Tensor = self.head(self.modulation(self.norm(x), snr_db))
+        x = self.norm(x)
+        if self.modulation is not None:
+            x = self.modulation(x, snr_db)
+        if self.rate_modulation is not None:
+            assert sent is not None
+            factors = self.rate_modulation.factors(x, torch.full_like(snr_db, sent))
+            order = factors.sum(dim=(1, 2)).argsort(dim=1, descending=True, stable=True)
+            chosen = torch.zeros_like(order, dtype=x.dtype).scatter(1, order[:, :sent], 1.0)
+            x = x * factors * chosen[:, None, None]
+        latent: Tensor = x if self.head is None else self.head(x)
         return latent.permute(0, 3, 1, 2)
 
 
 class Decoder(nn.Module):
-    """Decoder: modulation, then transformer stages with upsampling, sigmoid."""
+    """Decoder: modulation, then transformer stages with upsampling."""
 
     def __init__(self, config: SwinJSCCConfig) -> None:
         super().__init__()
         widths = config.decoder_widths
-        self.stem = nn.Linear(config.channels, widths[0])
-        self.modulation = SNRModulation(widths[0], config.modulation_layers)
+        self.stem = None if config.rate_modulated else nn.Linear(config.channels, widths[0])
+        modulated = config.snr_modulated
+        self.modulation = SNRModulation(widths[0], config.modulation_layers) if modulated else None
         numbers = zip(widths, config.decoder_depths, config.decoder_heads, strict=True)
         self.stages = nn.ModuleList(
             stage(config, *shape, stride=2 ** (config.stages - i))
@@ -239,11 +266,13 @@ class Decoder(nn.Module):
         self.splits = nn.ModuleList(map(PatchSplit, widths, (*widths[1:], 3)))
 
     def forward(self, latent: Tensor, snr_db: Tensor) -> Tensor:
-        """Decode equalised latents [B, C, h, w], given SNR [B], to images in [0, 1]."""
-        x = self.modulation(self.stem(latent.permute(0, 2, 3, 1)), snr_db)
+        """Decode latents [B, C, h, w], given SNR [B], to images [B, 3, H, W], not bounded."""
+        x = latent.permute(0, 2, 3, 1)
+        x = x if self.stem is None else self.stem(x)
+        x = x if self.modulation is None else self.modulation(x, snr_db)
         for blocks, split in zip(self.stages, self.splits, strict=True):
             x = split(blocks(x))
-        return torch.sigmoid(x).permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2)
 
 
 class SwinJSCC(JointCodec):
@@ -274,7 +303,7 @@ class SwinJSCC(JointCodec):
     @property
     def knows_fades(self) -> bool:
         """Return whether the decoder takes faded symbols as they are received."""
-        return bool(self.config.receiver == "unequalised")
+        return bool(self.config.receiver != "equalised")
 
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
@@ -287,15 +316,13 @@ class SwinJSCC(JointCodec):
         """See `JointCodec.observed` and `SwinJSCCConfig.receiver`."""
         if self.config.receiver == "equalised":
             return super().observed(received)
-        state = received.state
-        return received.values, replace(state, gain=torch.ones_like(state.gain))
+        return as_received(received, self.config.receiver)
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""
         del rate_index
         assert self.decoder is not None
-        images: Tensor = self.decoder(latent, csi.snr_db)
-        return images
+        return torch.sigmoid(self.decoder(latent, csi.snr_db))
 
 
 _WEIGHT = ("weight",)
@@ -326,9 +353,12 @@ def released_keys(config: SwinJSCCConfig) -> dict[str, str]:
     modules: list[tuple[str, str, tuple[str, ...]]] = [
         ("encoder.patch_embed.proj", "encoder.embed", _AFFINE),
         ("encoder.norm", "encoder.norm", _AFFINE),
-        ("encoder.head_list", "encoder.head", _AFFINE),
-        ("decoder.head_list", "decoder.stem", _AFFINE),
     ]
+    if not config.rate_modulated:
+        modules += [
+            ("encoder.head_list", "encoder.head", _AFFINE),
+            ("decoder.head_list", "decoder.stem", _AFFINE),
+        ]
     for i in range(config.stages):
         down, up = f"encoder.layers.{i}.downsample", f"decoder.layers.{i}.upsample"
         modules += [
@@ -353,11 +383,13 @@ def released_keys(config: SwinJSCCConfig) -> dict[str, str]:
             (f"{theirs}.mlp.fc1", f"{ours}.mlp.0", _AFFINE),
             (f"{theirs}.mlp.fc2", f"{ours}.mlp.2", _AFFINE),
         ]
-    for end in ("encoder", "decoder"):
-        for i in range(config.modulation_layers + 1):
-            modules.append((f"{end}.sm_list.{i}", f"{end}.modulation.mix.{i}", _AFFINE))
+    for end, suffix, ours in _modulations(config):
         modules += [
-            (f"{end}.bm_list.{i}.fc.{layer}", f"{end}.modulation.gates.{i}.{layer}", _AFFINE)
+            (f"{end}.sm_list{suffix}.{i}", f"{ours}.mix.{i}", _AFFINE)
+            for i in range(config.modulation_layers + 1)
+        ]
+        modules += [
+            (f"{end}.bm_list{suffix}.{i}.fc.{layer}", f"{ours}.gates.{i}.{layer}", _AFFINE)
             for i in range(config.modulation_layers)
             for layer in (0, 2, 4)
         ]
@@ -370,6 +402,25 @@ def released_keys(config: SwinJSCCConfig) -> dict[str, str]:
 
 def released_constants(config: SwinJSCCConfig) -> frozenset[str]:
     """List the released keys of constants: window geometry, and an unused embedding."""
+    return window_constants(config) | {"decoder.absolute_pos_embed"}
+
+
+def window_constants(config: SwinJSCCConfig) -> frozenset[str]:
+    """List the released keys of the geometry of windows."""
     index = {f"{block}.attn.relative_position_index" for block, _, _ in _blocks(config)}
     masks = {f"{block}.attn_mask" for block, _, shift in _blocks(config) if shift}
-    return frozenset(index | masks | {"decoder.absolute_pos_embed"})
+    return frozenset(index | masks)
+
+
+def _modulations(config: SwinJSCCConfig) -> list[tuple[str, str, str]]:
+    """List end, suffix of the released lists, and own name of every modulation.
+
+    The second pair of lists is that of the SNR where the encoder is modulated by both.
+    """
+    found = []
+    if config.snr_modulated:
+        suffix = "1" if config.rate_modulated else ""
+        found += [("encoder", suffix, "encoder.modulation"), ("decoder", "", "decoder.modulation")]
+    if config.rate_modulated:
+        found.append(("encoder", "", "encoder.rate_modulation"))
+    return found

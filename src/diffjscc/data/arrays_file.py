@@ -57,6 +57,7 @@ class ArraySource:
     def caption(self, index: int) -> str | None:
         """Return None: there are no captions."""
         del index
+        return None
 
     def sha256(self, index: int) -> str:
         """SHA-256 of the image's bytes."""

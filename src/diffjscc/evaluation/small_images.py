@@ -23,7 +23,7 @@ CHANNELS = {
     Fraction(1, 12): 8,
     Fraction(1, 6): 16,
 }  # latent channels by k/n, complex uses per value
-TRAINED_SNRS_DB = (1.0, 7.0, 13.0, 19.0)
+TRAINED_SNRS_DB = (1.0, 7.0, 19.0)
 SNRS_DB = (-2.0, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0)
 
 

@@ -15,6 +15,7 @@ from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.codecs.feedback_layers import FeedbackConfig
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
+from diffjscc.codecs.witt import WITT, WITTConfig
 from diffjscc.configuration import closest
 
 Config = TypeVar("Config")
@@ -24,6 +25,7 @@ CODECS: dict[str, tuple[type[Any], type[Any]]] = {
     "CompactJSCC": (CompactJSCC, CompactConfig),
     "DeepJSCC": (DeepJSCC, DeepJSCCConfig),
     "SwinJSCC": (SwinJSCC, SwinJSCCConfig),
+    "WITT": (WITT, WITTConfig),
 }
 FEEDBACK = "FeedbackJSCC"
 

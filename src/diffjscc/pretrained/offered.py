@@ -44,6 +44,11 @@ def _rates(codec: Mapping[str, Any]) -> tuple[Fraction, ...] | None:
         channels, stride = [codec["channels"]], 2 ** codec["downsamplings"]
     elif codec["class"] == "SwinJSCC":
         channels, stride = [codec["channels"]], 2 ** len(codec["encoder_widths"])
+    elif codec["class"] == "WITT":
+        channels, stride = (
+            codec["rate_channels"] or [codec["channels"]],
+            2 ** len(codec["encoder_widths"]),
+        )
     else:
         return None
     return tuple(Fraction(number, 2 * stride**2) for number in channels)

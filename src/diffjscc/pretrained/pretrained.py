@@ -90,12 +90,15 @@ def open_weights(source: str | Path) -> Weights:
     """Find weights; a checkpoint that the paper's authors released is converted first, once.
 
     Args:
-        source: see `find_weights`; a folder or hub id may be a released checkpoint's.
+        source: see `find_weights`; a folder or hub id may be a released checkpoint's, and a file
+            one of WITT's or SwinJSCC's authors.
 
     Raises:
         WeightsError: as `find_weights`, or the released checkpoint cannot be converted.
         OSError: there is no room for what is converted.
     """
+    if Path(source).is_file():
+        return Weights(str(source), _converted(source, Path(source)))
     found = find_weights(source)
     folder = found.folder
     if not (folder / "codec" / "config.json").is_file() and any(
@@ -132,13 +135,13 @@ def _converted(source: str | Path, folder: Path) -> Path:
     """Return the folder of a released checkpoint's converted weights; convert it if needed.
 
     Args:
-        source: hub id or folder of the checkpoint.
-        folder: folder of its files; for a hub id, that of the commit in the cache.
+        source: hub id, folder or file of the checkpoint.
+        folder: folder of its files; for a hub id, that of the commit in the cache; or the file.
     """
     from huggingface_hub import cached_assets_path, constants  # noqa: PLC0415 - slow
     from huggingface_hub.utils import WeakFileLock  # noqa: PLC0415
 
-    if Path(source).is_dir():
+    if folder.is_file() or Path(source).is_dir():
         key = f"{resolved(folder).name}-{_stamp(folder)}"
     else:
         key = f"{split_revision(str(source))[0].replace('/', '--')}-{folder.name}"
@@ -152,9 +155,14 @@ def _converted(source: str | Path, folder: Path) -> Path:
         # A second process waits for the first and finds the converted weights.
         with WeakFileLock(cache / f".{key}.lock"):
             if not target.is_dir():
-                from diffjscc.pretrained.convert.released import convert_released  # noqa: PLC0415
+                if folder.is_file():
+                    from diffjscc.pretrained.convert import published  # noqa: PLC0415
 
-                convert_released(source, target)
+                    published.convert_published(folder, target)
+                else:
+                    from diffjscc.pretrained.convert import released  # noqa: PLC0415
+
+                    released.convert_released(source, target)
     except OSError as error:
         if error.errno not in _NO_PLACE:
             raise
@@ -168,8 +176,9 @@ def _converted(source: str | Path, folder: Path) -> Path:
 def _stamp(folder: Path) -> str:
     """Compute a fingerprint of a local checkpoint, from path, sizes and modification times."""
     facts = [str(resolved(folder))]
-    for name in (CONFIG_NAME, CHECKPOINT_NAME):
-        if (folder / name).is_file():
-            status = (folder / name).stat()
+    files = [folder] if folder.is_file() else [folder / CONFIG_NAME, folder / CHECKPOINT_NAME]
+    for file in files:
+        if file.is_file():
+            status = file.stat()
             facts.append(f"{status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]

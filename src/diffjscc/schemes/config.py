@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from diffjscc.choices import SchemeKind
+from diffjscc.choices import ConstellationName, SchemeKind
 from diffjscc.configuration import Label, Place, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
 from diffjscc.schemes.digital_options import DigitalOptions
@@ -29,6 +29,10 @@ class SchemeConfig(Section):
         label: name in tables and figures; the kind without one.
         weights: bundled name, folder or hub id; digital links have none, and for "adv" they
             must be given.
+        codec: weights whose codec takes the place of that of `weights`, in front of the receiver
+            of those; None leaves it.
+        constellation: finite alphabet of the symbols of a neural codec, see
+            `codecs.constellations`; None leaves what its weights say.
         refiner: settings of the receiver that differ from those that come with the weights, or
             for "ddnm" from the published ones.
         custom_refiner: refiner of the user's own behind a codec alone; written as
@@ -44,6 +48,8 @@ class SchemeConfig(Section):
     kind: SchemeKind
     label: Label = ""
     weights: Place = "compact"
+    codec: Place | None = None
+    constellation: ConstellationName | None = None
     refiner: RefinerOptions = RefinerOptions()
     custom_refiner: Factory | None = None
     feedback: FeedbackOptions = FeedbackOptions()
@@ -85,6 +91,7 @@ class SchemeConfig(Section):
         kind += ", downsampled" if self.digital.downsample else ""
         kind += self.feedback.label
         kind += "" if self.rate_policy is None else f", {self.rate_policy.label}"
+        kind += f", {self.constellation}" if self.constellation is not None else ""
         kind += f" + {self.custom_refiner.factory}" if self.custom_refiner is not None else ""
         return self.label or kind
 
@@ -122,6 +129,16 @@ class SchemeConfig(Section):
         if self.rate_policy is not None and (kind.pooling != 1 or kind.feedback_options):
             raise ValueError(
                 f"rate_policy is for neural codecs such as deepjscc, not for {self.kind}; remove it"
+            )
+        if kind.pooling is None and self.constellation is not None:
+            raise ValueError(
+                f"constellation is for neural codecs such as deepjscc, not for {self.kind}; remove "
+                "it (the modulation of a digital link is its mcs)"
+            )
+        if self.codec is not None and self.kind != "diffjscc":
+            raise ValueError(
+                f"codec {self.codec} is for diffjscc, whose receiver has other weights; for "
+                f"{self.kind} give them as weights"
             )
         if kind.own_weights and "weights" not in self.model_fields_set:
             raise ValueError(

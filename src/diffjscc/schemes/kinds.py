@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, get_args
 
 from diffjscc.choices import DigitalKind, SchemeKind
@@ -51,7 +51,12 @@ def _codec_alone(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> 
 
 
 def _with_receiver(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
-    return loader.at_rates(loader.with_receiver(config.weights, config.refiner), config, rate)
+    receiver = loader.with_receiver(config.weights, config.refiner)
+    if config.codec is None:
+        return loader.at_rates(receiver, config, rate)
+    front = loader.codec_alone(config.codec).at_rate(rate)
+    names = f"{receiver.provenance} behind the codec of {front.provenance}"
+    return replace(front, refiner=receiver.refiner, provenance=names)
 
 
 def _ddnm(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:

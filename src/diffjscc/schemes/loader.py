@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 
 from diffjscc.channels.feedback import FeedbackLink
-from diffjscc.choices import DigitalKind, DTypeName, RefinerName
+from diffjscc.choices import ConstellationName, DigitalKind, DTypeName, RefinerName
 from diffjscc.codecs.adaptive import AdaptiveCodec
 from diffjscc.codecs.captioned import CaptionedCodec
 from diffjscc.codecs.digital.source_codecs.cached import CachedSource
 from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.codecs.pooled import PooledCodec
 from diffjscc.codecs.rate_policy import RatePolicy, Simulation
 from diffjscc.plugins import Factory
 from diffjscc.pretrained.diffjscc import DiffJSCC
@@ -25,7 +26,7 @@ from diffjscc.pretrained.hub_ids import is_hub_id
 from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_weights
 from diffjscc.pretrained.rate_policy import FILE, read_rate_policy
 from diffjscc.rate import Rate, parse_rate
-from diffjscc.scheme import Scheme
+from diffjscc.scheme import Codec, Scheme
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import SOURCES, digital_scheme, source_name
 from diffjscc.schemes.digital_options import DigitalOptions
@@ -69,6 +70,8 @@ class SchemeLoader:
         """
         try:
             scheme = KINDS[config.kind].load(self, config, parse_rate(rate))
+            if config.constellation is not None:
+                scheme = quantised(scheme, config.constellation)
             return (
                 scheme if config.custom_refiner is None else refined(scheme, config.custom_refiner)
             )
@@ -218,6 +221,29 @@ def refined(scheme: Scheme, factory: Factory) -> Scheme:
         )
     call = f"{factory.factory}({_arguments(factory.args)})"
     return replace(scheme, refiner=refiner, provenance=f"{scheme.provenance} + {call}")
+
+
+def quantised(scheme: Scheme, constellation: ConstellationName) -> Scheme:
+    """Put the symbols of a scheme's codec on a constellation, see `codecs.constellations`.
+
+    Raises:
+        ValueError: the codec is not one of the package's neural codecs.
+    """
+    provenance = f"{scheme.provenance}, {constellation}"
+    return replace(scheme, codec=_on(scheme.codec, constellation), provenance=provenance)
+
+
+def _on(codec: Codec, constellation: ConstellationName) -> Codec:
+    if isinstance(codec, PooledCodec):
+        return replace(codec, codec=_on(codec.codec, constellation))
+    if not isinstance(codec, JointCodec):
+        raise ValueError(  # noqa: TRY004 - a broken config, not a wrong call
+            f"constellation {constellation} is for the package's neural codecs; "
+            f"{type(codec).__name__} has symbols of its own"
+        )
+    other = copy.copy(codec)  # shares the networks
+    other.config = replace(codec.config, constellation=constellation)
+    return other
 
 
 def load_scheme(

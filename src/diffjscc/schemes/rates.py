@@ -14,7 +14,8 @@ def check_rates(config: SchemeConfig, rates: Sequence[Rate]) -> None:
     """Raise ValueError for a rate that is no number, or known not to be one of the weights'."""
     wanted = [parse_rate(rate) for rate in rates]
     pooling = KINDS[config.kind].pooling
-    offered = None if pooling is None else offered_rates(config.weights)
+    weights = config.weights if config.codec is None else config.codec
+    offered = None if pooling is None else offered_rates(weights)
     if pooling is None or offered is None:
         return
     if config.rate_policy is not None:
@@ -27,6 +28,6 @@ def check_rates(config: SchemeConfig, rates: Sequence[Rate]) -> None:
         return
     for rate in wanted:
         try:
-            check_offered(rate, [one / pooling for one in offered], f'(weights "{config.weights}")')
+            check_offered(rate, [one / pooling for one in offered], f'(weights "{weights}")')
         except ValueError as error:
             raise ValueError(f"{config.name}: {error}") from None
