@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffjscc.data.cifar import NAME, fetch_cifar10
 from diffjscc.data.download import DownloadError
 from diffjscc.data.fetch import choose_images, fetch_kodak, fetch_openimages, pixel_hash
 from diffjscc.data.folders import FolderSource
@@ -317,3 +319,44 @@ def test_killed_at_any_moment_it_goes_on(bucket, serve, tmp_path):
     left = {path.name for path in folder.rglob("*")} - names - {image.name for image in images}
     assert not left, left
     assert len(read_manifest(folder / "train.jsonl").entries) == 12
+
+
+# CIFAR-10
+
+
+def cifar_archive(path, batches):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, records in batches.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(records)
+            tar.addfile(member, io.BytesIO(records))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_cifar10(serve, tmp_path):
+    served, names = tmp_path / "served", [f"data_batch_{n}.bin" for n in range(1, 6)]
+    served.mkdir()
+    generator = np.random.default_rng(0)
+    batches = {
+        name: generator.integers(0, 256, 4 * 3073, dtype=np.uint8).tobytes()
+        for name in (*names, "test_batch.bin")
+    }
+    sha256 = cifar_archive(served / NAME, batches)
+    url, asked = serve(served)
+    folder = fetch_cifar10(tmp_path / "c", base_url=url, sha256=sha256, progress=False)
+    training = np.load(folder / "train.npz")["images"]
+    assert training.shape == (20, 32, 32, 3)
+    record = np.frombuffer(batches["data_batch_2.bin"], np.uint8)[:3073]
+    assert training[4, 5, 7].tolist() == [record[1 + c * 1024 + 5 * 32 + 7] for c in range(3)]
+    assert len(list((folder / "test").iterdir())) == 4
+    assert not (folder / NAME).exists()
+    requests = len(asked)
+    fetch_cifar10(tmp_path / "c", base_url=url, sha256=sha256, progress=False)
+    assert len(asked) == requests
+    del batches["data_batch_3.bin"]
+    sha256 = cifar_archive(served / NAME, batches)
+    with pytest.raises(DownloadError, match="cannot be read"):
+        fetch_cifar10(tmp_path / "d", base_url=url, sha256=sha256, progress=False)
+    assert not (tmp_path / "d" / "train.npz").exists()
+    with pytest.raises(DownloadError):
+        fetch_cifar10(tmp_path / "e", base_url=url, sha256="0" * 64, attempts=1, progress=False)

@@ -290,6 +290,17 @@ def fetch_kodak(
         fetch.fetch_kodak(output)
 
 
+def fetch_cifar10(
+    output: FetchFolder = Path("data/cifar10"),
+) -> None:
+    """Download CIFAR-10 (170 MB), for `diffjscc reproduce deepjscc`."""
+    with report_errors():
+        from diffjscc.data import cifar  # noqa: PLC0415
+
+        folder = cifar.fetch_cifar10(output)
+        stdout.print(f"images are in {printed(folder)}", soft_wrap=True)
+
+
 def fetch_openimages(
     output: FetchFolder = Path("data/openimages"),
     count: Annotated[int, typer.Option(min=1, help="Images.")] = 154_000,
