@@ -36,8 +36,8 @@ def test_symbols_are_the_nearest_points_and_keep_their_power(name: Constellation
     assert len(alphabet.points) == SIZES[name]
     assert float(alphabet.points.abs().square().mean()) == pytest.approx(1, abs=1e-5)
     hard = alphabet.hard(values)
-    distances = (alphabet.scale * values[..., None] - alphabet.points).abs()
-    own = (alphabet.scale * values - hard).abs()
+    distances = (values[..., None] - alphabet.points).abs()
+    own = (values - hard).abs()
     torch.testing.assert_close(own, distances.amin(-1), atol=1e-5, rtol=0)
     sent = alphabet(values)
     torch.testing.assert_close(sent.abs().square().mean(1), torch.ones(3))
@@ -72,8 +72,21 @@ def test_gradients_are_those_of_the_soft_points(name: ConstellationName) -> None
     assert float(values.grad.abs().sum()) > 0
     # Midway between two points the soft symbol lies between them.
     two = alphabet.points[:2]
-    middle = alphabet.soft(two.mean()[None, None] / alphabet.scale)
+    middle = alphabet.soft(two.mean()[None, None])
     torch.testing.assert_close(middle[0, 0], two.mean(), atol=0.2, rtol=0)
+
+
+def test_rare_large_symbols_are_not_clipped() -> None:
+    values = normal() ** 3
+    values = values / values.abs().square().mean(1, keepdim=True).sqrt()
+    alphabet = Constellation("256-qam")
+    assert float(alphabet.scales(values).max()) < float(alphabet.scales(normal()).min())
+
+    def kept(quantised: torch.Tensor) -> float:
+        power = quantised.abs().square().mean().sqrt()
+        return float((quantised * values.conj()).real.mean() / power)
+
+    assert kept(alphabet(values)) > kept(alphabet.hard(values)) + 0.01
 
 
 def test_a_codec_says_its_constellation_and_other_names_are_refused() -> None:
@@ -102,8 +115,8 @@ def test_the_bundled_codec_without_retraining_loses_little_on_256_qam() -> None:
         return float(psnr(result.image, image))
 
     plain, fine, coarse, one_bit = map(quality, (None, "256-qam", "qpsk", "bpsk"))
-    assert plain - 0.5 < fine < plain + 0.05
-    assert one_bit < coarse < fine
+    assert plain - 1.2 < fine < plain + 0.05
+    assert max(coarse, one_bit) < fine - 3  # what it takes for amplitudes is noise
 
 
 def test_a_scheme_names_its_constellation() -> None:

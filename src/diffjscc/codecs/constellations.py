@@ -19,6 +19,7 @@ from diffjscc.channels.power import normalise_power
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.digital.modulation import Modulation
 
+SCALES = tuple(0.2 * 2 ** (n / 5) for n in range(14))  # 0.2 to 1.2, in steps of 1.2 dB
 HARDNESS = 4.0  # of the softmax: log-odds of a point against its neighbour, at the point itself
 
 
@@ -33,8 +34,9 @@ def check_constellation(name: str | None) -> None:
 class Constellation:
     """Quantiser of complex symbols.
 
-    Symbols of QAM are scaled before they are quantised, such that normal ones keep the largest
-    correlation with their points; PSK depends on phases alone, BPSK on the sign of the real part.
+    Symbols of QAM are scaled before they are quantised, those of each image by the factor of the
+    largest correlation with the points: codecs differ in how often symbols are large. PSK depends
+    on phases alone, BPSK on the sign of the real part.
 
     Attributes:
         name: one of `ConstellationName`.
@@ -73,23 +75,27 @@ class Constellation:
         levels: Tensor = torch.unique(self.points.real)
         return levels
 
-    @cached_property
-    def scale(self) -> float:
-        """Factor on symbols of mean power 1 before they are quantised; 1 for PSK."""
+    def scales(self, values: Tensor) -> Tensor:
+        """Factors on images' symbols [B, K] before they are quantised, float32 [B, 1]; 1 for PSK.
+
+        Of `SCALES`, those of the largest correlation of symbols and points.
+        """
         if self.phases is not None:
-            return 1.0
-        x = torch.linspace(-4, 4, 4001, dtype=torch.float64)
-        density, levels = torch.exp(-(x**2)), self.levels.double()  # variance 1/2
-        scales = torch.linspace(0.5, 2.0, 151, dtype=torch.float64)
-        nearest = levels[_nearest(scales[:, None] * x, levels)]
-        together, power = (density * x * nearest).sum(1), (density * nearest**2).sum(1)
-        return float(scales[(together / power.sqrt()).argmax()])
+            return values.real.new_ones(len(values), 1)
+        levels, parts = self.levels.to(values.device), torch.view_as_real(values.detach())
+        correlations = []
+        for scale in SCALES:
+            nearest = levels[_nearest(scale * parts, levels)]
+            power = nearest.square().sum(dim=(1, 2))
+            correlations.append((nearest * parts).sum(dim=(1, 2)) / power.sqrt())
+        best = torch.stack(correlations).argmax(0)
+        return torch.tensor(SCALES, device=values.device)[best][:, None]
 
     def hard(self, values: Tensor) -> Tensor:
-        """Nearest points of symbols of mean power 1, complex64 [B, K]."""
+        """Nearest points of scaled symbols, complex64 [B, K]."""
         if self.phases is None:
             levels = self.levels.to(values.device)
-            parts = torch.view_as_real(self.scale * values)
+            parts = torch.view_as_real(values)
             on_levels: Tensor = levels[_nearest(parts, levels)]
             return torch.view_as_complex(on_levels)
         step = 2 * math.pi / self.phases
@@ -101,7 +107,7 @@ class Constellation:
         """Means of the points, weighed by a softmax of their distances, complex64 [B, K]."""
         if self.phases is None:
             levels = self.levels.to(values.device)
-            parts = torch.view_as_real(self.scale * values)
+            parts = torch.view_as_real(values)
             weights = _softmax((parts[..., None] - levels).square(), float(levels[1] - levels[0]))
             return torch.view_as_complex((weights * levels).sum(-1))
         points = self.points.to(values.device)
@@ -115,9 +121,10 @@ class Constellation:
         The factor, one for each image, is not known to the receiver. With gradients the value is
         that of the nearest points, and the gradient that of `soft`.
         """
-        quantised = self.hard(values.detach())
-        if values.requires_grad:
-            soft = self.soft(values)
+        scaled = self.scales(values) * values
+        quantised = self.hard(scaled.detach())
+        if scaled.requires_grad:
+            soft = self.soft(scaled)
             quantised = quantised + (soft - soft.detach())
         return normalise_power(quantised)
 
