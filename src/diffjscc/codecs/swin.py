@@ -109,12 +109,12 @@ class SwinJSCCConfig:
 
     @property
     def snr_modulated(self) -> bool:
-        """Whether both ends are modulated by the SNR."""
+        """Return whether both ends are modulated by the SNR."""
         return True
 
     @property
     def rate_modulated(self) -> bool:
-        """Whether the encoder is modulated by the rate, and sends some of the last width."""
+        """Return whether the encoder is modulated by the rate, and sends some of the last width."""
         return False
 
     @property

@@ -75,12 +75,12 @@ class WITTConfig(SwinJSCCConfig):
 
     @property
     def snr_modulated(self) -> bool:
-        """Whether both ends are modulated by the SNR."""
+        """Return whether both ends are modulated by the SNR."""
         return self.adaptation in ("snr", "snr+rate")
 
     @property
     def rate_modulated(self) -> bool:
-        """Whether the encoder is modulated by the rate."""
+        """Return whether the encoder is modulated by the rate."""
         return self.adaptation in ("rate", "snr+rate")
 
 
