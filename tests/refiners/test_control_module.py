@@ -105,3 +105,28 @@ def test_only_the_control_module_gets_gradients() -> None:
     down = [out[0] for block, out in needed if block in set(unet.down_blocks)]
     assert down
     assert not any(out.requires_grad for out in down)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_guidance_runs_the_priors_encoder_once(text: bool) -> None:
+    unet = make_unet(text).eval()
+    denoiser = Denoiser(unet, make_control(unet)).eval()
+    z, f = torch.randn(2, 4, 8, 12), torch.randn(2, 4, 8, 12)
+    t, snr_db = torch.tensor([3, 900]), torch.tensor([0.0, 9.0])
+    context = torch.randn(2, 5, TEXT_WIDTH) if text else None
+    rows = []
+    for block in (unet.conv_in, unet.mid_block, unet.conv_out):
+        block.register_forward_hook(lambda _, __, out: rows.append(len(out)))
+
+    def predict(control_scale: float, guidance_scale: float = 1.0) -> Tensor:
+        with torch.no_grad():
+            return denoiser(
+                *(z, t, f, snr_db, context),
+                control_scale=control_scale,
+                guidance_scale=guidance_scale,
+            )
+
+    guided = predict(1.0, 2.5)
+    assert rows == [2, 2, 4]
+    controlled, prior = predict(1.0), predict(0.0)
+    torch.testing.assert_close(guided, prior + 2.5 * (controlled - prior))

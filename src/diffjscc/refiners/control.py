@@ -11,9 +11,9 @@ import inspect
 import json
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 
+from diffjscc.refiners.halves import decode_noise, encode_noisy
 from diffjscc.refiners.library import (
     ControlNetModel,
     TimestepEmbedding,
@@ -230,18 +230,20 @@ class Denoiser(nn.Module):
         """Predict the noise [B, C, h, w]; arguments as in `ControlModule.forward`.
 
         At control_scale 0 the control module is not run. With a guidance_scale other than 1, see
-        `DiffusionConfig.control_guidance_scale`, the prior alone predicts in the same batch.
+        `DiffusionConfig.control_guidance_scale`, the prior alone predicts as well: both share
+        the prior's encoder, and their decoders are one batch.
         """
-        skips, middle = None, None
-        guided = guidance_scale != 1 and control_scale != 0
-        if control_scale != 0:
+        if control_scale == 0:
+            skips, middle = None, None
+        else:
             skips, middle = self.control(
                 z_t, t, condition, snr_db, context, control_scale=control_scale
             )
-            if guided:
-                z_t, t = torch.cat((z_t, z_t)), torch.cat((t, t))
-                context = None if context is None else torch.cat((context, context))
-                skips, middle = [_and_zeros(skip) for skip in skips], _and_zeros(middle)
+            if guidance_scale != 1:
+                encoded = encode_noisy(self.unet, z_t, t, context)
+                both = decode_noise(self.unet, encoded.with_and_without(skips, middle))
+                controlled, prior = both.chunk(2)
+                return prior + guidance_scale * (controlled - prior)
         (noise,) = self.unet(
             z_t,
             t,
@@ -251,15 +253,7 @@ class Denoiser(nn.Module):
             return_dict=False,
         )
         predicted: Tensor = noise
-        if not guided:
-            return predicted
-        controlled, prior = predicted.chunk(2)
-        return prior + guidance_scale * (controlled - prior)
-
-
-def _and_zeros(residual: Tensor) -> Tensor:
-    """Append as many zeros to the batch."""
-    return torch.cat((residual, torch.zeros_like(residual)))
+        return predicted
 
 
 def _listed(value: object) -> object:
