@@ -12,7 +12,7 @@ from diffjscc.cli import app
 from diffjscc.evaluation.records import PointDistances
 from diffjscc.evaluation.results import read_results
 from diffjscc.metrics.catalogue import undefined
-from diffjscc.metrics.feature_networks import patches, patches_256
+from diffjscc.metrics.feature_networks import SqueezeNetFeatures, patches, patches_256
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,16 @@ def test_few_patches_are_marked_as_biased(tmp_path: Path) -> None:
     assert measured.frechet_256 != measured.frechet
     old = PointDistances(*measured.point, "inception", 9000, 1.0, 0.1, 0.0)
     assert old.biased is None  # results of an earlier version
+
+
+@pytest.mark.parametrize("size", [(64, 64), (130, 97), (96, 490)])
+def test_features_of_an_image_are_those_of_its_patches(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = SqueezeNetFeatures()
+    image = torch.rand(1, 3, *size)
+    found = net.of_image(image, 64)
+    torch.testing.assert_close(found, net(patches(image, 64)), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="side is 62"):
+        net.of_image(image, 62)
+    with pytest.raises(ValueError, match="holds no patch"):
+        net.of_image(image, 512)

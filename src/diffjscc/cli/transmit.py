@@ -158,7 +158,12 @@ def transmit(
     full_strength: Annotated[
         bool, _receiver("Generate also where it breaks as much as it repairs.")
     ] = False,
-    dtype: Annotated[DTypeName, _receiver("auto: bfloat16 on CUDA, else float32.")] = "auto",
+    dtype: Annotated[
+        DTypeName,
+        _receiver(
+            "auto: bfloat16 on CUDA, else float32; float16-storage: half the memory of float32."
+        ),
+    ] = "auto",
     offload: Annotated[bool, _receiver("Keep each network on the CPU until it computes.")] = False,
     feedback_snr: Annotated[
         float | None, _feedback("Es/N0 of the link back in dB; noiseless without it.")

@@ -13,7 +13,7 @@ from diffjscc.evaluation.layout import point_name, safe_name
 from diffjscc.evaluation.records import OperatingPoint, PointDistances
 from diffjscc.evaluation.results import ImageInfo
 from diffjscc.metrics.distances import frechet_distance, kernel_distance
-from diffjscc.metrics.feature_networks import FeatureNet, patches, patches_256
+from diffjscc.metrics.feature_networks import FeatureNet, patches_256
 from diffjscc.metrics.feature_store import FeatureFolder
 
 PATCH = 256  # pixels a side, as in the paper
@@ -84,7 +84,7 @@ class SweepFeatures:
         return found
 
     def _extract(self, net: FeatureNet, image: Tensor) -> Tensor:
-        return net(patches(image[None].to(self.device), PATCH)).cpu()
+        return net.of_image(image[None].to(self.device), PATCH).cpu()
 
     def _write(
         self,

@@ -24,6 +24,9 @@ from diffjscc.metrics.weights import (
 
 # Patches that go through a network together, for bounded memory.
 BATCH = 32
+# Patches of one image that go through SqueezeNet together: more leave a processor's cache.
+ROW_BATCH = 8
+STEM = 3  # layers of SqueezeNet without padding: 4 pixels per position and side, none at borders
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # The network of the FID's authors (Heusel et al., 2017), as TorchScript.
@@ -52,6 +55,14 @@ def patches(images: Tensor, side: int = 256) -> Tensor:
         ValueError: an image is smaller than a patch, `side` is odd or less than 2, or `images` are
             no batch of images.
     """
+    _check_patches(images, side)
+    step = side // 2
+    grid = images.unfold(2, side, step).unfold(3, side, step)
+    return grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], side, side)
+
+
+def _check_patches(images: Tensor, side: int) -> None:
+    """Raise ValueError where images [B, 3, H, W] hold no `patches` of that side."""
     if side < 2 or side % 2 != 0:
         raise ValueError(f"side is {side}; patches overlap by half, so give an even side of 2 up")
     if images.ndim != 4:
@@ -62,9 +73,6 @@ def patches(images: Tensor, side: int = 256) -> Tensor:
             f"an image of {width}x{height} pixels holds no patch of {side}x{side}; both sides "
             f"must be at least {side} (leave this image out, or take smaller patches)"
         )
-    step = side // 2
-    grid = images.unfold(2, side, step).unfold(3, side, step)
-    return grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], side, side)
 
 
 def patches_256(height: int, width: int, side: int = 256) -> list[int]:
@@ -94,6 +102,10 @@ class FeatureNet(Protocol):
 
     def __call__(self, patches: Tensor) -> Tensor:
         """Float [N, 3, h, w] in [0, 1] to float32 [N, width]."""
+        ...
+
+    def of_image(self, image: Tensor, side: int) -> Tensor:
+        """Features float32 [N, width] of all `patches` of an image [1, 3, H, W] in [0, 1]."""
         ...
 
 
@@ -139,6 +151,35 @@ class SqueezeNetFeatures(nn.Module):
             (_laid_out(batch) - self.shift) / self.scale for batch in torch.split(patches, BATCH)
         )
         return torch.cat([self.features(batch).mean(dim=(2, 3)) for batch in inputs])
+
+    @torch.no_grad()
+    def of_image(self, image: Tensor, side: int) -> Tensor:
+        """Features of all `patches` of an image [1, 3, H, W] in [0, 1], float32 [N, 512].
+
+        Overlapping patches share the first layers, which see no borders.
+
+        Args:
+            image: the image.
+            side: of a patch, in pixels; a multiple of 8.
+
+        Raises:
+            ValueError: `image` is no such image, or `side` is no such number.
+        """
+        check_images(image, "images")
+        _check_patches(image, side)
+        if side < 24 or side % 8 != 0:
+            raise ValueError(f"side is {side}; it must be a multiple of 8, and at least 24")
+        rows, columns = ([*range(0, n - side + 1, side // 2)] for n in image.shape[-2:])
+        found = []
+        for top in rows:
+            strip = (_laid_out(image[..., top : top + side, :]) - self.shift) / self.scale
+            stem = self.features[:STEM](strip)
+            parts = [stem[..., left // 4 : (left + side) // 4 - 1] for left in columns]
+            found += [
+                self.features[STEM:](torch.cat(parts[i : i + ROW_BATCH])).mean(dim=(2, 3))
+                for i in range(0, len(parts), ROW_BATCH)
+            ]
+        return torch.cat(found)
 
 
 def _laid_out(patches: Tensor) -> Tensor:
@@ -190,6 +231,10 @@ class InceptionFeatures(nn.Module):
             self.network(batch, return_features=True) for batch in torch.split(levels, BATCH)
         ]
         return torch.cat(features).float()
+
+    def of_image(self, image: Tensor, side: int) -> Tensor:
+        """Features of all `patches` of an image [1, 3, H, W] in [0, 1], float32 [N, 2048]."""
+        return self(patches(image, side))
 
 
 FEATURE_NETWORKS: dict[FeatureName, type[SqueezeNetFeatures | InceptionFeatures]] = {

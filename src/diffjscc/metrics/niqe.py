@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -159,14 +160,20 @@ def _fit(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     skew = left / right
     ratio = values.abs().mean(dim=1).square() / squares.mean(dim=1)
     ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew.square() + 1).square()
-    grid = torch.linspace(*SHAPES, dtype=torch.float64)
-    one, two, three = (torch.lgamma(k / grid) for k in (1, 2, 3))
-    ratios = torch.exp(2 * two - one - three)  # rises with the shape
+    grid, ratios = _shapes()
     upper = torch.searchsorted(ratios, ratio).clamp(1, len(grid) - 1)
     nearer = ratio - ratios[upper - 1] <= ratios[upper] - ratio
     shape = grid[torch.where(nearer, upper - 1, upper)]
     scale = torch.exp((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2)
     return shape, left * scale, right * scale
+
+
+@cache
+def _shapes() -> tuple[Tensor, Tensor]:
+    """Shapes to choose from, and the ratio of squared mean to variance of each, which rises."""
+    grid = torch.linspace(*SHAPES, dtype=torch.float64)
+    one, two, three = (torch.lgamma(k / grid) for k in (1, 2, 3))
+    return grid, torch.exp(2 * two - one - three)
 
 
 def _halve(luma: Tensor) -> Tensor:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from diffjscc.codecs.pooled import PooledCodec
 from diffjscc.pretrained.codec import read_codec
 from diffjscc.pretrained.diffjscc import choose_device
@@ -14,6 +12,7 @@ from diffjscc.pretrained.receiver import load_ddnm
 from diffjscc.pretrained.storage import WeightsError
 from diffjscc.rate import Rate
 from diffjscc.refiners.ddnm import DDNMConfig
+from diffjscc.refiners.devices import Precision
 from diffjscc.scheme import Scheme
 
 
@@ -23,7 +22,7 @@ def ddnm_from_pretrained(
     *,
     config: DDNMConfig | None = None,
     device: str = "auto",
-    dtype: torch.dtype | None = None,
+    dtype: Precision = None,
     offload: bool = False,
 ) -> Scheme:
     """Load weights for DDNM: without their control module.

@@ -21,7 +21,7 @@ from diffjscc.pretrained.pretrained import Weights, open_weights
 from diffjscc.pretrained.sources import with_revision
 from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
 from diffjscc.rate import Rate, check_offered, parse_rate
-from diffjscc.refiners.devices import usable_device
+from diffjscc.refiners.devices import Precision, usable_device
 from diffjscc.scheme import Codec, Refiner, Scheme
 
 CUSTOM_REFINER = "custom_refiner"  # folder of a custom refiner
@@ -71,7 +71,7 @@ class DiffJSCC(Scheme):
         refiner: Literal["default"] | Refiner | None = "default",
         parts: Parts = "both",
         device: str = "auto",
-        dtype: torch.dtype | None = None,
+        dtype: Precision = None,
         offload: bool = False,
         trust_custom_code: bool = False,
         revision: str | None = None,
@@ -88,8 +88,9 @@ class DiffJSCC(Scheme):
                 None gives the codec alone, and any other refiner is used as it is.
             parts: "transmitter" or "receiver" loads that end only; a transmitter loads no refiner.
             device: "auto", "cpu", "cuda", "cuda:1", …
-            dtype: of the refiner's weights; by default bfloat16 on CUDA and float32 elsewhere. The
-                codec computes in float32.
+            dtype: of the refiner's weights; by default bfloat16 on CUDA and float32 elsewhere.
+                `WeightStorage.FLOAT16` stores float16 and computes in float32. The codec
+                computes in float32.
             offload: keep the refiner on the CPU and bring each of its networks to `device` only
                 while it is needed, for GPUs that cannot hold them all.
             trust_custom_code: consent to import and call the code that the folder of a custom

@@ -38,7 +38,7 @@ from diffjscc.pretrained.networks import (
 from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.ddnm import DDNM, DDNMConfig
-from diffjscc.refiners.devices import Placement
+from diffjscc.refiners.devices import Placement, Precision
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.library import DDPMScheduler
 from diffjscc.refiners.prior import check_prediction
@@ -103,7 +103,7 @@ class RefinerFacts:
 def load_refiner(
     folder: str | Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: Precision = None,
     offload: bool = False,
 ) -> ControlledDiffusion:
     """Load the diffusion receiver of a folder of weights, ready for inference.
@@ -155,7 +155,7 @@ def load_ddnm(
     folder: str | Path,
     config: DDNMConfig | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: Precision = None,
     offload: bool = False,
 ) -> DDNM:
     """Load only the prior of a folder of weights, to be sampled by DDNM.
@@ -232,7 +232,7 @@ def save_refiner(
 
 
 def _load_parts(
-    weights: Path, names: list[str], placement: Placement, dtype: torch.dtype | None
+    weights: Path, names: list[str], placement: Placement, dtype: Precision
 ) -> tuple[DDPMScheduler, dict[str, Any]]:
     """Load the noise schedule, and the networks by their folders' names, on their devices."""
     missing = [name for name in (*names, "scheduler") if not (weights / name).is_dir()]

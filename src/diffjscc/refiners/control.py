@@ -48,7 +48,7 @@ class SNREmbedding(TimestepEmbedding):
 
     def forward(self, sample: Tensor) -> Tensor:
         """Embed float32 [B, d] as [B, 4d] in the dtype of the weights."""
-        embedded: Tensor = super().forward(sample.to(self.linear_1.weight.dtype))
+        embedded: Tensor = super().forward(sample.to(self.linear_1.bias.dtype))
         return embedded
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diffjscc.data.geometry import crop, pad_to_multiple
 from diffjscc.layers.block_means import pool, replicate
 from diffjscc.layers.tiling import blend_tiles
-from diffjscc.refiners.devices import Placement
+from diffjscc.refiners.devices import Placement, Precision
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import decode, encode
 from diffjscc.refiners.library import DDPMScheduler, UNet2DConditionModel
@@ -138,7 +138,7 @@ class DDNM:
     def to(
         self,
         device: torch.device | str,
-        dtype: torch.dtype | None = None,
+        dtype: Precision = None,
         offload: bool = False,
     ) -> DDNM:
         """Choose device and precision.

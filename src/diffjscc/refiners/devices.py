@@ -6,9 +6,20 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from diffjscc.refiners.widening import (
+    WeightStorage,
+    leave_as_they_are,
+    narrowed,
+    widen_when_used,
+)
+
+# Dtype of weights, or how they are stored; None is bfloat16 on CUDA and float32 elsewhere.
+Precision: TypeAlias = torch.dtype | WeightStorage | None
 
 # Compute capability of the first NVIDIA GPUs with bfloat16 (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
@@ -94,8 +105,8 @@ class Placement:
         """Device of the networks while they are not needed."""
         return torch.device("cpu") if self.offload else self.device
 
-    def precision(self, dtype: torch.dtype | None) -> torch.dtype:
-        """Return the dtype of the weights.
+    def precision(self, dtype: Precision) -> torch.dtype:
+        """Return the dtype that networks compute in.
 
         None selects bfloat16 on a CUDA GPU that computes with it, and float32 elsewhere: float16
         overflows in some networks.
@@ -104,6 +115,8 @@ class Placement:
             ValueError: none of float32, float16 and bfloat16, or bfloat16 for a GPU that does not
                 compute with it.
         """
+        if isinstance(dtype, WeightStorage):
+            return torch.float32
         if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
             raise ValueError(
                 f"networks cannot compute with {dtype}; give torch.float32, torch.float16 or "
@@ -120,7 +133,7 @@ class Placement:
             "float32"
         )
 
-    def settle(self, modules: Iterable[nn.Module], dtype: torch.dtype | None) -> None:
+    def settle(self, modules: Iterable[nn.Module], dtype: Precision) -> None:
         """Move networks to `home`, in channels-last layout, which is faster for convolutions.
 
         Args:
@@ -128,13 +141,20 @@ class Placement:
             dtype: of their weights; see `precision`.
         """
         for module in modules:
+            leave_as_they_are(module)
             # Not diffusers' own `to`, which warns about an empty list of float32 modules.
-            nn.Module.to(module, self.home, self.precision(dtype))
+            if isinstance(dtype, WeightStorage):
+                nn.Module.to(module, self.home)
+                widen_when_used(module)
+            else:
+                nn.Module.to(module, self.home, self.precision(dtype))
             nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def copy(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    def copy(self, tensor: Tensor, dtype: Precision) -> Tensor:
         """Copy a weight, with device, dtype and layout as set by `settle`."""
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        if isinstance(dtype, WeightStorage):
+            return narrowed(tensor).to(self.home, copy=True, memory_format=layout)
         kind = self.precision(dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to(self.home, kind, copy=True, memory_format=layout)
 

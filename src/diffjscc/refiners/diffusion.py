@@ -20,7 +20,7 @@ from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule, Denoiser
-from diffjscc.refiners.devices import Placement
+from diffjscc.refiners.devices import Placement, Precision
 from diffjscc.refiners.finishing import coloured_as, with_detail
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode_bands, encode, stride
@@ -109,7 +109,7 @@ class ControlledDiffusion:
     def to(
         self,
         device: torch.device | str,
-        dtype: torch.dtype | None = None,
+        dtype: Precision = None,
         offload: bool = False,
     ) -> ControlledDiffusion:
         """Choose device and precision.

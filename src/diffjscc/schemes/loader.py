@@ -26,6 +26,8 @@ from diffjscc.pretrained.hub_ids import is_hub_id
 from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_weights
 from diffjscc.pretrained.rate_policy import FILE, read_rate_policy
 from diffjscc.rate import Rate, parse_rate
+from diffjscc.refiners.devices import Precision
+from diffjscc.refiners.widening import WeightStorage
 from diffjscc.scheme import Codec, Scheme
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.digital import SOURCES, digital_scheme, source_name
@@ -38,11 +40,12 @@ from diffjscc.schemes.rate_policy import RatePolicyOptions
 if TYPE_CHECKING:  # a codec alone does not wait for diffusers
     from diffjscc.refiners.diffusion import ControlledDiffusion
 
-DTYPES: dict[DTypeName, torch.dtype | None] = {
+DTYPES: dict[DTypeName, Precision] = {
     "auto": None,
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
+    "float16-storage": WeightStorage.FLOAT16,
 }
 
 

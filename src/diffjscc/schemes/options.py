@@ -38,7 +38,8 @@ class RefinerOptions:
         latent_guidance_scale: Λ of `GuidanceConfig`.
         colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
         full_strength: generate also where the weights' table says that it does not help.
-        dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere.
+        dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere,
+            "float16-storage" stores float16 and computes in float32.
         offload: keep each network on the CPU while others compute.
 
     Raises:
