@@ -144,6 +144,15 @@ def check_decoded(images: Tensor, shape: tuple[int, ...], name: str) -> None:
     check_range(images, f"images that {name} gave")
 
 
+def check_levels(images: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise ValueError unless a refiner, called `name`, gave 8-bit levels (uint8) of `shape`."""
+    if tuple(images.shape) != shape or images.dtype != torch.uint8:
+        raise ValueError(
+            f"{name} gave levels of {images.dtype} {tuple(images.shape)}; they must be uint8 "
+            f"{shape}"
+        )
+
+
 def check_texture(texture: Tensor, shape: tuple[int, int, int], name: str) -> None:
     """Check a texture map that a codec gave.
 

@@ -18,6 +18,7 @@ from diffjscc.arrays import ImageInput, as_images, to_pil
 from diffjscc.checks import (
     check_count,
     check_decoded,
+    check_levels,
     check_received,
     check_symbols,
     check_texture,
@@ -176,6 +177,17 @@ class Refiner(Protocol):
         self, initial: Tensor, received: Received, generator: Generators = None
     ) -> Reconstruction:
         """Refine initial images [B, 3, H, W] in [0, 1], given what was received."""
+        ...
+
+
+@runtime_checkable
+class LevelsRefiner(Refiner, Protocol):
+    """A refiner that can give 8-bit levels, without the whole images as floats: less memory."""
+
+    def refine_to_levels(
+        self, initial: Tensor, received: Received, generator: Generators = None
+    ) -> Reconstruction:
+        """Refine as `refine` does; the images are its rounded ones, uint8 [B, 3, H, W]."""
         ...
 
 
@@ -355,8 +367,11 @@ class Scheme:
         received: Received,
         outage: Tensor | None = None,
         generator: Generators = None,
+        levels: bool = False,
     ) -> Reconstruction:
         """Refine initial images, if there is a refiner; arguments as `attempt` returns them.
+
+        With `levels`, refiners that can give 8-bit levels (uint8), see `LevelsRefiner`.
 
         Raises:
             ValueError: the refiner gave images of another shape, outside [0, 1] or not finite.
@@ -364,9 +379,15 @@ class Scheme:
         lost = outage is not None and bool(outage.all())
         if self.refiner is None or lost:
             return Reconstruction(image=initial, initial=initial, outage=outage)
+        some_lost = outage is not None and bool(outage.any())
+        name = type(self.refiner).__name__
+        if levels and not some_lost and isinstance(self.refiner, LevelsRefiner):
+            refined = self.refiner.refine_to_levels(initial, received, generator)
+            check_levels(refined.image, tuple(initial.shape), name)
+            return replace(refined, outage=outage)
         refined = self.refiner.refine(initial, received, generator)
-        check_decoded(refined.image, tuple(initial.shape), type(self.refiner).__name__)
-        if outage is None or not bool(outage.any()):
+        check_decoded(refined.image, tuple(initial.shape), name)
+        if outage is None or not some_lost:
             return replace(refined, outage=outage)
         # What a refiner makes of a placeholder would be invented.
         final = torch.where(outage.to(initial.device)[:, None, None, None], initial, refined.image)

@@ -104,8 +104,12 @@ def test_half_size_is_antialiased_bicubic() -> None:
     luma = 255 * torch.rand(40, 64, dtype=torch.float64)
     small = Image.fromarray(luma.float().numpy()).resize((32, 20), Image.Resampling.BICUBIC)
     inside = np.s_[2:-2, 2:-2]  # Pillow cuts the filter at the edge rather than mirror
-    np.testing.assert_allclose(_halve(luma).numpy()[inside], np.array(small)[inside], atol=1e-3)
-    assert torch.allclose(_halve(torch.full_like(luma, 9)), torch.tensor(9.0, dtype=torch.float64))
+    np.testing.assert_allclose(
+        _halve(luma, True, True).numpy()[inside], np.array(small)[inside], atol=1e-3
+    )
+    assert torch.allclose(
+        _halve(torch.full_like(luma, 9), True, True), torch.tensor(9.0, dtype=torch.float64)
+    )
 
 
 def test_the_fit_finds_known_distributions() -> None:
@@ -135,3 +139,15 @@ def test_what_are_no_images_is_refused(pristine: Pristine) -> None:
         niqe(255 * torch.rand(1, 3, 200, 200), pristine)
     with pytest.raises(ValueError, match=r"give floats of shape \[B, 3, H, W\]"):
         niqe(torch.rand(3, 200, 200), pristine)
+
+
+def test_bands_of_a_large_image_give_the_whole_images_value(
+    pristine: Pristine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = torch.from_numpy(np.array(photograph("coffee"))).permute(2, 0, 1)[None]
+    whole = niqe(levels, pristine)
+    torch.testing.assert_close(niqe(levels / 255, pristine), whole, rtol=0, atol=0)
+    monkeypatch.setattr("diffjscc.metrics.niqe.TILE", 0)
+    for pixels in (1, 2 * 96 * levels.shape[-1]):
+        monkeypatch.setattr("diffjscc.metrics.niqe.BAND", pixels)
+        torch.testing.assert_close(niqe(levels, pristine), whole, rtol=1e-9, atol=0)

@@ -66,8 +66,11 @@ class _Decoded:
 
 
 def _levels(images: Tensor, sources: Sequence[SourceImage]) -> Tensor:
-    """Round decoded images to 8-bit levels [B, 3, H, W], grey ones where the source is grey."""
-    levels = to_levels(images)
+    """Round decoded images to 8-bit levels [B, 3, H, W], grey ones where the source is grey.
+
+    Images that are levels already are changed in place.
+    """
+    levels = images if images.dtype == torch.uint8 else to_levels(images)
     for i, source in enumerate(sources):
         if source.grey:
             levels[i] = grey_levels(levels[i])
@@ -228,7 +231,7 @@ class Link:
             initial.append(_levels(decoded, sources[some]))
             if self.scheme.refiner is not None:
                 show("initial", first, initial[-1])
-            result = self.scheme.refine(decoded, known, outage, generators[some])
+            result = self.scheme.refine(decoded, known, outage, generators[some], levels=True)
             image, caption = result.image, result.caption
             same = image is decoded
             del decoded, result  # large images, before others take memory

@@ -170,7 +170,6 @@ _ENTRIES = (
         ),
         _load_niqe,
         (BLOCK, 2 * BLOCK),
-        levels=False,
     ),
 )
 METRICS = {entry.info.name: entry for entry in _ENTRIES}

@@ -234,7 +234,8 @@ class InceptionFeatures(nn.Module):
 
     def of_image(self, image: Tensor, side: int) -> Tensor:
         """Features of all `patches` of an image [1, 3, H, W] in [0, 1], float32 [N, 2048]."""
-        return self(patches(image, side))
+        features: Tensor = self(patches(image, side))
+        return features
 
 
 FEATURE_NETWORKS: dict[FeatureName, type[SqueezeNetFeatures | InceptionFeatures]] = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffjscc.metrics.fidelity import check_images
+from diffjscc.metrics.fidelity import TILE, as_floats, check_pair
 from diffjscc.metrics.weights import WeightFile, check_hash, find_weights
 
 PRISTINE = WeightFile(
@@ -26,6 +26,7 @@ PRISTINE = WeightFile(
     "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
 )
 BLOCK = 96
+BAND = 1 << 20  # pixels of a band of rows of blocks, of images of more than TILE² pixels
 
 # BT.601, to more digits, as MATLAB's rgb2gray has it.
 LUMA = (0.298936, 0.587043, 0.114021)
@@ -79,7 +80,7 @@ def niqe(images: Tensor, pristine: Pristine) -> Tensor:
     structure, and blocks without any, whose features are undefined, are left out.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1].
+        images: see `as_floats`; above 2048² pixels memory is that of a band.
         pristine: statistics to compare with.
 
     Returns:
@@ -89,27 +90,29 @@ def niqe(images: Tensor, pristine: Pristine) -> Tensor:
     Raises:
         ValueError: `images` are no such images.
     """
-    check_images(images, "images")
+    check_pair(images, images)
     # In float64 and one by one on the CPU, whatever the device, so that values agree.
-    values = [_distance(_luma(image), pristine) for image in images.cpu()]
+    values = [_distance(image, pristine) for image in images.cpu()]
     return torch.tensor(values, device=images.device)
 
 
 def _luma(image: Tensor) -> Tensor:
-    """[3, H, W] in [0, 1] to float64 [H, W] of whole numbers 0..255."""
-    red, green, blue = 255 * image.double()
+    """[3, H, W] in [0, 1], or levels, to float64 [H, W] of whole numbers 0..255."""
+    red, green, blue = 255 * as_floats(image).double()
     luma: Tensor = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
     return luma.round()
 
 
-def _distance(luma: Tensor, pristine: Pristine) -> float:
-    """`niqe` of one image's luma [H, W]."""
-    rows, columns = (length // BLOCK for length in luma.shape)
+def _distance(image: Tensor, pristine: Pristine) -> float:
+    """`niqe` of one image [3, H, W]; large ones are measured in bands of blocks."""
+    rows, columns = (length // BLOCK for length in image.shape[1:])
     if rows * columns < 2:
         return math.nan
-    luma = luma[: rows * BLOCK, : columns * BLOCK]
-    parts = [_features(luma, BLOCK), _features(_halve(luma), BLOCK // 2)]
-    features = torch.cat(parts, dim=1)
+    image = image[:, : rows * BLOCK, : columns * BLOCK]
+    pixels = BLOCK * columns * BLOCK
+    band = rows if rows * pixels <= TILE**2 else max(1, BAND // pixels)
+    parts = [_block_features(image, top, min(top + band, rows)) for top in range(0, rows, band)]
+    features = torch.cat(parts)
     features = features[features.isfinite().all(dim=1)]
     if len(features) < 2:
         return math.nan
@@ -118,9 +121,32 @@ def _distance(luma: Tensor, pristine: Pristine) -> float:
     return math.sqrt(max(float(difference @ torch.linalg.pinv(pooled) @ difference), 0.0))
 
 
-def _features(luma: Tensor, side: int) -> Tensor:
+def _block_features(image: Tensor, first: int, last: int) -> Tensor:
+    """36 features of each block in rows of blocks `first` to `last` of [3, H, W], [blocks, 36]."""
+    found = []
+    for side, rows_of in ((BLOCK, _luma_rows), (BLOCK // 2, _half_rows)):
+        top, bottom = first * side, last * side
+        low = max(top - TAPS // 2, 0)
+        high = min(bottom + TAPS // 2, image.shape[1] // BLOCK * side)
+        normalised = _normalise(rows_of(image, low, high), top - low, high - bottom)
+        found.append(_features(normalised, side))
+    return torch.cat(found, dim=1)
+
+
+def _luma_rows(image: Tensor, low: int, high: int) -> Tensor:
+    """Rows `low` to `high` of the luma of [3, H, W]."""
+    return _luma(image[:, low:high])
+
+
+def _half_rows(image: Tensor, low: int, high: int) -> Tensor:
+    """Rows `low` to `high` of the luma at half size."""
+    reach, height = len(HALVING) // 2 - 1, image.shape[1]
+    start, stop = max(2 * low - reach, 0), min(2 * high + reach, height)
+    return _halve(_luma(image[:, start:stop]), low == 0, 2 * high == height)
+
+
+def _features(normalised: Tensor, side: int) -> Tensor:
     """18 features of each block [side, side] of [H, W], whose sides are multiples: [blocks, 18]."""
-    normalised = _normalise(luma)
     blocks = normalised.unfold(0, side, side).unfold(1, side, side).reshape(-1, side, side)
     shape, left, right = _fit(blocks)
     features = [shape, (left + right) / 2]
@@ -132,12 +158,23 @@ def _features(luma: Tensor, side: int) -> Tensor:
     return torch.stack(features, dim=1)
 
 
-def _normalise(luma: Tensor) -> Tensor:
-    """(x - μ)/(σ + 1) with local mean and deviation under the Gaussian window: [H, W] to [H, W]."""
-    padded = F.pad(luma[None, None], (TAPS // 2,) * 4, mode="replicate")[0, 0]
+def _normalise(luma: Tensor, above: int, below: int) -> Tensor:
+    """(x - μ)/(σ + 1) with local mean and deviation under the Gaussian window.
+
+    Args:
+        luma: [above + H + below, W].
+        above: rows that are there for their neighbours alone; edges are repeated beyond them.
+        below: likewise.
+
+    Returns:
+        [H, W].
+    """
+    reach = TAPS // 2
+    padding = (reach, reach, reach - above, reach - below)
+    padded = F.pad(luma[None, None], padding, mode="replicate")[0, 0]
     mean = _filter(padded, WINDOW)
     variance = _filter(padded.square(), WINDOW) - mean.square()
-    difference = luma - mean
+    difference = luma[above : len(luma) - below] - mean
     difference[difference.abs() < ROUNDING] = 0
     return difference / (variance.abs().sqrt() + 1)
 
@@ -176,11 +213,19 @@ def _shapes() -> tuple[Tensor, Tensor]:
     return grid, torch.exp(2 * two - one - three)
 
 
-def _halve(luma: Tensor) -> Tensor:
-    """Bicubic, antialiased half size of [H, W], both even; edges are mirrored."""
-    for dim in (0, 1):
-        first, last = luma.narrow(dim, 0, 3), luma.narrow(dim, luma.shape[dim] - 3, 3)
-        luma = torch.cat((first.flip(dim), luma, last.flip(dim)), dim)
+def _halve(luma: Tensor, top: bool, bottom: bool) -> Tensor:
+    """Bicubic, antialiased half size of [H, W]; edges are mirrored.
+
+    Args:
+        luma: rows and columns.
+        top: whether the first row is the image's; otherwise three rows before it are needed.
+        bottom: likewise.
+    """
+    reach = len(HALVING) // 2 - 1
+    for dim, (start, end) in enumerate(((top, bottom), (True, True))):
+        first = luma.narrow(dim, 0, reach).flip(dim)
+        last = luma.narrow(dim, luma.shape[dim] - reach, reach).flip(dim)
+        luma = torch.cat(((first,) if start else ()) + (luma,) + ((last,) if end else ()), dim)
     return _filter(luma, HALVING, step=2)
 
 

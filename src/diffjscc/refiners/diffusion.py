@@ -12,7 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from diffjscc.arrays import check_range
 from diffjscc.data.geometry import PaddedImages, released_prepare, released_restore
+from diffjscc.data.images import to_levels
 from diffjscc.layers.banding import Bands, collect
 from diffjscc.layers.tiling import blend_tiles
 from diffjscc.refiners.captions import Captioner
@@ -154,7 +156,12 @@ class ControlledDiffusion:
         """See `Refiner.refine`; one sample per image, see `sample`."""
         return self.sample(initial, received, 1, generator)
 
-    @torch.no_grad()
+    def refine_to_levels(
+        self, initial: Tensor, received: Received, generator: Generators = None
+    ) -> Reconstruction:
+        """See `LevelsRefiner.refine_to_levels`: bands of rows are rounded as they are decoded."""
+        return self._sample(initial, received, 1, generator, _checked_levels)
+
     def sample(
         self, initial: Tensor, received: Received, number: int, generator: Generators = None
     ) -> Reconstruction:
@@ -172,12 +179,24 @@ class ControlledDiffusion:
         Raises:
             ValueError: neither one generator nor B·N.
         """
+        return self._sample(initial, received, number, generator, lambda images: images)
+
+    @torch.no_grad()
+    def _sample(
+        self,
+        initial: Tensor,
+        received: Received,
+        number: int,
+        generator: Generators,
+        kept: Callable[[Tensor], Tensor],
+    ) -> Reconstruction:
+        """`sample`; `kept` converts bands of finished images to what is kept of them."""
         rows = [i for i in range(len(initial)) for _ in range(number)]
         # Nothing of the images' size is copied without need: 48 megapixels take 0.6 GB.
         repeated = initial if number == 1 else initial[rows]
         levels = self.start_levels(received)
         if not any(levels):
-            return Reconstruction(repeated, repeated)
+            return Reconstruction(kept(repeated), repeated)
         check_generators(generator, len(rows))
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
@@ -213,10 +232,10 @@ class ControlledDiffusion:
             if posterior is not None and any(fractions):
                 own = decode_bands(self.vae, posterior.mean, self.config.tile)
                 decoded = with_detail(decoded, own, prepared, fractions)
-            image = self._finish(decoded, reference, size).to(initial.device)
+            image = self._finish(decoded, reference, size, kept).to(initial.device)
         for place, i in enumerate(rows):
             if levels[i] == 0:
-                image[place] = initial[i]
+                image[place] = kept(initial[i])
         return Reconstruction(
             image=image,
             initial=repeated,
@@ -445,15 +464,30 @@ class ControlledDiffusion:
             with self.placement.holding(self.vae):
                 bands = decode_bands(self.vae, latents, self.config.tile)
                 some = replace(reference, images=reference.images[rows])
-                return self._finish(bands, some, size)
+                return self._finish(bands, some, size, lambda images: images)
 
         if self.preview is not None:
             self.preview(decoded)
 
-    def _finish(self, decoded: Bands, reference: PaddedImages, size: tuple[int, int]) -> Tensor:
+    def _finish(
+        self,
+        decoded: Bands,
+        reference: PaddedImages,
+        size: tuple[int, int],
+        kept: Callable[[Tensor], Tensor],
+    ) -> Tensor:
         """Give decoded images the colours of the prepared ones, and their size (H, W)."""
         coloured = coloured_as(decoded, reference, FIXES[self.config.colour_fix])
-        return self.restore((band.clamp_(0, 1) for band in coloured), size)
+        finished = (band.clamp_(0, 1) for band in coloured)
+        if self.config.geometry == "released":  # which resizes whole images
+            return kept(self.restore(finished, size))
+        return self.restore((kept(band) for band in finished), size)
+
+
+def _checked_levels(images: Tensor) -> Tensor:
+    """Round images [..., 3, r, W] to 8-bit levels; raise ValueError if values are not finite."""
+    check_range(images, "images that ControlledDiffusion gave")
+    return to_levels(images)
 
 
 def _kept(conditions: Conditions, z: Tensor) -> Tensor:
