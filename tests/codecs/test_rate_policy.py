@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from diffjscc import AWGN, Scheme
 from diffjscc.channels.noise import complex_normal
@@ -229,7 +229,7 @@ def test_calibrate_and_sweep_from_the_command_line(tmp_path: Path) -> None:
             (tmp_path / place).mkdir(exist_ok=True)
             Image.fromarray(levels).save(tmp_path / place / f"{number}.png")
     table = tmp_path / "table.json"
-    words = ["calibrate", "rates", str(tmp_path / "photographs"), "--images", "9"]
+    words = ["calibrate", "rates", str(tmp_path / "photographs"), "--count", "9"]
     made = CliRunner().invoke(app, [*words, "-o", str(table), "--device", "cpu"])
     assert made.exit_code == 0, made.output
     assert "PSNR is predicted within" in made.output
@@ -254,3 +254,37 @@ def test_calibrate_and_sweep_from_the_command_line(tmp_path: Path) -> None:
         length = record.uses_by_kind["signalling"]
         assert length == signal_length(4, 7.0)
         assert record.channel_uses - length in [int(1024 * rate) for rate in RATES]
+
+
+def transmit(folder: Path, *words: str) -> Result:
+    image = folder / "image.png"
+    Image.new("RGB", (48, 32), (90, 120, 60)).save(image)
+    command = ["transmit", str(image), "-o", str(folder / "sent"), "--device", "cpu", *words]
+    return CliRunner().invoke(app, command)
+
+
+def test_transmit_chooses_a_rate(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    words = ["--scheme", "deepjscc", "--rate", "1/16", "--snr", "7", "--json", str(record)]
+    sent = transmit(tmp_path, *words, "--target-psnr", "20")
+    assert sent.exit_code == 0, sent.output
+    (one,) = json.loads(record.read_text())
+    assert one["uses_by_kind"]["signalling"] == signal_length(4, 7.0)
+    assert one["uses_by_kind"]["image"] == 48 * 32 // 128  # one colour needs no more
+    assert one["nominal_rate"] == "1/16"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rate-policy", "predict"], "are for schemes"),
+        (["--scheme", "jpeg-ldpc", "--target-psnr", "30"], "no effect on jpeg-ldpc"),
+        (["--scheme", "deepjscc", "--rate", "1/8", "--target-psnr", "30"], "outside 1/128 to 1/16"),
+        (["--scheme", "deepjscc", "--target-psnr", "-3"], "target_psnr"),
+    ],
+)
+def test_policies_without_effect_have_words(tmp_path: Path, words: list[str], said: str) -> None:
+    refused = transmit(tmp_path, *words)
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.output.split())
+    assert not (tmp_path / "sent").exists()

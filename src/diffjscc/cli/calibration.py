@@ -28,7 +28,7 @@ def calibrate_rates(
     photographs: Photographs,
     output: Table,
     weights: WeightsOption = "compact",
-    images: Annotated[int, typer.Option(min=8, max=100_000, help="Photographs to send.")] = 200,
+    count: Annotated[int, typer.Option(min=8, max=100_000, help="Photographs to send.")] = 200,
     seed: SeedOption = 0,
     device: shared.Device = "auto",
 ) -> None:
@@ -49,7 +49,7 @@ def calibrate_rates(
         from diffjscc.pretrained.rate_policy import save_rate_policy  # noqa: PLC0415
 
         scheme = DiffJSCC.from_pretrained(weights, refiner=None, device=device)
-        chosen = choose_photographs(sources, images, seed)
+        chosen = choose_photographs(sources, count, seed)
         with Progress(console=stderr) as progress:
             task = progress.add_task("sending", total=len(chosen))
             predictor = measure_rate_policy(
@@ -65,10 +65,14 @@ def calibrate_receiver(
     photographs: Photographs,
     output: Table,
     weights: WeightsOption = "compact",
-    images: Annotated[int, typer.Option(min=4, max=100_000, help="Photographs to send.")] = 20,
+    count: Annotated[int, typer.Option(min=4, max=100_000, help="Photographs to send.")] = 20,
     snr: Annotated[
         list[float] | None,
         typer.Option(help="Es/N0 in dB; once or several times.", show_default="1, 7, 13 and 19"),
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Channel uses per pixel.", show_default="all of the weights"),
     ] = None,
     figure: Annotated[
         Path | None,
@@ -100,14 +104,20 @@ def calibrate_receiver(
         from diffjscc.pretrained.diffjscc import DiffJSCC  # noqa: PLC0415 - torch
 
         levels = snr or [1.0, 7.0, 13.0, 19.0]
-        chosen = choose_photographs(sources, images, seed)
+        chosen = choose_photographs(sources, count, seed)
         scheme = DiffJSCC.from_pretrained(weights, device=device)
         lpips = LPIPS.load("squeeze").to(scheme.device)
         with Progress(console=stderr) as progress:
-            total = len(chosen) * len(levels) * len(scheme.codec.rates)
+            total = len(chosen) * len(levels) * len(rate or scheme.codec.rates)
             task = progress.add_task("sending", total=total)
             found = measure_benefit(
-                scheme, chosen, lpips, levels, seed, lambda n: progress.advance(task, n)
+                scheme,
+                chosen,
+                lpips,
+                levels,
+                rate or (),
+                seed,
+                lambda n: progress.advance(task, n),
             )
         strength = strength_of(found)
         save_benefit(strength, [asdict(one) for one in found], output)

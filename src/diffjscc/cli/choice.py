@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from diffjscc.choices import RefinerName, Resend
+from diffjscc.choices import QualityEstimate, RefinerName, Resend
 from diffjscc.configuration import check, closest
 from diffjscc.rate import parse_rate
 from diffjscc.schemes.channel import ChannelConfig
@@ -15,6 +15,7 @@ from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
+from diffjscc.schemes.rate_policy import RatePolicyOptions
 
 SNR_LIMIT = 200.0  # dB, either way
 
@@ -101,6 +102,15 @@ def feedback_options(snr_db: float | None, resend: Resend | None) -> FeedbackOpt
     return check(FeedbackOptions, known, "--scheme feedback")
 
 
+def rate_policy_options(
+    estimate: QualityEstimate | None, target_psnr: float | None
+) -> RatePolicyOptions | None:
+    """Check options of a rate policy; without either there is none."""
+    given = {"estimate": estimate, "target_psnr": target_psnr}
+    known = {name: value for name, value in given.items() if value is not None}
+    return check(RatePolicyOptions, known, "--rate-policy") if known else None
+
+
 def choose(
     names: Sequence[str],
     own: OwnReceiver,
@@ -108,6 +118,7 @@ def choose(
     refiner: RefinerOptions,
     digital: DigitalOptions,
     feedback: FeedbackOptions,
+    policy: RatePolicyOptions | None = None,
 ) -> list[SchemeConfig]:
     """Configure several schemes, each with those options that have an effect on it.
 
@@ -118,13 +129,14 @@ def choose(
         refiner: settings of receivers.
         digital: settings of digital links.
         feedback: settings of schemes with feedback.
+        policy: settings of a rate policy; None sends all images at the nominal rate.
 
     Raises:
         ValueError: a kind is unknown or given twice, weights are missing, or an option has no
             effect on any of them.
     """
     if not names:
-        _check_without_schemes(adversarial, digital, feedback)
+        _check_without_schemes(adversarial, digital, feedback, policy)
         return []
     if own.refiner is not None or own.samples is not None:
         raise ValueError(
@@ -147,11 +159,13 @@ def choose(
             )
         fitting = digital.model_dump(include=set(kind.digital_options), exclude_unset=True)
         chosen = {"weights": adversarial if kind.own_weights else own.weights} | named
-        options = {"refiner": refiner.only(kind.refiner_options), "digital": fitting}
-        back = feedback if kind.feedback_options else FeedbackOptions()
-        configs.append(
-            check(SchemeConfig, chosen | options | {"feedback": back}, f"--scheme {name}")
-        )
+        options: dict[str, object] = {
+            "refiner": refiner.only(kind.refiner_options),
+            "digital": fitting,
+        }
+        options["feedback"] = feedback if kind.feedback_options else FeedbackOptions()
+        options["rate_policy"] = policy if kind.adapts_rate else None
+        configs.append(check(SchemeConfig, chosen | options, f"--scheme {name}"))
     effective = {option for config in configs for option in config.refiner.given}
     effective |= {f"--{name}" for config in configs for name in config.digital.model_fields_set}
     effective |= {name for config in configs for name in _given(config.feedback)}
@@ -159,6 +173,8 @@ def choose(
     asked += _given(feedback)
     if adversarial is not None and not any(KINDS[config.kind].own_weights for config in configs):
         asked.append("--adversarial")
+    if policy is not None and not any(config.rate_policy for config in configs):
+        asked.append("--rate-policy")
     useless = [option for option in asked if option not in effective]
     if useless:
         raise ValueError(
@@ -175,9 +191,16 @@ def _given(feedback: FeedbackOptions) -> list[str]:
 
 
 def _check_without_schemes(
-    adversarial: str | None, digital: DigitalOptions, feedback: FeedbackOptions
+    adversarial: str | None,
+    digital: DigitalOptions,
+    feedback: FeedbackOptions,
+    policy: RatePolicyOptions | None,
 ) -> None:
     """Raise ValueError for an option that is for schemes alone."""
+    if policy is not None:
+        raise ValueError(
+            "--rate-policy and --target-psnr are for schemes; name one, such as --scheme deepjscc"
+        )
     if _given(feedback):
         raise ValueError(
             f"{', '.join(_given(feedback))}: for --scheme feedback; add that, or leave it out"

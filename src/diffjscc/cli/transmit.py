@@ -14,6 +14,7 @@ from diffjscc.choices import (
     CaptionerName,
     ColourFix,
     DTypeName,
+    QualityEstimate,
     RefinerName,
     Resend,
     SamplerName,
@@ -171,6 +172,20 @@ def transmit(
     resend: Annotated[
         Resend | None, _feedback("Where the receiver is uncertain (default), or everything.")
     ] = None,
+    rate_policy: Annotated[
+        QualityEstimate | None,
+        typer.Option(
+            help="Choose a rate for each image, --rate being the mean; with --scheme.",
+            rich_help_panel="Rate policy (with --scheme)",
+        ),
+    ] = None,
+    target_psnr: Annotated[
+        float | None,
+        typer.Option(
+            help="Take the lowest rate that reaches so many dB, up to --rate.",
+            rich_help_panel="Rate policy (with --scheme)",
+        ),
+    ] = None,
     mcs: Annotated[str | None, _link('Modulation and code rate, such as "bpsk 2/3".')] = None,
     quality: Annotated[
         int | None, _link("Quality of the source codec; the rate follows from it.")
@@ -202,6 +217,7 @@ def transmit(
             choose,
             feedback_options,
             points,
+            rate_policy_options,
         )
         from diffjscc.configuration import check  # noqa: PLC0415
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
@@ -242,8 +258,9 @@ def transmit(
         own = OwnReceiver(weights, refiner, (samples or SAMPLES) if uncertainty else None)
         places = points(channels, rate or ["1/128"], snr or [1.0])
         options = check(DigitalOptions, digital, "--scheme")
+        policy = rate_policy_options(rate_policy, target_psnr)
         feedback = feedback_options(feedback_snr, resend)
-        choices = choose(scheme or [], own, adversarial, receiver, options, feedback)
+        choices = choose(scheme or [], own, adversarial, receiver, options, feedback, policy)
         for choice in choices or [SchemeConfig(kind="deepjscc", weights=weights)]:
             check_rates(choice, [place.rate for place in places])
 

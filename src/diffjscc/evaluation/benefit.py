@@ -22,6 +22,7 @@ from diffjscc.data.sources import ImageSource
 from diffjscc.evaluation.statistics import estimate
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.regions import SIDE, regional_lpips
+from diffjscc.rate import Rate
 from diffjscc.refiners.config import FULL
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import ByBits
@@ -75,16 +76,18 @@ def measure_benefit(
     photographs: ImageSource,
     lpips: LPIPS,
     snrs_db: Sequence[float],
+    rates: Sequence[Rate] = (),
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[Benefit]:
-    """Send photographs at every rate and SNR, and compare the receiver's images with the codec's.
+    """Send photographs over the points, and compare the images of the receiver and the codec.
 
     Args:
         scheme: with a diffusion receiver, which works in full whatever its strength was.
         photographs: at least `FEWEST`; of each a square of `CROP` pixels is sent.
         lpips: the metric.
         snrs_db: Es/N0, over AWGN.
+        rates: of the codec; all of them if empty.
         seed: of squares, noise and sampling.
         progress: called with 1 after each transmission.
 
@@ -104,9 +107,10 @@ def measure_benefit(
     refiner.config = refiner.config.at_full_strength
     rng = np.random.default_rng(seed)
     changes: dict[tuple[Fraction, float], list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]
-    changes = {(rate, snr_db): [] for rate in scheme.codec.rates for snr_db in snrs_db}
+    schemes = [scheme.at_rate(rate) for rate in rates or scheme.codec.rates]
+    changes = {(one.rate, snr_db): [] for one in schemes for snr_db in snrs_db}
     for index in range(len(photographs)):
-        levels = np.ascontiguousarray(random_crop(photographs[index], CROP, rng))
+        levels = np.array(random_crop(photographs[index], CROP, rng))
         image = torch.from_numpy(levels).permute(2, 0, 1)[None].float() / 255
         image = image.to(scheme.device)
         for (rate, snr_db), found in changes.items():

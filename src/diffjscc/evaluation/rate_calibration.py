@@ -50,7 +50,7 @@ def measure_rate_policy(
         levels = photographs[index]
         crop = random_crop(levels, min(CROP, *levels.shape[:2]), rng)
         snr_db = float(rng.uniform(low, high))
-        image = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float() / 255
+        image = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None].float() / 255
         image = image.to(scheme.device)
         row = []
         for rate in codec.rates:

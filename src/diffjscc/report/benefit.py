@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
 from diffjscc.evaluation.benefit import Benefit
 from diffjscc.refiners.sampling import ByBits, at_bits
@@ -13,6 +14,7 @@ from diffjscc.report.plots import house_style
 from diffjscc.report.styles import BLACK, COLOURS, MARKERS
 
 SIZE = (6.4, 2.6)  # inches
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # bits per pixel
 
 
 def benefit_figure(benefits: Sequence[Benefit], strength: ByBits) -> Figure:
@@ -57,9 +59,12 @@ def benefit_figure(benefits: Sequence[Benefit], strength: ByBits) -> Figure:
         left.axhline(0, color=BLACK, linewidth=0.6)
         left.set_ylabel("fall of LPIPS by the receiver")
         right.set_ylabel("LPIPS repaired, and broken (dotted)")
-        right.set_yscale("log")
+        right.set_ylim(bottom=0)
         for axes in (left, right):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator(TICKS))
+            axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("capacity in bits per pixel")
         left.legend()
     return figure

@@ -126,7 +126,7 @@ class SchemeConfig(Section):
             raise ValueError(
                 "rate_policy and a caption from the transmitter do not go together; remove one"
             )
-        if self.rate_policy is not None and (kind.pooling != 1 or kind.feedback_options):
+        if self.rate_policy is not None and not kind.adapts_rate:
             raise ValueError(
                 f"rate_policy is for neural codecs such as deepjscc, not for {self.kind}; remove it"
             )

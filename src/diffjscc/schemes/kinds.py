@@ -45,6 +45,11 @@ class Kind:
     own_weights: bool = False
     takes_factory: bool = False
 
+    @property
+    def adapts_rate(self) -> bool:
+        """Return whether its codec can be given a rate policy."""
+        return self.pooling == 1 and not self.feedback_options
+
 
 def _codec_alone(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
     return loader.at_rates(loader.codec_alone(config.weights), config, rate)
