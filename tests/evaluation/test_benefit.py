@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffjscc import Received, Scheme
+from diffjscc import DiffJSCC, Received, Scheme
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.data.sources import FolderSource
 from diffjscc.evaluation.benefit import Benefit, measure_benefit, strength_of
@@ -19,8 +19,10 @@ from diffjscc.evaluation.photographs import choose_photographs
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.regions import regional_lpips
 from diffjscc.pretrained.benefit import FILE, read_strength, save_benefit
+from diffjscc.pretrained.offered import BUNDLED
 from diffjscc.pretrained.receiver import load_refiner, save_refiner
 from diffjscc.refiners.config import FULL, DiffusionConfig
+from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.report.benefit import benefit_figure
 from diffjscc.scheme import Reconstruction
@@ -163,3 +165,15 @@ def test_points_are_kept_as_plain_data(tmp_path: Path) -> None:
     save_benefit(FULL, [{"rate": "1/16", "snr_db": 1.0, "net": 1 / 3}], tmp_path / FILE)
     values = json.loads((tmp_path / FILE).read_text())
     assert values["points"] == [{"rate": "1/16", "snr_db": 1.0, "net": 0.333333}]
+
+
+def test_the_bundled_receiver_follows_its_table() -> None:
+    refiner = DiffJSCC.from_pretrained("compact", device="cpu").refiner
+    assert isinstance(refiner, ControlledDiffusion)
+    config = refiner.config
+    points = json.loads((BUNDLED / "compact" / FILE).read_text())["points"]
+    found = [Benefit(**point) for point in points]
+    for own, measured in zip(config.strength, strength_of(found), strict=True):
+        assert own == pytest.approx(measured, rel=1e-4)
+    for one in found:
+        assert (config.start_level(one.bits) > 0) == one.helps
