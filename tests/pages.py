@@ -47,6 +47,7 @@ QUICK = {
     ("train", "vae"): [*TRAINING, "data.crop=64"],
     ("train", "prior"): [*TRAINING, "data.crop=64"],
     ("train", "control"): [*TRAINING, "data.crop=64"],
+    ("train", "denoiser"): [*TRAINING, "data.crop=64"],
     ("train", "decoder"): [*TRAINING, "data.crop=64", "window=64", "sampled.images=4"],
     ("precompute",): ["data.crop=64"],
 }

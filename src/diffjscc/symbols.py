@@ -85,7 +85,7 @@ class ChannelState:
         """N0/|h|² of `zero_forced` symbols, float32 [B, 1] or [B, K]; finite where h is 0, too."""
         return self.noise_power[:, None] / self.gain.abs().clamp(min=SILENCE).square()
 
-    def select(self, rows: slice) -> ChannelState:
+    def select(self, rows: slice | list[int]) -> ChannelState:
         """Take some of the images."""
         return replace(self, gain=self.gain[rows], mean_snr_db=self.mean_snr_db[rows])
 
@@ -157,10 +157,13 @@ class Received(SymbolBlock):
     feedback_uses: int = 0
     captions: Sequence[str | None] | None = None
 
-    def select(self, rows: slice) -> Self:
+    def select(self, rows: slice | list[int]) -> Self:
         """Take some of the images."""
         texture = None if self.texture is None else self.texture[rows]
-        captions = None if self.captions is None else self.captions[rows]
+        captions = self.captions
+        if captions is not None:
+            kept = range(len(captions))[rows] if isinstance(rows, slice) else rows
+            captions = [captions[i] for i in kept]
         return replace(
             self,
             values=self.values[rows],

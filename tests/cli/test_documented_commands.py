@@ -13,6 +13,7 @@ from diffjscc.training.codec_config import AdversarialConfig, FeedbackTrainingCo
 from diffjscc.training.config import StageConfig, load_config
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
+from diffjscc.training.denoiser_config import DenoiserConfig
 from diffjscc.training.prior_config import PriorConfig, VAEConfig
 from locations import ROOT
 from pages import PAGES, blocks, shell_commands
@@ -26,6 +27,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "prior": PriorConfig,
     "control": ControlConfig,
     "decoder": DecoderConfig,
+    "denoiser": DenoiserConfig,
 }
 # Files that pages speak of as the reader's own, or that take a network or hours.
 BROUGHT = {

@@ -17,6 +17,7 @@ from diffjscc.schemes.config import SchemeConfig
 from diffjscc.training.codec_config import AdversarialConfig, FeedbackTrainingConfig, JSCCConfig
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
+from diffjscc.training.denoiser_config import DenoiserConfig
 from diffjscc.training.prior_config import PriorConfig, VAEConfig
 from diffjscc.yaml_reader import parse_yaml, read_yaml
 
@@ -26,6 +27,7 @@ STAGES = (
     FeedbackTrainingConfig,
     ControlConfig,
     DecoderConfig,
+    DenoiserConfig,
     PriorConfig,
     VAEConfig,
 )

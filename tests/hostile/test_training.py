@@ -30,6 +30,7 @@ from diffjscc.training.codecs import build_training_codec
 from diffjscc.training.config import OptimiserConfig, StageConfig, load_config
 from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.decoder_config import DecoderConfig
+from diffjscc.training.denoiser_config import DenoiserConfig
 from diffjscc.training.ema import EMA
 from diffjscc.training.latents import (
     INDEX,
@@ -81,6 +82,7 @@ KEYS = {
     "prior": ["unet.widths", "unet.layers", "unet.norm_groups", "min_snr_gamma"],
     "control": ["precompute.bins", "snr_scale", "min_snr", "text_dropout", "memory.accumulate"],
     "decoder": ["window", "queue", "sampled.images", "loss.frechet", "shares.sampled"],
+    "denoiser": ["denoiser.widths", "denoiser.blocks", "noise.deviation", "noise.coarseness"],
 }
 FITTING = {("optimiser.clip", "null"), ("min_snr_gamma", "null"), ("min_snr", "-1")}
 KINDS: dict[str, type[StageConfig]] = {
@@ -93,6 +95,7 @@ KINDS: dict[str, type[StageConfig]] = {
         PriorConfig,
         ControlConfig,
         DecoderConfig,
+        DenoiserConfig,
     )
 }
 

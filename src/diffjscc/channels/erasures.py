@@ -23,7 +23,7 @@ class ErasureState(ChannelState):
 
     seeds: Tensor = field(kw_only=True)
 
-    def select(self, rows: slice) -> ErasureState:
+    def select(self, rows: slice | list[int]) -> ErasureState:
         """See `ChannelState.select`."""
         kept = {name: getattr(self, name)[rows] for name in ("gain", "mean_snr_db", "seeds")}
         return replace(self, **kept)

@@ -95,7 +95,7 @@ class MultipathState(ChannelState):
     taps: Tensor | None = None
     waves: Tensor | None = None
 
-    def select(self, rows: slice) -> MultipathState:
+    def select(self, rows: slice | list[int]) -> MultipathState:
         """See `ChannelState.select`."""
         taps = None if self.taps is None else self.taps[rows]
         waves = None if self.waves is None else self.waves[rows]

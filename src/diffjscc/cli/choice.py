@@ -11,6 +11,7 @@ from diffjscc.configuration import check, closest
 from diffjscc.rate import parse_rate
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.config import SchemeConfig
+from diffjscc.schemes.correction_options import CorrectionOptions
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
@@ -41,13 +42,16 @@ class OwnReceiver(NamedTuple):
 
     Attributes:
         weights: bundled name, folder or hub id.
-        refiner: "diffusion" insists on a receiver, "none" leaves it out.
+        refiner: "diffusion" insists on a receiver, "isec" takes source error correction, "none"
+            leaves it out.
         samples: for a map of their disagreement; None goes without.
+        correction: settings of source error correction, if any are given.
     """
 
     weights: str
     refiner: RefinerName | None
     samples: int | None
+    correction: CorrectionOptions | None = None
 
 
 def points(
@@ -111,6 +115,17 @@ def rate_policy_options(
     return check(RatePolicyOptions, known, "--rate-policy") if known else None
 
 
+def correction_options(denoiser: str | None, iterations: int | None) -> CorrectionOptions | None:
+    """Check options of source error correction; None where none is given.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+    given = {"denoiser": denoiser, "iterations": iterations}
+    said = {name: value for name, value in given.items() if value is not None}
+    return check(CorrectionOptions, said, "--refiner isec") if said else None
+
+
 def choose(
     names: Sequence[str],
     own: OwnReceiver,
@@ -165,6 +180,8 @@ def choose(
         }
         options["feedback"] = feedback if kind.feedback_options else FeedbackOptions()
         options["rate_policy"] = policy if kind.adapts_rate else None
+        if own.correction is not None and kind.takes_correction:
+            options["correction"] = own.correction.model_dump()
         configs.append(check(SchemeConfig, chosen | options, f"--scheme {name}"))
     effective = {option for config in configs for option in config.refiner.given}
     effective |= {f"--{name}" for config in configs for name in config.digital.model_fields_set}
@@ -175,6 +192,8 @@ def choose(
         asked.append("--adversarial")
     if policy is not None and not any(config.rate_policy for config in configs):
         asked.append("--rate-policy")
+    if own.correction and not any(KINDS[one.kind].takes_correction for one in configs):
+        asked.append("--corrections" if own.correction.denoiser is None else "--denoiser")
     useless = [option for option in asked if option not in effective]
     if useless:
         raise ValueError(

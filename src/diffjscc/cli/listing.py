@@ -99,11 +99,13 @@ def _rates(weights: str) -> list[Entry]:
 def _schemes() -> list[Entry]:
     def needs(name: str) -> str:
         kind = KINDS[name]
+        if kind.takes_inversion:
+            return "a config"
         return "--adversarial" if kind.own_weights else "--weights" if kind.pooling else ""
 
     return [
         Entry(
-            OWN.format("make") if KINDS[name].takes_factory else name,
+            OWN.format("make") if name == "custom" else name,
             {"takes": needs(name)},
             KINDS[name].description,
         )

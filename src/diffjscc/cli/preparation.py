@@ -67,8 +67,10 @@ class Preparation:
             ValueError: see `load_scheme` and `Job`.
         """
         rate = self.points[0].rate
-        loaded = load_scheme(own.weights, rate, own.refiner, options, str(self.device))
+        device = str(self.device)
+        loaded = load_scheme(own.weights, rate, own.refiner, options, device, own.correction)
         name = "deepjscc" if loaded.refiner is None else "diffjscc"
+        name = "isec" if own.refiner == "isec" else name
         return Jobs(
             [
                 Job(

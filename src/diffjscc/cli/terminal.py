@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffjscc.scheme import SamplingRefiner
 
 # Words for help texts; anything else is an import string.
-SCHEME_NAMES = tuple(kind for kind in get_args(SchemeKind) if kind != "custom")
+SCHEME_NAMES = tuple(kind for kind in get_args(SchemeKind) if kind not in ("generator", "custom"))
 CHANNEL_NAMES = tuple(name for name in get_args(ChannelName) if name != "custom")
 SCHEMES, CHANNELS = ", ".join(SCHEME_NAMES), ", ".join(CHANNEL_NAMES)
 

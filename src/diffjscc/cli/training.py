@@ -280,6 +280,32 @@ def train_distillation(
         say(f"weights are in {printed(weights)}")
 
 
+def train_denoiser(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: noise.deviation=[0,0.5] …")
+    ] = None,
+    config: ConfigName = "compact-denoiser",
+    output: RunFolder = Path("runs/denoiser"),
+    init: Annotated[
+        str | None, paths.option(paths.place, help="Weights whose denoiser to start from.")
+    ] = None,
+) -> None:
+    """Train a bias-free denoiser, for --refiner isec; run again to resume.
+
+    On several GPUs: accelerate launch -m diffjscc train denoiser …
+    """
+    with one_of_several():
+        from diffjscc.training.config import load_config  # noqa: PLC0415
+        from diffjscc.training.denoiser_config import DenoiserConfig  # noqa: PLC0415
+
+        settings = load_config(DenoiserConfig, config, overrides or [])
+
+        from diffjscc.training.denoiser import train  # noqa: PLC0415 - torch
+
+        weights = train(settings, output, init)
+        say(f"weights are in {printed(weights)}")
+
+
 def fetch_kodak(
     output: FetchFolder = Path("data/kodak"),
 ) -> None:

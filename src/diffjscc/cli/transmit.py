@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from diffjscc.evaluation.records import Absent, Record
 
 SAMPLES = 8
+CORRECTION = "Source error correction (--refiner or --scheme isec)"
 LARGEST_SEED = (1 << 63) - 1
 
 
@@ -42,6 +43,12 @@ def _receiver(description: str) -> OptionInfo:
     option: OptionInfo = typer.Option(
         help=description, rich_help_panel="Diffusion receiver (default: as the weights have it)"
     )
+    return option
+
+
+def _correction(description: str) -> OptionInfo:
+    """An option of source error correction."""
+    option: OptionInfo = typer.Option(help=description, rich_help_panel=CORRECTION)
     return option
 
 
@@ -130,7 +137,7 @@ def transmit(
     ] = None,
     refiner: Annotated[
         RefinerName | None,
-        _receiver("diffusion: needs weights with a receiver; none: the codec alone."),
+        _receiver("diffusion; isec: source error correction; none: the codec alone."),
     ] = None,
     sampler: Annotated[SamplerName | None, _receiver("ddpm is the paper's.")] = None,
     steps: Annotated[int | None, _receiver("Steps from pure noise, 1 to 1000.")] = None,
@@ -147,6 +154,12 @@ def transmit(
     latent_guidance_scale: Annotated[
         float | None, _receiver("Latent guidance scale Λ; 0 disables it.")
     ] = None,
+    likelihood_guidance_scale: Annotated[
+        float | None, _receiver("Weight of the channel's likelihood in sampling; 0 disables it.")
+    ] = None,
+    likelihood_blind: Annotated[
+        bool, _receiver("Estimate the noise power that weighs the likelihood.")
+    ] = False,
     colour_fix: Annotated[
         ColourFix | None, _receiver("How the initial image's colours are kept.")
     ] = None,
@@ -186,6 +199,15 @@ def transmit(
             rich_help_panel="Rate policy (with --scheme)",
         ),
     ] = None,
+    denoiser: Annotated[
+        str | None,
+        files.option(
+            files.place,
+            help="Weights of train denoiser, in the diffusion prior's place.",
+            panel=CORRECTION,
+        ),
+    ] = None,
+    corrections: Annotated[int | None, _correction("Iterations, 0 to 1000.")] = None,
     mcs: Annotated[str | None, _link('Modulation and code rate, such as "bpsk 2/3".')] = None,
     quality: Annotated[
         int | None, _link("Quality of the source codec; the rate follows from it.")
@@ -215,6 +237,7 @@ def transmit(
         from diffjscc.cli.choice import (  # noqa: PLC0415
             OwnReceiver,
             choose,
+            correction_options,
             feedback_options,
             points,
             rate_policy_options,
@@ -234,6 +257,8 @@ def transmit(
             caption=caption,
             caption_from=caption_from,
             latent_guidance_scale=latent_guidance_scale,
+            likelihood_guidance_scale=likelihood_guidance_scale,
+            likelihood_blind=likelihood_blind,
             colour_fix=colour_fix,
             control_scale=control_scale,
             control_guidance_scale=control_guidance_scale,
@@ -255,7 +280,12 @@ def transmit(
             check(ChannelConfig, ChannelConfig.named(name) | over, f"--channel {name}")
             for name in channel or ["awgn"]
         ]
-        own = OwnReceiver(weights, refiner, (samples or SAMPLES) if uncertainty else None)
+        own = OwnReceiver(
+            weights,
+            refiner,
+            (samples or SAMPLES) if uncertainty else None,
+            correction_options(denoiser, corrections),
+        )
         places = points(channels, rate or ["1/128"], snr or [1.0])
         options = check(DigitalOptions, digital, "--scheme")
         policy = rate_policy_options(rate_policy, target_psnr)

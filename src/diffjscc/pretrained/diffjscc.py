@@ -125,6 +125,7 @@ class DiffJSCC(Scheme):
                 from diffjscc.pretrained.receiver import load_refiner  # noqa: PLC0415
 
                 chosen = load_refiner(folder, computing, dtype, offload)
+                chosen.codec = codec
                 loaded += FOLDERS
             elif (folder / CUSTOM_REFINER).is_dir():
                 chosen = load_custom(folder / CUSTOM_REFINER, computing, trust_custom_code)

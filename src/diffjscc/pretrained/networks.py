@@ -22,6 +22,7 @@ from torch import Tensor
 from diffjscc.configuration import closest
 from diffjscc.pretrained.storage import WeightsError, compare, read_json, read_shards, write_shards
 from diffjscc.pretrained.uninitialised import Uninitialised
+from diffjscc.refiners.bias_free import BiasFreeDenoiser
 from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.latents import ConditionEncoder
 from diffjscc.refiners.library import DDPMScheduler, UNet2DConditionModel
@@ -30,12 +31,16 @@ from diffjscc.refiners.vae import VAE, VAES
 if TYPE_CHECKING:
     from transformers import CLIPTextModel
 
-Model: TypeAlias = "UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder"
+Model: TypeAlias = (
+    "UNet2DConditionModel | ControlModule | CLIPTextModel | VAE | ConditionEncoder"
+    " | BiasFreeDenoiser"
+)
 
 TEXT_ENCODER = "text_encoder"  # the folder of the only network that needs transformers
 # The largest networks come first, so that they are loaded first: while a network is loaded, its
 # file is in memory beside those loaded before it.
 FOLDERS = ("unet", "control", TEXT_ENCODER, "vae", "condition_encoder")
+DENOISER = "denoiser"  # the folder of `train denoiser`; no part of the diffusion receiver
 # Settings of CLIPTextConfig that describe the network. Others are passed over: some of them make
 # transformers download code.
 TEXT_SETTINGS = (
@@ -58,6 +63,7 @@ _CLASSES: dict[str, tuple[type[Model], ...]] = {
     "control": (ControlModule,),
     "vae": VAES,
     "condition_encoder": (ConditionEncoder,),
+    DENOISER: (BiasFreeDenoiser,),
 }
 # Exceptions of the libraries for a setting whose value makes no network.
 _BAD_VALUES = (
@@ -71,7 +77,7 @@ class Network:
     """A network and its form on disk.
 
     Attributes:
-        folder: its folder's name; one of `FOLDERS`.
+        folder: its folder's name; one of `FOLDERS`, or `DENOISER`.
         model: the network; before it is loaded it has only names, shapes and a config.
     """
 
@@ -115,7 +121,7 @@ def load_network(weights: Path, name: str, place: Callable[[Tensor], Tensor]) ->
 
     Args:
         weights: the folder of weights.
-        name: the network's folder; one of `FOLDERS`.
+        name: the network's folder; one of `FOLDERS`, or `DENOISER`.
         place: moves a tensor in a file to its device and type.
 
     Raises:

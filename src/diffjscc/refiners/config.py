@@ -8,6 +8,7 @@ from typing import get_args
 
 from diffjscc.choices import ColourFix, Geometry
 from diffjscc.refiners.guidance import GuidanceConfig
+from diffjscc.refiners.likelihood import LikelihoodConfig
 from diffjscc.refiners.sampling import ByBits, SamplerConfig, at_bits, check_by_bits
 
 FULL: ByBits = ((1.0, 1.0),)  # strength that is 1 whatever the capacity
@@ -20,6 +21,7 @@ class DiffusionConfig:
     Attributes:
         sampler: sampler, number of steps and start.
         latent_guidance: latent guidance; disabled by default, as in the paper.
+        likelihood: channel-likelihood guidance; disabled by default.
         colour_fix: correction of the colours: "wavelet" and "adain" take those of the initial
             image, "none" keeps those of the prior.
         detail: fraction in [0, 1] of the detail lost by the VAE in the initial image that is
@@ -56,6 +58,7 @@ class DiffusionConfig:
 
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     latent_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     colour_fix: ColourFix = "wavelet"
     detail: ByBits = ((1.0, 0.0),)
     control_scale: float = 1.0

@@ -5,40 +5,34 @@ Initial image → condition latent, caption, SNR → controlled sampling → dec
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffjscc.arrays import check_range
-from diffjscc.data.geometry import PaddedImages, released_prepare, released_restore
+from diffjscc.data.geometry import PaddedImages
 from diffjscc.data.images import to_levels
-from diffjscc.layers.banding import Bands, collect
+from diffjscc.layers.banding import Bands
 from diffjscc.layers.tiling import blend_tiles
-from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.colour import FIXES
-from diffjscc.refiners.conditions import Conditions
-from diffjscc.refiners.config import DiffusionConfig
-from diffjscc.refiners.control import ControlModule, Denoiser
-from diffjscc.refiners.devices import Placement, Precision
+from diffjscc.refiners.conditions import Conditions, ReceiverNetworks
 from diffjscc.refiners.finishing import coloured_as, with_detail
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
-from diffjscc.refiners.latents import ConditionEncoder, Posterior, decode_bands, encode, stride
-from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from diffjscc.refiners.prior import (
-    bits_per_pixel,
-    check_generators,
-    check_prediction,
-    sample_groups,
-    side_multiple,
-    text_context,
+from diffjscc.refiners.latents import decode, decode_bands, stride
+from diffjscc.refiners.likelihood import ChannelLikelihood
+from diffjscc.refiners.prior import bits_per_pixel, check_generators, sample_groups
+from diffjscc.refiners.sampling import (
+    Correct,
+    Estimated,
+    Progress,
+    at_bits,
+    sample,
+    signal_powers,
 )
-from diffjscc.refiners.sampling import Estimated, Progress, at_bits, paper_scheduler, sample
-from diffjscc.refiners.text import TextFeatures
-from diffjscc.refiners.texture import fit_share, kept_share
-from diffjscc.scheme import Reconstruction
+from diffjscc.scheme import Codec, Reconstruction
 from diffjscc.symbols import Generators, Received
 
 # Pixels a side: the cost of the prior's attention grows with the fourth power of a tile's side.
@@ -48,7 +42,7 @@ LARGEST_TILE = 1024
 Preview = Callable[[Callable[[], Tensor]], None]
 
 
-class ControlledDiffusion:
+class ControlledDiffusion(ReceiverNetworks):
     """The refiner of DiffJSCC (Yang, Liu, Wang, Kim, arXiv 2404.17736).
 
     Args:
@@ -65,6 +59,7 @@ class ControlledDiffusion:
 
     Attributes:
         config, captioner, progress: as given; they may be replaced.
+        codec: the transmitter's codec, which likelihood guidance encodes with; None without it.
         preview: called after every step, before `progress`, with a function that decodes the
             estimate of the images that are being sampled, unless None. Decoding is as slow as
             that of a final image, so it need not be called at every step.
@@ -76,69 +71,8 @@ class ControlledDiffusion:
             noise.
     """
 
-    def __init__(
-        self,
-        vae: AutoencoderKL,
-        unet: UNet2DConditionModel,
-        control: ControlModule,
-        *,
-        scheduler: DDPMScheduler | None = None,
-        text: TextFeatures | None = None,
-        captioner: Captioner | None = None,
-        condition_encoder: ConditionEncoder | None = None,
-        config: DiffusionConfig | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        self.vae = vae
-        self.denoiser = Denoiser(unet, control)
-        self.scheduler = scheduler or paper_scheduler()
-        self.text = text
-        self.captioner = captioner
-        self.condition_encoder = condition_encoder
-        self.config = config or DiffusionConfig()
-        self.progress = progress
-        self.preview: Preview | None = None
-        self.placement = Placement(unet.device)
-        check_prediction(self.scheduler)
-        text_encoder = None if text is None else text.encoder
-        frozen = [m for m in (vae, unet, condition_encoder, text_encoder) if m is not None]
-        for module in frozen:
-            module.requires_grad_(False)
-        self._networks: list[nn.Module] = [*frozen, control]
-        for module in self._networks:
-            module.eval()
-
-    def to(
-        self,
-        device: torch.device | str,
-        dtype: Precision = None,
-        offload: bool = False,
-    ) -> ControlledDiffusion:
-        """Choose device and precision.
-
-        Args:
-            device: device that computes.
-            dtype: dtype of the weights; by default bfloat16 on CUDA and float32 elsewhere.
-            offload: keep the weights on the CPU and move each network to `device` only while
-                it is needed, for GPUs with little memory.
-
-        Returns:
-            This refiner.
-        """
-        self.placement = Placement(torch.device(device), offload)
-        self.placement.settle(self._networks, dtype)
-        return self
-
-    @property
-    def snr_range_db(self) -> tuple[float, float]:
-        """SNR range of the control module's training in dB, (low, high)."""
-        low, high = self.denoiser.control.config.snr_range_db
-        return low, high
-
-    @property
-    def multiple(self) -> int:
-        """Pixels that image sides must be multiples of."""
-        return side_multiple(self.vae, self.denoiser.unet)
+    codec: Codec | None = None
+    preview: Preview | None = None
 
     @property
     def sampler_name(self) -> str:
@@ -179,7 +113,7 @@ class ControlledDiffusion:
         Raises:
             ValueError: neither one generator nor B·N.
         """
-        return self._sample(initial, received, number, generator, lambda images: images)
+        return self._sample(initial, received, number, generator, _unchanged)
 
     @torch.no_grad()
     def _sample(
@@ -195,26 +129,31 @@ class ControlledDiffusion:
         # Nothing of the images' size is copied without need: 48 megapixels take 0.6 GB.
         repeated = initial if number == 1 else initial[rows]
         levels = self.start_levels(received)
+        likelihood = self.likelihood(received.select(rows))
         if not any(levels):
-            return Reconstruction(kept(repeated), repeated)
+            image = repeated if likelihood is None else likelihood.improve_images(repeated)
+            return Reconstruction(kept(image), repeated)
         check_generators(generator, len(rows))
         images = initial.to(self.placement.device)
         prepared = self.prepare(images)
         captions = self.captions(images, received.captions)
         fractions = [at_bits(self.config.detail, bits) for bits in bits_per_pixel(received)]
         with self.placement.holding(self.vae, self.condition_encoder):
-            needed = self._needs_posterior or any(fractions)
-            posterior = self.posterior(prepared) if needed else None
+            posterior = self.posterior(prepared) if self.needs_posterior(fractions) else None
             if posterior is not None and self.condition_encoder is None:
                 latent = posterior.mean
             else:
                 latent = self.condition(prepared)
+            lost = None
+            if likelihood is not None and posterior is not None and any(fractions):
+                lost = self._lost(prepared, posterior.mean, fractions)
         conditions = Conditions(
             latent,
             self.usable_snr(received.snr_db.to(self.placement.device)),
             self.context(captions, len(images)),
             posterior,
             self.kept(received, latent),
+            lost,
         )
         size = (initial.shape[-2], initial.shape[-1])
         reference = prepared if number == 1 else replace(prepared, images=prepared.images[rows])
@@ -225,6 +164,7 @@ class ControlledDiffusion:
                 [levels[i] for i in rows],
                 [deviations[i] for i in rows],
                 generator,
+                likelihood,
                 lambda some, latents: self._show(latents, some, reference, size),
             )
         with self.placement.holding(self.vae):
@@ -232,101 +172,16 @@ class ControlledDiffusion:
             if posterior is not None and any(fractions):
                 own = decode_bands(self.vae, posterior.mean, self.config.tile)
                 decoded = with_detail(decoded, own, prepared, fractions)
-            image = self._finish(decoded, reference, size, kept).to(initial.device)
+            last = kept if likelihood is None else _unchanged
+            image = self._finish(decoded, reference, size, last).to(initial.device)
         for place, i in enumerate(rows):
             if levels[i] == 0:
-                image[place] = kept(initial[i])
+                image[place] = last(initial[i])
         return Reconstruction(
-            image=image,
+            image=image if likelihood is None else kept(likelihood.improve_images(image)),
             initial=repeated,
             caption=None if captions is None else [captions[i] for i in rows],
         )
-
-    def prepare(self, images: Tensor) -> PaddedImages:
-        """Pad or enlarge images [B, 3, H, W] to a size that the networks accept."""
-        if self.config.geometry == "released":
-            images = torch.stack([released_prepare(x, multiple=self.multiple) for x in images])
-        return PaddedImages(images, self.multiple)
-
-    def restore(self, bands: Bands, size: tuple[int, int]) -> Tensor:
-        """Undo `prepare`: join bands of rows, and crop or resize the images to size (H, W)."""
-        if self.config.geometry == "released":
-            images = torch.cat(list(bands), dim=-2)
-            return torch.stack([released_restore(x, size) for x in images])
-        return collect(bands, *size)
-
-    def start_levels(self, received: Received) -> list[float]:
-        """Compute the start level of each image; see `SamplerConfig` and `strength`."""
-        return [self.config.start_level(bits) for bits in bits_per_pixel(received)]
-
-    def decode_noise(self, received: Received) -> list[float]:
-        """Compute the `decode_noise` of each image; see `DiffusionConfig`."""
-        return [at_bits(self.config.decode_noise, bits) for bits in bits_per_pixel(received)]
-
-    def kept(self, received: Received, latent: Tensor) -> Tensor | None:
-        """Compute the share of sampling that positions of `latent` [B, C, h, w] keep, if not all.
-
-        See `DiffusionConfig.texture_span`.
-        """
-        span = self.config.texture_span
-        if span is None or received.texture is None:
-            return None
-        share = kept_share(received.texture.to(latent.device), span, stride(self.vae))
-        return fit_share(share, (latent.shape[-2], latent.shape[-1]))
-
-    def usable_snr(self, snr_db: Tensor) -> Tensor:
-        """Clamp SNRs [B] in dB to the range of training if `clamp_snr`; warn if one is outside."""
-        low, high = self.snr_range_db
-        clamped = snr_db.clamp(low, high)
-        if bool((clamped != snr_db).any()):
-            taken = "clamped to that range" if self.config.clamp_snr else "used as it is"
-            # The text has no value in it, so that Python shows it once and not for every fade.
-            warnings.warn(
-                f"an effective SNR is outside the range of {low:g} to {high:g} dB that the control "
-                f"module was trained for; it is {taken}",
-                stacklevel=3,
-            )
-        return clamped if self.config.clamp_snr else snr_db
-
-    def captions(
-        self, images: Tensor, sent: Sequence[str | None] | None = None
-    ) -> list[str] | None:
-        """Return the captions that were sent, or caption images [B, 3, H, W]; None without either.
-
-        Args:
-            images: initial images.
-            sent: a caption of each from the transmitter; None where there is none, or all are lost.
-
-        Raises:
-            ValueError: the prior has no text encoder.
-        """
-        if self.captioner is None and sent is None:
-            return None
-        if self.text is None:
-            raise ValueError(
-                "captions are sent or a captioner is set, but this prior has no text encoder; "
-                "remove them"
-            )
-        known = [None] * len(images) if sent is None else list(sent)
-        own: list[str] = [""] * len(images)
-        if self.captioner is not None and None in known:
-            with self.placement.holding(self.captioner.module):
-                own = self.captioner(images)
-        return [seen if text is None else text for text, seen in zip(known, own, strict=True)]
-
-    def context(self, captions: list[str] | None, batch: int) -> Tensor | None:
-        """Encode captions as [B, L, d]; None for a prior without cross attention."""
-        texts = [""] * batch if captions is None else captions
-        return text_context(self.denoiser.unet, self.text, texts, self.placement)
-
-    def condition(self, images: Tensor | PaddedImages) -> Tensor:
-        """Encode prepared images [B, 3, H, W] as the condition latent f_s, float32 [B, C, h, w]."""
-        encoder = self.vae if self.condition_encoder is None else self.condition_encoder
-        return encode(encoder, images, self.config.tile).mean
-
-    def posterior(self, images: Tensor | PaddedImages) -> Posterior:
-        """Compute the VAE's posterior of prepared images [B, 3, H, W]."""
-        return encode(self.vae, images, self.config.tile)
 
     def predict_noise(
         self,
@@ -372,6 +227,7 @@ class ControlledDiffusion:
         conditions: Conditions,
         noise: NoiseSource,
         *,
+        correct: Correct | None = None,
         guidance_noise: NoiseSource | None = None,
         decode_noise: Sequence[float] = (),
         begin: int = 0,
@@ -383,6 +239,7 @@ class ControlledDiffusion:
         Args:
             conditions: conditions of the B images.
             noise: see `sampling.sample`.
+            correct: likewise.
             guidance_noise: noise source of `GuidanceConfig.target` "sample"; `noise` by default.
             decode_noise: standard deviation per image of the noise added to the sampled latent;
                 empty for none.
@@ -404,21 +261,54 @@ class ControlledDiffusion:
             noise,
             initial=initial,
             begin=begin,
+            correct=correct,
             guide=guide,
             progress=progress,
-            estimated=None if estimated is None else lambda z: estimated(_kept(conditions, z)),
+            estimated=None if estimated is None else lambda z: estimated(conditions.mixed(z)),
         )
         if any(decode_noise):
             z = z + torch.tensor(decode_noise, device=z.device)[:, None, None, None] * noise()
-        return _kept(conditions, z)
+        return conditions.mixed(z)
 
-    @property
-    def _needs_posterior(self) -> bool:
-        config = self.config
-        return (
-            config.sampler.start == "initial"
-            or config.latent_guidance.scale > 0
-            or config.texture_span is not None
+    def likelihood(self, received: Received) -> ChannelLikelihood | None:
+        """Return the likelihood that guides sampling; None where guidance is disabled.
+
+        Raises:
+            ValueError: it is enabled, and there is no codec to encode with.
+        """
+        config = self.config.likelihood
+        if config.scale == 0:
+            return None
+        if self.codec is None:
+            raise ValueError(
+                "likelihood guidance encodes with the transmitter's codec, and this receiver has "
+                "none; set refiner.codec = scheme.codec"
+            )
+        return ChannelLikelihood(self.codec, received, config)
+
+    def _correct(self, likelihood: ChannelLikelihood, conditions: Conditions) -> Correct:
+        """Make the correction of estimates x̂₀ by the likelihood of the images that they give."""
+        powers: list[float] = signal_powers(self.scheduler).tolist()
+        size = likelihood.received.image_size
+
+        def render(z: Tensor) -> Tensor:
+            images = decode(self.vae, conditions.mixed(z), self.config.tile)
+            images = images if conditions.lost is None else images + conditions.lost
+            return self.restore_smoothly(images, size)
+
+        def correct(clean: Tensor, t: int) -> Tensor:
+            # Deviation of a latent of variance 1 that is seen with noise of variance (1 - ᾱ)/ᾱ.
+            deviation = math.sqrt(1 - powers[t])
+            with self.placement.holding(self.vae):
+                return likelihood.improve(clean, render, deviation, likelihood.config.iterations)
+
+        return correct
+
+    def _lost(self, prepared: PaddedImages, mean: Tensor, fractions: list[float]) -> Tensor:
+        """Compute the fractions of detail that finishing adds, see `DiffusionConfig.detail`."""
+        own = decode(self.vae, mean, self.config.tile)
+        return torch.tensor(fractions, device=own.device)[:, None, None, None] * (
+            prepared.whole() - own
         )
 
     def _sample_all(
@@ -427,6 +317,7 @@ class ControlledDiffusion:
         levels: list[float],
         deviations: list[float],
         generator: Generators,
+        likelihood: ChannelLikelihood | None,
         show: Callable[[list[int], Tensor], None],
     ) -> Tensor:
         """Sample a latent per condition, see `sample_groups`; `show` gets rows and estimates."""
@@ -435,9 +326,11 @@ class ControlledDiffusion:
         def sample_group(
             rows: list[int], noise: NoiseSource, begin: int, report: Progress
         ) -> Tensor:
+            own = conditions.select(rows)
             return self.sample_latents(
-                conditions.select(rows),
+                own,
                 noise,
+                correct=None if likelihood is None else self._correct(likelihood.select(rows), own),
                 decode_noise=[deviations[i] for i in rows],
                 begin=begin,
                 progress=report,
@@ -464,7 +357,7 @@ class ControlledDiffusion:
             with self.placement.holding(self.vae):
                 bands = decode_bands(self.vae, latents, self.config.tile)
                 some = replace(reference, images=reference.images[rows])
-                return self._finish(bands, some, size, lambda images: images)
+                return self._finish(bands, some, size, _unchanged)
 
         if self.preview is not None:
             self.preview(decoded)
@@ -490,9 +383,5 @@ def _checked_levels(images: Tensor) -> Tensor:
     return to_levels(images)
 
 
-def _kept(conditions: Conditions, z: Tensor) -> Tensor:
-    """Mix sampled latents with the initial image's where it keeps a share only."""
-    if conditions.posterior is None or conditions.kept is None:
-        return z
-    mean = conditions.posterior.mean
-    return mean + conditions.kept * (z - mean)
+def _unchanged(images: Tensor) -> Tensor:
+    return images

@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 from diffjscc.choices import ConstellationName, SchemeKind
 from diffjscc.configuration import Label, Place, Section
 from diffjscc.plugins import Factory, check_import_string, is_import_string
+from diffjscc.schemes.correction_options import CorrectionOptions
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
+from diffjscc.schemes.generator_options import GeneratorOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 from diffjscc.schemes.rate_policy import RatePolicyOptions
@@ -24,8 +26,9 @@ class SchemeConfig(Section):
         kind: "deepjscc" is the codec alone, "diffjscc" the codec with its diffusion receiver,
             "adv" a codec alone that `diffjscc train adversarial` made, "ddnm" the same codec and
             prior as Yilmaz et al. use them, see `refiners.ddnm`; "feedback" a codec of several
-            rounds that `diffjscc train feedback` made; "bpg-ldpc", "jpeg-capacity" and so on are
-            digital links, see `codecs.digital`; "custom" is what `factory` returns.
+            rounds that `diffjscc train feedback` made; "isec" the codec with iterative source error
+            correction, "generator" with a generator's range as prior; "bpg-ldpc", "jpeg-capacity"
+            and so on are digital links, see `codecs.digital`; "custom" is what `factory` returns.
         label: name in tables and figures; the kind without one.
         weights: bundled name, folder or hub id; digital links have none, and for "adv" they
             must be given.
@@ -38,10 +41,13 @@ class SchemeConfig(Section):
         custom_refiner: refiner of the user's own behind a codec alone; written as
             `refiner: {kind: custom, factory: "my_module:MyRefiner", args: {…}}`.
         feedback: the link back, and what further rounds send, for "feedback".
+        correction: settings of source error correction.
+        inversion: settings of a generator-prior receiver.
         digital: settings of a digital link that differ from those of one that adapts to the SNR.
         rate_policy: chooses a rate for each image; the nominal rate is then their mean, see
             `RatePolicyOptions`. Without it all images are sent at the nominal rate.
-        factory: kind "custom": import string of a callable that returns a `Scheme`.
+        factory: kind "custom": import string of a callable that returns a `Scheme`; kind
+            "generator": of one that returns an `ImageGenerator`.
         args: its keyword arguments.
     """
 
@@ -53,6 +59,8 @@ class SchemeConfig(Section):
     refiner: RefinerOptions = RefinerOptions()
     custom_refiner: Factory | None = None
     feedback: FeedbackOptions = FeedbackOptions()
+    correction: CorrectionOptions = CorrectionOptions()
+    inversion: GeneratorOptions = GeneratorOptions()
     digital: DigitalOptions = DigitalOptions()
     rate_policy: RatePolicyOptions | None = None
     factory: str | None = None
@@ -102,6 +110,15 @@ class SchemeConfig(Section):
         return self.digital.quality is not None or self.rate_policy is not None or sent
 
     @model_validator(mode="after")
+    def _searches_have_settings_of_their_own(self) -> SchemeConfig:
+        kind = KINDS[self.kind]
+        if not kind.takes_correction and self.correction != CorrectionOptions():
+            raise ValueError(f"correction is for isec, not for {self.kind}; remove it")
+        if not kind.takes_inversion and self.inversion != GeneratorOptions():
+            raise ValueError(f"inversion is for generator, not for {self.kind}; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _options_have_an_effect(self) -> SchemeConfig:
         kind = KINDS[self.kind]
         beside = [option for option in self.refiner.given if option not in kind.refiner_options]
@@ -147,8 +164,9 @@ class SchemeConfig(Section):
             )
         if kind.takes_factory != (self.factory is not None):
             problem = "needs a factory" if kind.takes_factory else "takes no factory"
+            kinds = self.kind if kind.takes_factory else "custom"
             raise ValueError(
-                f"{self.kind} {problem}; write kind: custom and factory: my_module:make"
+                f"{self.kind} {problem}; write kind: {kinds} and factory: my_module:make"
             )
         if self.factory is not None:
             check_import_string(self.factory)

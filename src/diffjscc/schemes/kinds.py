@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from diffjscc.choices import DigitalKind, SchemeKind
+from diffjscc.plugins import Factory
 from diffjscc.schemes.options import RefinerOptions, option_name
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from diffjscc.refiners.diffusion import ControlledDiffusion
     from diffjscc.scheme import Scheme
     from diffjscc.schemes.config import SchemeConfig
     from diffjscc.schemes.loader import SchemeLoader
@@ -32,6 +34,8 @@ class Kind:
         feedback_options: whether it takes `FeedbackOptions`.
         pooling: pixels whose mean its codec sends as one: its rates are those of the weights over
             this number; None for schemes without weights, which have other rates.
+        takes_correction: whether it takes `CorrectionOptions`.
+        takes_inversion: whether it takes `GeneratorOptions`.
         own_weights: whether it needs weights of its own, which the config must name.
         takes_factory: whether it is made by a factory of the user's own.
     """
@@ -42,6 +46,8 @@ class Kind:
     digital_options: frozenset[str] = frozenset()
     feedback_options: bool = False
     pooling: int | None = None
+    takes_correction: bool = False
+    takes_inversion: bool = False
     own_weights: bool = False
     takes_factory: bool = False
 
@@ -61,6 +67,7 @@ def _with_receiver(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -
         return loader.at_rates(receiver, config, rate)
     front = loader.codec_alone(config.codec).at_rate(rate)
     names = f"{receiver.provenance} behind the codec of {front.provenance}"
+    cast("ControlledDiffusion", receiver.refiner).codec = front.codec
     return replace(front, refiner=receiver.refiner, provenance=names)
 
 
@@ -70,6 +77,16 @@ def _ddnm(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
 
 def _feedback(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
     return loader.with_feedback(config.weights, config.feedback).at_rate(rate)
+
+
+def _corrected(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
+    return loader.corrected(config.weights, config.correction).at_rate(rate)
+
+
+def _generated(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
+    assert config.factory is not None
+    factory = Factory(factory=config.factory, args=config.args)
+    return loader.generated(config.weights, factory, config.inversion).at_rate(rate)
 
 
 def _digital(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
@@ -123,6 +140,19 @@ KINDS: Mapping[SchemeKind | str, Kind] = {
         "a codec of several rounds with feedback, of `train feedback`",
         pooling=1,
         feedback_options=True,
+    ),
+    "isec": Kind(
+        _corrected,
+        "the codec with iterative source error correction",
+        pooling=1,
+        takes_correction=True,
+    ),
+    "generator": Kind(
+        _generated,
+        "the codec with a generator of your own as prior",
+        pooling=1,
+        takes_inversion=True,
+        takes_factory=True,
     ),
     "custom": Kind(_custom, "your own, any function that makes a Scheme", takes_factory=True),
     **_digital_kinds(),

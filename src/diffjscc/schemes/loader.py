@@ -30,9 +30,11 @@ from diffjscc.refiners.devices import Precision
 from diffjscc.refiners.widening import WeightStorage
 from diffjscc.scheme import Codec, Scheme
 from diffjscc.schemes.config import SchemeConfig
+from diffjscc.schemes.correction_options import CorrectionOptions
 from diffjscc.schemes.digital import SOURCES, digital_scheme, source_name
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
+from diffjscc.schemes.generator_options import GeneratorOptions
 from diffjscc.schemes.kinds import KINDS
 from diffjscc.schemes.options import RefinerOptions
 from diffjscc.schemes.rate_policy import RatePolicyOptions
@@ -154,6 +156,20 @@ class SchemeLoader:
             )
         return self._schemes[key]
 
+    def corrected(self, weights: str, options: CorrectionOptions) -> Scheme:
+        """Load a codec with iterative source error correction."""
+        key = ("isec", weights, options)
+        if key not in self._schemes:
+            self._schemes[key] = with_correction(self.codec_alone(weights), weights, options)
+        return self._schemes[key]
+
+    def generated(self, weights: str, factory: Factory, options: GeneratorOptions) -> Scheme:
+        """Load a codec with a generator of the user's own as its receiver's prior."""
+        key = ("generator", weights, factory.factory, repr(sorted(factory.args.items())), options)
+        if key not in self._schemes:
+            self._schemes[key] = with_generator(self.codec_alone(weights), factory, options)
+        return self._schemes[key]
+
     def digital(self, kind: str, options: DigitalOptions, rate: Fraction) -> Scheme:
         """Make a digital link; links of one source codec share what it has coded."""
         link = cast(DigitalKind, kind)
@@ -233,7 +249,16 @@ def quantised(scheme: Scheme, constellation: ConstellationName) -> Scheme:
         ValueError: the codec is not one of the package's neural codecs.
     """
     provenance = f"{scheme.provenance}, {constellation}"
-    return replace(scheme, codec=_on(scheme.codec, constellation), provenance=provenance)
+    return replace(encoding_with(scheme, _on(scheme.codec, constellation)), provenance=provenance)
+
+
+def encoding_with(scheme: Scheme, codec: Codec) -> Scheme:
+    """Replace a scheme's codec, also for a refiner that encodes with it."""
+    refiner: Any = scheme.refiner
+    if getattr(refiner, "codec", None) is not None:
+        refiner = copy.copy(refiner)
+        refiner.codec = codec
+    return replace(scheme, codec=codec, refiner=refiner)
 
 
 def _on(codec: Codec, constellation: ConstellationName) -> Codec:
@@ -249,43 +274,107 @@ def _on(codec: Codec, constellation: ConstellationName) -> Codec:
     return other
 
 
+def with_correction(scheme: Scheme, weights: str | Path, options: CorrectionOptions) -> Scheme:
+    """Put iterative source error correction behind a codec alone.
+
+    Args:
+        scheme: the codec.
+        weights: its weights, whose prior is used where `options` name no denoiser.
+        options: settings.
+
+    Raises:
+        ValueError: no such denoiser, or no prior.
+    """
+    # Imported here: a codec alone does not wait for diffusers.
+    from diffjscc.pretrained.correction import load_source_prior  # noqa: PLC0415
+    from diffjscc.refiners.source_correction import (  # noqa: PLC0415
+        CorrectionConfig,
+        SourceErrorCorrection,
+    )
+
+    prior, name = load_source_prior(weights, options.denoiser, options.level, scheme.device)
+    config = CorrectionConfig(options.iterations, options.prior_power, options.strength)
+    refiner = SourceErrorCorrection(scheme.codec, prior, config)
+    return replace(scheme, refiner=refiner, provenance=f"{scheme.provenance} + isec({name})")
+
+
+def with_generator(scheme: Scheme, factory: Factory, options: GeneratorOptions) -> Scheme:
+    """Put a receiver with a generator as its prior behind a codec alone.
+
+    Raises:
+        ValueError: the factory cannot be imported or called, or gives no generator.
+        MetricUnavailable: LPIPS has a weight, and its network cannot be had.
+    """
+    # Imported here: a codec alone waits for neither.
+    from diffjscc.metrics.lpips import LPIPS  # noqa: PLC0415
+    from diffjscc.refiners.generator_prior import (  # noqa: PLC0415
+        GeneratorConfig,
+        GeneratorInversion,
+        ImageGenerator,
+    )
+
+    generator = factory.make()
+    if not isinstance(generator, ImageGenerator):
+        raise ValueError(  # noqa: TRY004 - as for all that users name
+            f"{factory.factory} gave {type(generator).__name__}, which lacks latents or a call; "
+            "see diffjscc.refiners.generator_prior.ImageGenerator"
+        )
+    if isinstance(generator, torch.nn.Module):
+        generator.to(scheme.device).eval().requires_grad_(False)
+    lpips = LPIPS.load("squeeze").to(scheme.device).distance if options.lpips else None
+    config = GeneratorConfig(**options.model_dump())
+    refiner = GeneratorInversion(scheme.codec, generator, config, lpips)
+    call = f"{factory.factory}({_arguments(factory.args)})"
+    return replace(scheme, refiner=refiner, provenance=f"{scheme.provenance} + {call}")
+
+
 def load_scheme(
     source: str | Path,
     rate: Rate | None,
     refiner: RefinerName | None,
     options: RefinerOptions,
     device: str = "auto",
-) -> DiffJSCC:
+    correction: CorrectionOptions | None = None,
+) -> Scheme:
     """Load weights, with their diffusion receiver or without, and set the latter up.
 
     Args:
         source: see `DiffJSCC.from_pretrained`, as for `rate` and `device`.
         rate: nominal rate in cpp.
-        refiner: "diffusion" insists on a receiver, "none" leaves it out, and None takes it where
-            the weights have one.
+        refiner: "diffusion" insists on a receiver, "isec" takes source error correction in its
+            place, "none" leaves it out, and None takes it where the weights have one.
         options: settings of the receiver.
         device: where to compute.
+        correction: settings of source error correction.
 
     Raises:
         ValueError: whatever is wrong with the weights or the options.
     """
     weights = open_weights(source)
-    refined = refiner != "none" and weights.has_refiner
+    refined = refiner not in ("isec", "none") and weights.has_refiner
+    if correction is not None and refiner != "isec":
+        raise ValueError(
+            "--denoiser and --corrections are for source error correction; add --refiner isec, or "
+            "leave them out"
+        )
     if refiner == "diffusion" and not refined:
         raise ValueError(f'weights "{source}" have no diffusion receiver; {_weights_that_have()}')
     if options.given and not refined:
         listed = ", ".join(options.given)
-        if refiner == "none":
+        if refiner in ("isec", "none"):
             raise ValueError(
-                f"{listed}: options of the diffusion receiver, which --refiner none leaves out; "
-                "remove one or the other"
+                f"{listed}: options of the diffusion receiver, which --refiner {refiner} leaves "
+                "out; remove one or the other"
             )
         raise ValueError(
             f'{listed}: options of the diffusion receiver, but weights "{source}" have none; '
             f"{_weights_that_have()}"
         )
     if not refined:
-        return DiffJSCC.from_pretrained(weights, rate, refiner=None, device=device)
+        alone = DiffJSCC.from_pretrained(weights, rate, refiner=None, device=device)
+        if refiner == "isec":
+            return with_correction(alone, source, correction or CorrectionOptions())
+        return alone
     options.check()  # says what is out of range before gigabytes are read
     scheme = DiffJSCC.from_pretrained(
         weights, rate, device=device, dtype=DTYPES[options.dtype], offload=options.offload

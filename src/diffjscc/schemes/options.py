@@ -36,6 +36,8 @@ class RefinerOptions:
             the "transmitter" sees the original and sends the caption in a strong digital code,
             which counts.
         latent_guidance_scale: Λ of `GuidanceConfig`.
+        likelihood_guidance_scale: ρ of `LikelihoodConfig`.
+        likelihood_blind: estimate the noise power that weighs the likelihood, see there.
         colour_fix, control_scale, control_guidance_scale: see `DiffusionConfig`.
         full_strength: generate also where the weights' table says that it does not help.
         dtype: of the receiver's weights; "auto" is bfloat16 on CUDA and float32 elsewhere,
@@ -56,6 +58,8 @@ class RefinerOptions:
     caption: str | None = None
     caption_from: CaptionEnd = "receiver"
     latent_guidance_scale: float | None = None
+    likelihood_guidance_scale: float | None = None
+    likelihood_blind: bool = False
     colour_fix: ColourFix | None = None
     control_scale: float | None = None
     control_guidance_scale: float | None = None
@@ -78,7 +82,8 @@ class RefinerOptions:
                 "--caption-from transmitter has no caption to send; add --caption TEXT or "
                 "--captioner blip2"
             )
-        for name in ("latent_guidance_scale", "control_scale", "control_guidance_scale"):
+        scales = ("latent_guidance_scale", "likelihood_guidance_scale")
+        for name in (*scales, "control_scale", "control_guidance_scale"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= LARGEST_SCALE:
                 raise ValueError(
@@ -126,10 +131,15 @@ class RefinerOptions:
             "control_guidance_scale": self.control_guidance_scale,
         }
         guidance = {"scale": self.latent_guidance_scale}
+        likelihood = {
+            "scale": self.likelihood_guidance_scale,
+            "blind": self.likelihood_blind or None,
+        }
         return replace(
             own.at_full_strength if self.full_strength else own,
             sampler=replace(own.sampler, **_given(sampler)),
             latent_guidance=replace(own.latent_guidance, **_given(guidance)),
+            likelihood=replace(own.likelihood, **_given(likelihood)),
             **_given(scales),
         )
 

@@ -71,7 +71,7 @@ class IdealReceived(Received):
 
     payload: Tensor = field(kw_only=True)
 
-    def select(self, rows: slice) -> IdealReceived:
+    def select(self, rows: slice | list[int]) -> IdealReceived:
         """See `Received.select`."""
         return replace(super().select(rows), payload=self.payload[rows])
 
