@@ -54,7 +54,8 @@ class Kind:
     @property
     def adapts_rate(self) -> bool:
         """Return whether its codec can be given a rate policy."""
-        return self.pooling == 1 and not self.feedback_options
+        again = self.takes_correction or self.takes_inversion  # receivers that encode
+        return self.pooling == 1 and not self.feedback_options and not again
 
 
 def _codec_alone(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
