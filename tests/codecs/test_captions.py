@@ -1,15 +1,20 @@
 """Text as side information: compressed, sent in a strong code, counted, and read by the prior."""
 
+import json
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from zlib import DEFLATED, Z_DEFAULT_STRATEGY, compressobj
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from typer.testing import CliRunner
 
-from diffjscc import AWGN, Scheme
+from diffjscc import AWGN, DiffJSCC, Scheme
 from diffjscc.channels.noise import complex_normal
+from diffjscc.cli import app
 from diffjscc.codecs.captioned import CaptionedCodec
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.digital.caption_text import LONGEST, compress, decompress
@@ -150,3 +155,18 @@ def test_priors_without_text_and_options_without_words_are_refused() -> None:
     assert config.varies_uses
     with pytest.raises(ValueError, match="do not go together"):
         SchemeConfig.model_validate({"kind": "diffjscc", "refiner": sent, "rate_policy": {}})
+
+
+def test_transmit_sends_the_words(codec: CompactJSCC, tmp_path: Path) -> None:
+    weights, image, record = tmp_path / "weights", tmp_path / "image.png", tmp_path / "record.json"
+    DiffJSCC(codec, "1/32", make_refiner(text=True)).save_pretrained(weights)
+    Image.new("RGB", (64, 48), (90, 120, 60)).save(image)
+    words = ["transmit", str(image), "--weights", str(weights), "--rate", "1/32", "--snr", "7"]
+    words += ["--caption", "a cat", "--caption-from", "transmitter", "--device", "cpu"]
+    words += ["--json", str(record), "-o", str(tmp_path / "sent")]
+    sent = CliRunner().invoke(app, words)
+    assert sent.exit_code == 0, sent.output
+    (one,) = json.loads(record.read_text())
+    assert one["caption"] == "a cat"
+    assert one["uses_by_kind"]["caption"] == len(modulate_caption("a cat", 7.0))
+    assert one["channel_uses"] == 64 * 48 // 32 + one["uses_by_kind"]["caption"]
