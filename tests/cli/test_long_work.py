@@ -24,7 +24,7 @@ def test_images_are_written_before_what_comes_next(
         raise KeyboardInterrupt
 
     if stage == "receiver":
-        monkeypatch.setattr(ControlledDiffusion, "refine", interrupted)
+        monkeypatch.setattr(ControlledDiffusion, "refine_to_levels", interrupted)
     else:
         monkeypatch.setattr(MetricEvaluator, "__call__", interrupted)
     photo = tmp_path / "photo.png"
