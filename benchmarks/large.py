@@ -23,6 +23,7 @@ from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.schemes.loader import load_scheme
 from diffjscc.schemes.options import RefinerOptions
+from figures import Figure, Figures
 
 
 def transmit(megapixels: float, refiner: str) -> dict[str, float]:
@@ -44,6 +45,36 @@ def transmit(megapixels: float, refiner: str) -> dict[str, float]:
     }
 
 
+def run(megapixels: float, refiner: str) -> dict[str, float]:
+    """Transmit an image in a process of its own."""
+    child = [sys.executable, __file__, "--child", "--megapixels", str(megapixels)]
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    output = subprocess.run(
+        [*child, "--refiners", refiner],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    figures: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
+    return figures
+
+
+def measure(quick: bool) -> Figures:
+    """Time large images, and extend their memory to 48 megapixels; nothing if quick."""
+    figures: Figures = {}
+    for refiner, sizes in {} if quick else {"none": (3.0, 12.0), "diffusion": (3.0, 6.0)}.items():
+        few, many = (run(size, refiner) for size in sizes)
+        name = f"{sizes[1]:.0f} megapixels, {'codec' if refiner == 'none' else 'receiver'}"
+        per_pixel = many["processor_seconds_per_megapixel"]
+        figures[f"{name}, a megapixel"] = Figure(per_pixel, "CPU s")
+        figures[f"{name}, peak"] = Figure(many["peak_mib"], "MiB")
+        slope = (many["peak_mib"] - few["peak_mib"]) / (sizes[1] - sizes[0])
+        peak = many["peak_mib"] + slope * (48 - sizes[1])
+        figures[f"{name}, peak extended to 48"] = Figure(peak, "MiB")
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megapixels", nargs="+", type=float, default=[0.4, 12.0, 24.0])
@@ -58,14 +89,7 @@ def main() -> None:
     results = []
     for refiner in given.refiners:
         for size in given.megapixels:
-            child = [sys.executable, __file__, "--child", "--megapixels", str(size)]
-            child += ["--refiners", refiner]
-            environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-            output = subprocess.run(
-                child, stdout=subprocess.PIPE, text=True, check=True, env=environment
-            )
-            figures = json.loads(output.stdout.splitlines()[-1])
-            results.append({"megapixels": size, "refiner": refiner} | figures)
+            results.append({"megapixels": size, "refiner": refiner} | run(size, refiner))
             print(json.dumps(results[-1]), flush=True)
     if given.output:
         given.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from figures import Figure, Figures, as_json, from_json, machine, write
 
-NAMES = ("start", "speed", "receiver", "unet", "sweep", "ldpc", "radio")
+NAMES = (*("start", "speed", "receiver", "unet", "full_size", "sweep", "large", "ldpc", "radio"),)
 STORED = Path(__file__).parent / "results" / "benchmark.json"
 MOST_SECONDS = 1200
 PEER = "peer: "
