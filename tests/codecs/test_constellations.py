@@ -3,19 +3,31 @@
 import math
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
-from diffjscc import AWGN, CompactJSCC, DiffJSCC, Scheme, load_image, psnr
+from diffjscc import (
+    AWGN,
+    BasicJSCC,
+    BasicJSCCConfig,
+    CompactJSCC,
+    DiffJSCC,
+    Scheme,
+    load_image,
+    psnr,
+)
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.compact import CompactConfig
 from diffjscc.codecs.constellations import Constellation
 from diffjscc.pretrained.build import build_codec, describe_codec
+from diffjscc.pretrained.codec import save_codec
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.loader import SchemeLoader
 from diffjscc.schemes.rates import check_rates
+from diffjscc.training.codecs import start_from
 from locations import ROOT
 
 NAMES = get_args(ConstellationName)
@@ -141,3 +153,37 @@ def test_what_has_no_effect_is_refused() -> None:
         SchemeConfig(kind="jpeg-ldpc", constellation="qpsk")
     with pytest.raises(ValueError, match="codec other is for diffjscc"):
         SchemeConfig(kind="deepjscc", codec="other")
+
+
+def test_training_on_a_constellation_wins_back_what_it_costs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    photograph = load_image(PHOTOGRAPH)[None]
+    small = torch.nn.functional.interpolate(photograph, size=(96, 96), mode="area")
+    tiles = torch.nn.functional.unfold(small, 16, stride=8).transpose(1, 2).reshape(-1, 3, 16, 16)
+    plain = BasicJSCCConfig(channels=8, widths=(8, 16, 16, 16))
+
+    def trained(codec: BasicJSCC, steps: int) -> BasicJSCC:
+        optimiser = torch.optim.Adam(codec.train().parameters(), lr=3e-3)
+        for step in range(steps):
+            generator = torch.Generator().manual_seed(step)
+            batch = tiles[torch.randperm(len(tiles), generator=generator)[:16]]
+            received = Scheme(codec, codec.rates[0]).send(batch, AWGN(10.0), generator)
+            optimiser.zero_grad()
+            (codec.reconstruct(received) - batch).square().mean().backward()
+            optimiser.step()
+        return codec.eval()
+
+    def error(codec: BasicJSCC) -> float:
+        with torch.no_grad():
+            noise = torch.Generator().manual_seed(7)
+            result = Scheme(codec, codec.rates[0])(tiles, AWGN(10.0), generator=noise)
+        return float((result.image - tiles).square().mean())
+
+    codec = trained(BasicJSCC(plain), 150)
+    save_codec(codec, tmp_path)
+    quantised = BasicJSCC(replace(plain, constellation="qpsk"))
+    start_from(quantised, str(tmp_path))
+    before, unbounded = error(quantised.eval()), error(codec)
+    assert unbounded < before
+    after = error(trained(quantised, 80))
+    assert after < before - 0.3 * (before - unbounded)

@@ -55,7 +55,9 @@ def _rates(codec: Mapping[str, Any]) -> tuple[Fraction, ...] | None:
 
 
 def _description(source: str) -> Mapping[str, Any] | None:
-    """Description of the codec of weights, or None if they are none."""
+    """Description of the codec of weights, or None if they are none, or one file of others."""
+    if Path(source).is_file():
+        return None
     for folder in (BUNDLED / source, Path(source)):
         if (folder / "codec" / "config.json").is_file():
             return _read(folder / "codec" / "config.json")

@@ -89,7 +89,7 @@ class SchemeLoader:
     def commit(config: SchemeConfig) -> str | None:
         """Return the commit of weights that come from the hub; None for all others."""
         pooling = KINDS[config.kind].pooling
-        if pooling is None or not is_hub_id(config.weights) or Path(config.weights).is_dir():
+        if pooling is None or not is_hub_id(config.weights) or Path(config.weights).exists():
             return None
         return find_weights(config.weights).commit
 

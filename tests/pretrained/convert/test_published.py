@@ -17,6 +17,7 @@ from diffjscc.cli import app
 from diffjscc.codecs.side_information import USES
 from diffjscc.codecs.witt import OCTAVES, WITT
 from diffjscc.pretrained.convert.published import Training, convert_published
+from diffjscc.pretrained.offered import offered_rates
 from diffjscc.pretrained.pretrained import load_codec
 from diffjscc.pretrained.storage import WeightsError
 from diffjscc.schemes.config import SchemeConfig
@@ -141,8 +142,14 @@ def test_a_file_loads_by_its_name(
     adaptation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
-    path = written(tmp_path, adaptation)
-    scheme = DiffJSCC.from_pretrained(path, device="cpu")
+    (tmp_path / "files").mkdir()
+    path = written(tmp_path / "files", adaptation)
+    monkeypatch.chdir(tmp_path)  # files/NAME could be a hub id
+    named = f"files/{path.name}"
+    assert offered_rates(named) is None
+    assert SchemeLoader.commit(SchemeConfig(kind="deepjscc", weights=named)) is None
+    scheme = DiffJSCC.from_pretrained(named, device="cpu")
+    assert scheme.provenance.startswith(f"{path.name}@")
     codec = cast("WITT", scheme.codec)
     assert codec.config.adaptation == adaptation
     single = adaptation in ("none", "rate")
