@@ -20,7 +20,7 @@ from diffjscc.export.graphs import UnknownCodecError, codec_graphs
 from diffjscc.export.onnx_files import ExportError, export_onnx
 from diffjscc.refiners.latents import decode
 from locations import ROOT
-from toy_refiner import make_refiner
+from toy_refiner import make_control, make_refiner
 
 ort = pytest.importorskip("onnxruntime", reason="the export needs the extra [onnx]")
 
@@ -35,7 +35,7 @@ SMALL = CompactConfig(
 
 
 def stirred(codec: torch.nn.Module) -> torch.nn.Module:
-    """A codec whose new layers are not zero."""
+    """A network whose new layers are not zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in codec.parameters():
@@ -47,8 +47,11 @@ def stirred(codec: torch.nn.Module) -> torch.nn.Module:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small weights of random numbers, with a receiver."""
     folder = tmp_path_factory.mktemp("weights") / "small"
-    codec = stirred(CompactJSCC(SMALL))
-    DiffJSCC(codec, codec.rates[0], make_refiner()).save_pretrained(folder)
+    codec, refiner = stirred(CompactJSCC(SMALL)), make_refiner()
+    distilled = make_control(refiner.denoiser.unet)
+    distilled.register_to_config(distilled_steps=1)
+    refiner.denoiser.distilled = stirred(distilled)
+    DiffJSCC(codec, codec.rates[0], refiner).save_pretrained(folder)
     return folder
 
 
@@ -57,7 +60,7 @@ def files(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files") / "onnx"
     result = CliRunner().invoke(app, ["export", "onnx", str(weights), "-o", str(folder)])
     assert result.exit_code == 0, result.output
-    assert "5 networks are in" in result.output
+    assert "6 networks are in" in result.output
     return folder
 
 
@@ -107,13 +110,17 @@ def test_the_receiver_computes_what_pytorch_does(weights: Path, files: Path) -> 
         decoded = decode(refiner.vae, latent, refiner.config.tile)
         step, snr_db = torch.tensor([3, 500, 999]), torch.tensor([0.0, 7.0, 14.0])
         inputs = (latent, step, latent.flip(0), snr_db, None)
-        noise = {scale: refiner.denoiser(*inputs, control_scale=scale) for scale in (0.0, 1.0)}
+        noise = {
+            (name, scale): refiner.denoiser(*inputs, control_scale=scale, distilled=distilled)
+            for name, distilled in (("denoiser", False), ("distilled_denoiser", True))
+            for scale in (0.0, 1.0)
+        }
     assert close(run(files, "vae_encoder", images=images.numpy()), latent)
     assert close(run(files, "vae_decoder", latent=latent.numpy()), decoded)
-    for scale, wanted in noise.items():
+    for (name, scale), wanted in noise.items():
         found = run(
             files,
-            "denoiser",
+            name,
             latent=latent.numpy(),
             step=step.numpy(),
             condition=latent.flip(0).numpy(),

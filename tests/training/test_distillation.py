@@ -1,5 +1,6 @@
 """Distillation: few steps without guidance come to where the teacher's many steps do."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from diffjscc.refiners.sampling import (
     signal_powers,
     steps_from,
 )
+from diffjscc.schemes.loader import load_scheme
+from diffjscc.schemes.options import RefinerOptions
 from diffjscc.training.config import load_config
 from diffjscc.training.distillation import FewSteps, train
 from diffjscc.training.distillation_config import DistillationConfig
@@ -87,7 +90,7 @@ def test_training_samples_as_the_receiver_does(few: int) -> None:
     initial, noise = torch.randn(2, 1, 4, 3, 3, generator=draws)
 
     class Prior(torch.nn.Module):
-        def forward(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        def forward(self, z: torch.Tensor, t: torch.Tensor, *_: object, **__: bool) -> torch.Tensor:
             return torch.sin(z + t[:, None, None, None] / 300)
 
     prior = Prior()
@@ -105,7 +108,9 @@ def test_training_samples_as_the_receiver_does(few: int) -> None:
         assert sorted(steps, reverse=True) == steps
         assert steps[-1] >= 0
         student = FewSteps(prior, signal_powers(scheduler))
-        torch.testing.assert_close(student(initial, noise, torch.tensor([steps])), expected)
+        snr_db = torch.zeros(1)
+        sampled = student(initial, noise, torch.tensor([steps]), snr_db, None)
+        torch.testing.assert_close(sampled, expected)
 
 
 def test_a_distilled_receiver_comes_to_its_teacher_s_latents(world: Path, tmp_path: Path) -> None:
@@ -117,14 +122,13 @@ def test_a_distilled_receiver_comes_to_its_teacher_s_latents(world: Path, tmp_pa
     student = DiffJSCC.from_pretrained(str(weights))
     assert isinstance(student.refiner, ControlledDiffusion)
     assert student.refiner.config.sampler.distilled_steps == 1
-    assert student.refiner.config.control_guidance_scale == 1
     calls = []
     student.refiner.progress = lambda done, total: calls.append((done, total))
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     result = student(image, AWGN(1.0), generator=torch.Generator().manual_seed(0))
     assert calls == [(1, 1)]
     assert result.image.shape == image.shape
-    for part in ("unet", "vae"):  # of the prior, to the bit
+    for part in ("unet", "vae", "control"):  # to the bit
         before, after = tensors(world / "teacher" / part), tensors(weights / part)
         for name, value in before.items():
             assert torch.equal(value, after[name].to(value.dtype)), name
@@ -135,8 +139,8 @@ def test_an_interrupted_distillation_goes_on_as_if_it_were_not(world: Path, tmp_
     whole = train(load_config(DistillationConfig, path, ["run.iterations=6"]), tmp_path / "whole")
     train(load_config(DistillationConfig, path, ["run.iterations=3"]), tmp_path / "parts")
     parts = train(load_config(DistillationConfig, path, ["run.iterations=6"]), tmp_path / "parts")
-    again = tensors(parts / "control")
-    for name, value in tensors(whole / "control").items():
+    again = tensors(parts / "distilled")
+    for name, value in tensors(whole / "distilled").items():
         torch.testing.assert_close(value, again[name], atol=1e-5, rtol=1e-4)
 
 
@@ -145,7 +149,7 @@ def test_an_interrupted_distillation_goes_on_as_if_it_were_not(world: Path, tmp_
     [
         (SamplerConfig("ddpm", 4, "initial"), "ddim"),
         (SamplerConfig("ddim", 4, "noise"), "initial"),
-        (SamplerConfig("ddim", 4, "initial", distilled_steps=1), "already"),
+        (SamplerConfig("ddim", 4, "initial", distilled_steps=1), "correct one of both"),
     ],
 )
 def test_teachers_that_cannot_be_distilled_are_named(
@@ -166,3 +170,41 @@ def test_impossible_numbers_of_distilled_steps_are_refused(settings: dict[str, o
     given = {"name": "ddim", "num_inference_steps": 8, "distilled_steps": 1} | settings
     with pytest.raises(ValueError, match="distilled_steps"):
         SamplerConfig(**given)  # type: ignore[arg-type]
+
+
+def test_the_number_of_steps_chooses_the_control_module(world: Path, tmp_path: Path) -> None:
+    """So many as it was distilled to, or any others with guidance; also after saving."""
+    path = str(toy(world, tmp_path))
+    run = load_config(DistillationConfig, path, ["run.iterations=3", "steps=2"])
+    weights = train(run, tmp_path / "run")
+    student = DiffJSCC.from_pretrained(str(weights))
+    student.save_pretrained(tmp_path / "again")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+    def sent(source: Path, steps: int | None) -> tuple[torch.Tensor, int]:
+        options = RefinerOptions(num_inference_steps=steps)
+        scheme = load_scheme(source, None, "diffusion", options)
+        assert isinstance(scheme.refiner, ControlledDiffusion)
+        draws = torch.Generator().manual_seed(0)
+        return scheme(image, AWGN(1.0), generator=draws).image, scheme.refiner.num_inference_steps
+
+    again = load_config(DistillationConfig, path, [f"weights={weights}"])
+    with pytest.raises(ValueError, match="is distilled already"):
+        train(again, tmp_path / "twice")
+    few, steps = sent(weights, None)
+    assert steps == 2
+    for source in (weights, tmp_path / "again"):
+        assert torch.equal(sent(source, 2)[0], few)
+    teacher, steps = sent(weights, 4)
+    assert steps == 4
+    assert torch.equal(teacher, sent(world / "teacher", 4)[0])
+    assert not torch.equal(teacher, few)
+
+
+def test_steps_that_nothing_was_distilled_to_are_refused(world: Path) -> None:
+    teacher = DiffJSCC.from_pretrained(str(world / "teacher"))
+    assert isinstance(teacher.refiner, ControlledDiffusion)
+    sampler = replace(TEACHER, distilled_steps=1)
+    teacher.refiner.config = replace(teacher.refiner.config, sampler=sampler)
+    with pytest.raises(ValueError, match="distilled control modules there is none"):
+        teacher(torch.rand(1, 3, 64, 64), AWGN(1.0))

@@ -17,8 +17,9 @@ from diffjscc.codecs.joint import JointCodec
 from diffjscc.layers.banding import whole
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.texture import texture_map
-from diffjscc.refiners.control import Denoiser
+from diffjscc.refiners.control import ControlModule
 from diffjscc.refiners.latents import ConditionEncoder
+from diffjscc.refiners.library import UNet2DConditionModel
 from diffjscc.refiners.vae import VAE
 
 
@@ -138,13 +139,13 @@ class LatentDecoder(nn.Module):
 
 
 class NoisePredictor(nn.Module):
-    """Prior with control module; at `control_scale` 0 it is the prior alone."""
+    """Prior with a control module; at `control_scale` 0 it is the prior alone."""
 
     outputs = ("noise",)
 
-    def __init__(self, denoiser: Denoiser, text: bool) -> None:
+    def __init__(self, unet: UNet2DConditionModel, control: ControlModule, text: bool) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.unet, self.control = unet, control
         names = ("latent", "step", "condition", "snr_db", "control_scale")
         self.names = (*names, "context") if text else names
 
@@ -158,9 +159,8 @@ class NoisePredictor(nn.Module):
         context: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise in a latent [B, C, h, w], given text features [B, L, d] if any."""
-        denoiser = self.denoiser
-        skips, middle = denoiser.control(latent, step, condition, snr_db, context)
-        (noise,) = denoiser.unet(
+        skips, middle = self.control(latent, step, condition, snr_db, context)
+        (noise,) = self.unet(
             latent,
             step,
             context,

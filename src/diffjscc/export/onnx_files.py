@@ -6,6 +6,7 @@
     FOLDER/vae_decoder.onnx          latent -> images
     FOLDER/condition_encoder.onnx    only if it is not the VAE's own encoder
     FOLDER/denoiser.onnx             latent, step, condition, snr_db, control_scale -> noise
+    FOLDER/distilled_denoiser.onnx   likewise, of few steps, if the weights have one
 
 Batch and image size are free. A file's metadata holds the facts that its user needs.
 """
@@ -179,9 +180,13 @@ def _receiver_parts(scheme: DiffJSCC, refiner: ControlledDiffusion) -> list[_Par
     schedule = {key: refiner.scheduler.config[key] for key in SCHEDULE}
     settings = {
         "control_scale": f"{refiner.config.control_scale:g}",
-        "control_guidance_scale": f"{refiner.config.control_guidance_scale:g}",
         "noise_schedule": json.dumps(schedule),
     }
+    guidance = {"control_guidance_scale": f"{refiner.config.control_guidance_scale:g}"}
+    denoisers = [("denoiser", denoiser.control, guidance)]
+    if denoiser.distilled is not None:
+        few = {"distilled_steps": str(denoiser.distilled_steps)}
+        denoisers.append(("distilled_denoiser", denoiser.distilled, few))
 
     def prior(b: int, h: int, w: int) -> tuple[Tensor, ...]:
         size = (reduced * h, reduced * w)
@@ -216,12 +221,15 @@ def _receiver_parts(scheme: DiffJSCC, refiner: ControlledDiffusion) -> list[_Par
             {"latent": 1},
             facts,
         ),
-        _Part(
-            "denoiser",
-            NoisePredictor(denoiser, text),
-            prior,
-            {"latent": reduced, "condition": reduced},
-            facts | settings,
+        *(
+            _Part(
+                name,
+                NoisePredictor(unet, control, text),
+                prior,
+                {"latent": reduced, "condition": reduced},
+                facts | settings | own,
+            )
+            for name, control, own in denoisers
         ),
     ]
 

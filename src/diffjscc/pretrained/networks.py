@@ -36,10 +36,11 @@ Model: TypeAlias = (
     " | BiasFreeDenoiser"
 )
 
+DISTILLED = "distilled"  # a second control module, see `ControlModule`
 TEXT_ENCODER = "text_encoder"  # the folder of the only network that needs transformers
 # The largest networks come first, so that they are loaded first: while a network is loaded, its
 # file is in memory beside those loaded before it.
-FOLDERS = ("unet", "control", TEXT_ENCODER, "vae", "condition_encoder")
+FOLDERS = ("unet", "control", DISTILLED, TEXT_ENCODER, "vae", "condition_encoder")
 DENOISER = "denoiser"  # the folder of `train denoiser`; no part of the diffusion receiver
 # Settings of CLIPTextConfig that describe the network. Others are passed over: some of them make
 # transformers download code.
@@ -61,6 +62,7 @@ TEXT_SETTINGS = (
 _CLASSES: dict[str, tuple[type[Model], ...]] = {
     "unet": (UNet2DConditionModel,),
     "control": (ControlModule,),
+    DISTILLED: (ControlModule,),
     "vae": VAES,
     "condition_encoder": (ConditionEncoder,),
     DENOISER: (BiasFreeDenoiser,),

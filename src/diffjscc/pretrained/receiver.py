@@ -3,6 +3,7 @@
     WEIGHTS/refiner.json             facts beside the networks' configs, and sampling settings
     WEIGHTS/benefit.json             where it helps, see `benefit`; only if that was measured
     WEIGHTS/unet/ vae/ control/      see `networks`
+    WEIGHTS/distilled/               a second control module, if one was distilled to few steps
     WEIGHTS/text_encoder/            only for a prior that reads text
     WEIGHTS/tokenizer/               its vocabulary; without it only empty captions can be encoded
     WEIGHTS/condition_encoder/       only if it is not the VAE's own encoder
@@ -28,6 +29,7 @@ from diffjscc.pretrained.benefit import FILE as BENEFIT
 from diffjscc.pretrained.benefit import read_strength
 from diffjscc.pretrained.build import build_config
 from diffjscc.pretrained.networks import (
+    DISTILLED,
     FOLDERS,
     Model,
     Network,
@@ -62,6 +64,7 @@ class RefinerFacts:
         scaling_factor: of the VAE's latents.
         snr_scale, min_snr: see `ControlModule`.
         snr_range_db: SNR range in dB of the control module's training.
+        distilled_steps: sampling steps of the distilled control module; None without one.
     """
 
     condition_encoder: Literal["vae", "condition_encoder"]
@@ -70,6 +73,7 @@ class RefinerFacts:
     snr_scale: float
     min_snr: float
     snr_range_db: tuple[float, float]
+    distilled_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("scaling_factor", "snr_scale", "min_snr"):
@@ -84,6 +88,7 @@ class RefinerFacts:
         """The networks' folders, in the order of `FOLDERS`."""
         left_out = {"condition_encoder"} if self.condition_encoder == "vae" else set()
         left_out |= set() if self.text_encoder else {"text_encoder"}
+        left_out |= set() if self.distilled_steps else {DISTILLED}
         return [name for name in FOLDERS if name not in left_out]
 
     @classmethod
@@ -97,6 +102,7 @@ class RefinerFacts:
             snr_scale=control.snr_scale,
             min_snr=control.min_snr,
             snr_range_db=refiner.snr_range_db,
+            distilled_steps=refiner.denoiser.distilled_steps,
         )
 
 
@@ -124,6 +130,11 @@ def load_refiner(
     """
     weights = Path(folder)
     facts, config = _read_description(weights / "refiner.json")
+    if config.sampler.distilled_steps not in (None, facts.distilled_steps):
+        raise WeightsError(
+            f"{weights / 'refiner.json'} samples in {config.sampler.distilled_steps} distilled "
+            f"steps, but its distilled_steps is {facts.distilled_steps}; correct one of both"
+        )
     if (weights / BENEFIT).is_file():
         config = dataclasses.replace(config, strength=read_strength(weights / BENEFIT))
     placement = Placement(torch.device(device), offload)
@@ -133,6 +144,7 @@ def load_refiner(
             networks["vae"],
             networks["unet"],
             networks["control"],
+            distilled=networks.get(DISTILLED),
             scheduler=scheduler,
             text=_text(weights, networks.get("text_encoder")),
             condition_encoder=networks.get("condition_encoder"),
@@ -210,6 +222,7 @@ def save_refiner(
     models: dict[str, Model | None] = {
         "unet": refiner.denoiser.unet,
         "control": refiner.denoiser.control,
+        DISTILLED: refiner.denoiser.distilled,
         "text_encoder": None if text is None else text.encoder,
         "vae": refiner.vae,
         "condition_encoder": refiner.condition_encoder,

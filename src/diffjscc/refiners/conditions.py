@@ -97,6 +97,7 @@ class ReceiverNetworks:
         unet: UNet2DConditionModel,
         control: ControlModule,
         *,
+        distilled: ControlModule | None = None,
         scheduler: DDPMScheduler | None = None,
         text: TextFeatures | None = None,
         captioner: Captioner | None = None,
@@ -105,7 +106,7 @@ class ReceiverNetworks:
         progress: Progress | None = None,
     ) -> None:
         self.vae = vae
-        self.denoiser = Denoiser(unet, control)
+        self.denoiser = Denoiser(unet, control, distilled)
         self.scheduler = scheduler or paper_scheduler()
         self.text = text
         self.captioner = captioner
@@ -118,7 +119,8 @@ class ReceiverNetworks:
         frozen = [m for m in (vae, unet, condition_encoder, text_encoder) if m is not None]
         for module in frozen:
             module.requires_grad_(False)
-        self._networks: list[nn.Module] = [*frozen, control]
+        controls = [control] if distilled is None else [control, distilled]
+        self._networks: list[nn.Module] = [*frozen, *controls]
         for module in self._networks:
             module.eval()
 

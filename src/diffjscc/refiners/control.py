@@ -74,6 +74,8 @@ class ControlModule(ControlNetModel):
         snr_scale: factor on the SNR in dB.
         min_snr: offset subtracted from the scaled SNR.
         snr_range_db: SNR range of training in dB, (low, high).
+        distilled_steps: sampling steps that the module was distilled to, see
+            `training.distillation`; None for one that was not.
     """
 
     @register_to_config
@@ -99,6 +101,7 @@ class ControlModule(ControlNetModel):
         snr_scale: float = 100.0,
         min_snr: float = 0.0,
         snr_range_db: tuple[float, float] = (0.0, 14.0),
+        distilled_steps: int | None = None,
     ) -> None:
         super().__init__(
             in_channels=in_channels,
@@ -112,7 +115,7 @@ class ControlModule(ControlNetModel):
             norm_num_groups=norm_num_groups,
             class_embed_type="timestep" if snr_embedding else None,
         )
-        del snr_scale, min_snr, snr_range_db  # read from self.config
+        del snr_scale, min_snr, snr_range_db, distilled_steps  # read from self.config
         width = block_out_channels[0]
         # Replaces diffusers' hint encoder; a bias would duplicate that of conv_in.
         self.controlnet_cond_embedding = nn.Conv2d(
@@ -199,22 +202,30 @@ class Denoiser(nn.Module):
     Args:
         unet: the prior, predicting noise.
         control: a control module made for it.
+        distilled: a second one, distilled to few steps without guidance, if any.
 
     Raises:
-        ValueError: the control module was made for another prior.
+        ValueError: a control module was made for another prior.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, control: ControlModule) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        control: ControlModule,
+        distilled: ControlModule | None = None,
+    ) -> None:
         super().__init__()
-        for name in COMPARED:
-            ours, theirs = (_listed(model.config[name]) for model in (control, unet))
-            if ours != theirs:
-                raise ValueError(
-                    f"this control module was made for another prior: its {name} is {ours}, the "
-                    f"prior's {theirs}; load both from the same weights"
-                )
+        for module in (control, distilled):
+            if module is not None:
+                _check_made_for(unet, module)
         self.unet = unet
         self.control = control
+        self.distilled = distilled
+
+    @property
+    def distilled_steps(self) -> int | None:
+        """Sampling steps of the distilled control module; None without one."""
+        return None if self.distilled is None else self.distilled.config.distilled_steps
 
     def forward(
         self,
@@ -226,8 +237,11 @@ class Denoiser(nn.Module):
         *,
         control_scale: float = 1.0,
         guidance_scale: float = 1.0,
+        distilled: bool = False,
     ) -> Tensor:
         """Predict the noise [B, C, h, w]; arguments as in `ControlModule.forward`.
+
+        `distilled` predicts with the distilled control module.
 
         At control_scale 0 the control module is not run. With a guidance_scale other than 1, see
         `DiffusionConfig.control_guidance_scale`, the prior alone predicts as well: both share
@@ -236,9 +250,9 @@ class Denoiser(nn.Module):
         if control_scale == 0:
             skips, middle = None, None
         else:
-            skips, middle = self.control(
-                z_t, t, condition, snr_db, context, control_scale=control_scale
-            )
+            control = self.distilled if distilled else self.control
+            assert control is not None
+            skips, middle = control(z_t, t, condition, snr_db, context, control_scale=control_scale)
             if guidance_scale != 1:
                 encoded = encode_noisy(self.unet, z_t, t, context)
                 both = decode_noise(self.unet, encoded.with_and_without(skips, middle))
@@ -254,6 +268,17 @@ class Denoiser(nn.Module):
         )
         predicted: Tensor = noise
         return predicted
+
+
+def _check_made_for(unet: UNet2DConditionModel, control: ControlModule) -> None:
+    """Raise ValueError unless a control module was made for a prior."""
+    for name in COMPARED:
+        ours, theirs = (_listed(model.config[name]) for model in (control, unet))
+        if ours != theirs:
+            raise ValueError(
+                f"this control module was made for another prior: its {name} is {ours}, the "
+                f"prior's {theirs}; load both from the same weights"
+            )
 
 
 def _listed(value: object) -> object:

@@ -49,6 +49,7 @@ class ControlledDiffusion(ReceiverNetworks):
         vae: VAE of the prior.
         unet: the prior.
         control: a control module made for it.
+        distilled: a second one, which samples where `SamplerConfig.distilled_steps` says so.
         scheduler: noise schedule of the prior; Stable Diffusion's by default.
         text: text encoder for the prior's cross attention. Without it, a prior with cross
             attention attends to a single zero vector.
@@ -63,7 +64,7 @@ class ControlledDiffusion(ReceiverNetworks):
         preview: called after every step, before `progress`, with a function that decodes the
             estimate of the images that are being sampled, unless None. Decoding is as slow as
             that of a final image, so it need not be called at every step.
-        denoiser: prior and control module.
+        denoiser: prior and control modules.
         placement: device that computes.
 
     Raises:
@@ -81,8 +82,9 @@ class ControlledDiffusion(ReceiverNetworks):
 
     @property
     def num_inference_steps(self) -> int:
-        """Sampling steps from pure noise."""
-        return self.config.sampler.num_inference_steps
+        """Sampling steps: of the distilled control module, or from pure noise."""
+        sampler = self.config.sampler
+        return sampler.distilled_steps or sampler.num_inference_steps
 
     def refine(
         self, initial: Tensor, received: Received, generator: Generators = None
@@ -200,7 +202,7 @@ class ControlledDiffusion(ReceiverNetworks):
             snr_db: SNR in dB [B], within `snr_range_db`.
             context: text features [B, L, d] or None.
         """
-        dtype = self.denoiser.unet.dtype
+        dtype, distilled = self.denoiser.unet.dtype, self.config.sampler.distilled_steps is not None
         if not isinstance(t, Tensor):
             t = torch.full((len(z_t),), t, device=z_t.device)
         z_t, condition = z_t.to(dtype), condition.to(dtype)
@@ -214,7 +216,8 @@ class ControlledDiffusion(ReceiverNetworks):
                 snr_db,
                 context,
                 control_scale=self.config.control_scale,
-                guidance_scale=self.config.control_guidance_scale,
+                guidance_scale=1.0 if distilled else self.config.control_guidance_scale,
+                distilled=distilled,
             )
             return noise
 
@@ -246,7 +249,16 @@ class ControlledDiffusion(ReceiverNetworks):
             begin: number of time steps to skip.
             progress: see `sampling.sample`.
             estimated: likewise; the estimates keep what `conditions` keeps of sampling.
+
+        Raises:
+            ValueError: few steps are asked for that no control module was distilled to.
         """
+        few, own = self.config.sampler.distilled_steps, self.denoiser.distilled_steps
+        if few not in (None, own):
+            has = "none" if own is None else f"one for {own}"
+            raise ValueError(
+                f"sampler.distilled_steps is {few}, but of distilled control modules there is {has}"
+            )
         posterior, initial, guide = conditions.posterior, None, None
         if posterior is not None and self.config.sampler.start == "initial":
             initial = posterior.mean

@@ -114,17 +114,24 @@ class RefinerOptions:
             }
         )
 
-    def config(self, own: DiffusionConfig) -> DiffusionConfig:
+    def config(self, own: DiffusionConfig, distilled_steps: int | None = None) -> DiffusionConfig:
         """Replace the weights' own settings by these.
+
+        Args:
+            own: the weights' settings.
+            distilled_steps: steps of the weights' distilled control module, if they have one:
+                asked for so many steps, that one samples, and for any others the guided one.
 
         Raises:
             ValueError: a value out of range.
         """
-        sampler = {
-            "name": self.sampler,
-            "num_inference_steps": self.num_inference_steps,
-            "start": self.start,
-        }
+        sampler = _given({"name": self.sampler, "start": self.start})
+        if self.num_inference_steps is not None and self.num_inference_steps == distilled_steps:
+            sampler["distilled_steps"] = distilled_steps
+        elif self.num_inference_steps is not None:
+            sampler |= {"num_inference_steps": self.num_inference_steps, "distilled_steps": None}
+        elif self.sampler is not None:
+            sampler["distilled_steps"] = None
         scales = {
             "colour_fix": self.colour_fix,
             "control_scale": self.control_scale,
@@ -137,7 +144,7 @@ class RefinerOptions:
         }
         return replace(
             own.at_full_strength if self.full_strength else own,
-            sampler=replace(own.sampler, **_given(sampler)),
+            sampler=replace(own.sampler, **sampler),
             latent_guidance=replace(own.latent_guidance, **_given(guidance)),
             likelihood=replace(own.likelihood, **_given(likelihood)),
             **_given(scales),
@@ -156,7 +163,7 @@ class RefinerOptions:
             ValueError: captions for a prior that reads none, without a vocabulary, or by a
                 captioner that cannot be had.
         """
-        refiner.config = self.config(refiner.config)
+        refiner.config = self.config(refiner.config, refiner.denoiser.distilled_steps)
         if self.captioner == "none":
             refiner.captioner = None
         elif self.captioner == "blip2" or self.caption is not None:

@@ -1,17 +1,19 @@
 """Distil a receiver to few sampling steps: `diffjscc train distillation`.
 
 A deterministic sampler maps the noise that it begins with to a latent. The receiver that is given,
-the teacher, computes such pairs once, with guidance and in all its steps. The control module, the
-student, then learns to come to the same latent in one to a few steps of DDIM without guidance
-(Luhman and Luhman, arXiv 2101.02388): the error of its last latent is minimised, through all of its
-steps. The prior stays frozen. A step without guidance runs the prior once in place of twice, so a
-student of one step samples in a fourteenth of the time of a guided teacher of seven.
+the teacher, computes such pairs once, with guidance and in all its steps. A copy of its control
+module, the student, learns to come to the same latent in one to a few steps of DDIM without
+guidance (Luhman and Luhman, arXiv 2101.02388): the error of its last latent is minimised, through
+all of its steps. Prior and teacher stay frozen, and the weights hold both control modules. A step
+without guidance runs the prior once in place of twice, so a student of one step samples in a
+fourteenth of the time of a guided teacher of seven.
 
 Latents and noise are functions of (seed, iteration).
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from diffjscc.data.crops import EpochOrder
 from diffjscc.pretrained.pretrained import save_codec
 from diffjscc.pretrained.receiver import save_refiner
+from diffjscc.refiners.control import Denoiser
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import signal_powers, steps_from
 from diffjscc.training.distillation_config import DistillationConfig
@@ -94,13 +97,13 @@ class FewSteps(nn.Module):
     """Sampling in few DDIM steps, differentiable.
 
     Args:
-        denoiser: from z_t [b, C, h, w], t [b] and conditions to the noise in z_t.
+        denoiser: prior and control modules; the distilled one is used.
         powers: ᾱ of every time step, float64 [T].
     """
 
     amplitudes: Tensor
 
-    def __init__(self, denoiser: nn.Module, powers: Tensor) -> None:
+    def __init__(self, denoiser: Denoiser, powers: Tensor) -> None:
         super().__init__()
         self.denoiser = denoiser
         # sqrt(ᾱ) and sqrt(1 - ᾱ), float32 [T, 2]: not every device has float64.
@@ -108,14 +111,27 @@ class FewSteps(nn.Module):
         self.register_buffer("amplitudes", amplitudes, persistent=False)
 
     def forward(
-        self, initial: Tensor, noise: Tensor, steps: Tensor, *conditions: Tensor | None
+        self,
+        initial: Tensor,
+        noise: Tensor,
+        steps: Tensor,
+        snr_db: Tensor,
+        context: Tensor | None,
     ) -> Tensor:
-        """Sample latents [b, C, h, w] from an initial latent and noise in the time steps [b, N]."""
+        """Sample latents [b, C, h, w].
+
+        Args:
+            initial: latents of the initial images, also the condition, [b, C, h, w].
+            noise: that sampling begins with, [b, C, h, w].
+            steps: time steps, int64 [b, N].
+            snr_db: effective SNR in dB, float32 [b].
+            context: text features [b, L, d], or None without cross attention.
+        """
         clean, predicted = initial, noise
         for t in steps.unbind(1):
             of_clean, of_noise = self.amplitudes[t, :, None, None, None].unbind(1)
             z = of_clean * clean + of_noise * predicted
-            predicted = self.denoiser(z, t, *conditions)
+            predicted = self.denoiser(z, t, initial, snr_db, context, distilled=True)
             clean = (z - of_noise * predicted) / of_clean
         return clean
 
@@ -139,11 +155,13 @@ class DistillationStage(Stage[Pairs]):
         check_teacher(config, self.refiner)
         latents = sample_folder(config, source, self.codec, self.refiner, decoded=False)
         set_seed(config.run.seed)
-        refiner = self.refiner
+        refiner, student = self.refiner, copy.deepcopy(self.refiner.denoiser.control)
+        student.register_to_config(distilled_steps=config.steps)
+        refiner.denoiser.control.requires_grad_(False)
+        refiner.denoiser.distilled = student
         refiner.config = replace(
             refiner.config,
             sampler=replace(refiner.config.sampler, distilled_steps=config.steps),
-            control_guidance_scale=1.0,
         )
         sampler, scheduler = refiner.config.sampler, refiner.scheduler
         steps = [
@@ -151,9 +169,8 @@ class DistillationStage(Stage[Pairs]):
         ]
         self.batches = PairBatches(latents, config, steps)
         self.module = FewSteps(refiner.denoiser, signal_powers(scheduler)).to(self.device)
-        control = refiner.denoiser.control
-        self.trained = control.train()
-        self.groups = (ParameterGroup(control, config.optimiser, control),)
+        self.trained = student.train()
+        self.groups = (ParameterGroup(student, config.optimiser, student),)
 
     def batches_at(self, step: int, process: int, processes: int) -> tuple[Pairs]:
         """See `Stage.batches_at`."""
@@ -171,7 +188,6 @@ class DistillationStage(Stage[Pairs]):
             batch.initial.to(self.device),
             batch.noise.to(self.device),
             batch.steps.to(self.device),
-            batch.initial.to(self.device),
             batch.snr_db.clamp(low, high).to(self.device),
             self.refiner.context(None, len(batch.initial)),
         )
@@ -203,7 +219,7 @@ def check_teacher(config: DistillationConfig, refiner: ControlledDiffusion) -> N
     rules = (
         (sampler.name == "ddim", f'samples by "{sampler.name}"; it must be "ddim"'),
         (sampler.start == "initial", 'begins at pure noise; its sampler.start must be "initial"'),
-        (sampler.distilled_steps is None, "is distilled already; give the one it was made from"),
+        (refiner.denoiser.distilled is None, "is distilled already; give the one it was made from"),
         (refiner.text is None, "reads text; only priors without text are distilled"),
         (refiner.condition_encoder is None, "has a condition encoder of its own; none is possible"),
     )

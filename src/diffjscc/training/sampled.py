@@ -155,6 +155,9 @@ def sampled_settings(
         "condition": encoder_hash(vae if condition is None else condition),
         "prior": tensors_hash(refiner.denoiser.unet),
         "control": tensors_hash(refiner.denoiser.control),
+        "distilled": None
+        if refiner.denoiser.distilled is None
+        else tensors_hash(refiner.denoiser.distilled),
         **asdict(options.sampler),
         "latent_guidance": asdict(options.latent_guidance),
         "control_scale": options.control_scale,
