@@ -23,6 +23,7 @@ from diffjscc.pretrained.offered import BUNDLED
 from diffjscc.pretrained.receiver import load_refiner, save_refiner
 from diffjscc.refiners.config import FULL, DiffusionConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
+from diffjscc.refiners.likelihood import LikelihoodConfig
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.report.benefit import benefit_figure
 from diffjscc.scheme import Reconstruction
@@ -81,6 +82,8 @@ def test_the_start_level_follows_and_noise_is_all_or_nothing() -> None:
     assert early.start_level(0.2) == pytest.approx(0.4)
     assert early.start_level(0.5) == 0
     assert early.at_full_strength.start_level(0.5) == pytest.approx(0.8)
+    guided = replace(early, likelihood=LikelihoodConfig(scale=1.0))
+    assert guided.start_level(0.5) == pytest.approx(0.8)
     noise = replace(early, sampler=SamplerConfig())
     assert [noise.start_level(bits) for bits in (0.05, 0.2, 0.5)] == [1, 1, 0]
 

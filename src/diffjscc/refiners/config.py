@@ -46,7 +46,7 @@ class DiffusionConfig:
         strength: factor in [0, 1] on the start level, over the channel capacity per pixel, as
             `detail`. Where it is 0 the initial image is kept: there generating breaks as much as
             it repairs, which `diffjscc calibrate receiver` measures. With start "noise" any other
-            factor counts as 1.
+            factor counts as 1. It is of plain sampling: guidance by the likelihood ignores it.
         clamp_snr: whether the control module is conditioned on the nearer end of its range of
             training in place of an SNR outside it. False for converted weights: the released code
             does not clamp.
@@ -96,5 +96,6 @@ class DiffusionConfig:
 
     def start_level(self, bits: float) -> float:
         """Compute the start level of an image with a capacity of `bits` per pixel."""
-        factor, level = at_bits(self.strength, bits), self.sampler.start_level(bits)
+        measured = FULL if self.likelihood.scale > 0 else self.strength
+        factor, level = at_bits(measured, bits), self.sampler.start_level(bits)
         return level * factor if self.sampler.start == "initial" or factor == 0 else level

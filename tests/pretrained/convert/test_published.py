@@ -233,7 +233,11 @@ def test_what_a_name_does_not_say_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_published_codec_stands_in_front_of_the_bundled_receiver(tmp_path: Path) -> None:
     folder = convert_published(written(tmp_path, "snr"), tmp_path / "weights")
-    settings = {"kind": "diffjscc", "codec": str(folder), "refiner": {"num_inference_steps": 4}}
+    settings = {
+        "kind": "diffjscc",
+        "codec": str(folder),
+        "refiner": {"num_inference_steps": 4, "full_strength": True},
+    }
     scheme = SchemeLoader("cpu").at(SchemeConfig.model_validate(settings), "3/16")
     assert isinstance(scheme.codec, WITT)
     assert "behind the codec of weights@" in scheme.provenance
