@@ -21,7 +21,8 @@ from diffjscc.channels.awgn import AWGN
 from diffjscc.data.images import load_image, quantise
 from diffjscc.data.search import find_images
 from diffjscc.metrics.fidelity import psnr
-from diffjscc.scheme import InfeasibleError, Scheme
+from diffjscc.protocols import InfeasibleError
+from diffjscc.scheme import Scheme
 from diffjscc.schemes.digital import SOURCES, digital_scheme
 from diffjscc.schemes.digital_options import DigitalOptions
 

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from diffjscc.metrics.niqe import niqe
     from diffjscc.plugins import Factory
     from diffjscc.pretrained.diffjscc import DiffJSCC
-    from diffjscc.report.uncertainty import uncertainty_image
-    from diffjscc.scheme import (
+    from diffjscc.protocols import (
         Channel,
         Codec,
         InfeasibleError,
         Reconstruction,
         Refiner,
         SamplingRefiner,
-        Scheme,
     )
+    from diffjscc.report.uncertainty import uncertainty_image
+    from diffjscc.scheme import Scheme
     from diffjscc.schemes.digital import digital_scheme
     from diffjscc.symbols import ChannelState, Received, Symbols
 
@@ -41,23 +41,23 @@ _MODULES = {
     "BasicJSCC": "diffjscc.codecs.basic",
     "BasicJSCCConfig": "diffjscc.codecs.basic",
     "CapacityCodec": "diffjscc.codecs.digital.capacity",
-    "Channel": "diffjscc.scheme",
+    "Channel": "diffjscc.protocols",
     "ChannelState": "diffjscc.symbols",
-    "Codec": "diffjscc.scheme",
+    "Codec": "diffjscc.protocols",
     "CompactConfig": "diffjscc.codecs.compact",
     "CompactJSCC": "diffjscc.codecs.compact",
     "DeepJSCC": "diffjscc.codecs.deepjscc",
     "DeepJSCCConfig": "diffjscc.codecs.deepjscc",
     "DiffJSCC": "diffjscc.pretrained.diffjscc",
     "Factory": "diffjscc.plugins",
-    "InfeasibleError": "diffjscc.scheme",
+    "InfeasibleError": "diffjscc.protocols",
     "LPIPS": "diffjscc.metrics.lpips",
     "Rayleigh": "diffjscc.channels",
     "Received": "diffjscc.symbols",
-    "Reconstruction": "diffjscc.scheme",
-    "Refiner": "diffjscc.scheme",
+    "Reconstruction": "diffjscc.protocols",
+    "Refiner": "diffjscc.protocols",
     "Rician": "diffjscc.channels",
-    "SamplingRefiner": "diffjscc.scheme",
+    "SamplingRefiner": "diffjscc.protocols",
     "Scheme": "diffjscc.scheme",
     "SeparateCodec": "diffjscc.codecs.digital.separate",
     "SwinJSCC": "diffjscc.codecs.swin",

@@ -15,8 +15,8 @@ from diffjscc.codecs.allocation import allocate, water_filling
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.codecs.feedback import FeedbackJSCC
 from diffjscc.codecs.feedback_layers import FeedbackConfig, complex_symbols, real_numbers
+from diffjscc.protocols import Channel, FeedbackCodec
 from diffjscc.rounds import joined, parted
-from diffjscc.scheme import Channel, FeedbackCodec
 from diffjscc.symbols import ChannelState, Received
 
 SMALL = CompactConfig(

@@ -21,7 +21,7 @@ from diffjscc.codecs.pooled import PooledCodec
 from diffjscc.codecs.swin import SwinJSCC, SwinJSCCConfig
 from diffjscc.data.images import load_image
 from diffjscc.metrics.fidelity import psnr
-from diffjscc.scheme import Channel
+from diffjscc.protocols import Channel
 from diffjscc.symbols import LOWEST_SNR_DB, ChannelState
 
 FALLING = (-5.0, -7.0, -10.0, -14.0, -20.0, -30.0, -45.0, -100.0, -200.0)

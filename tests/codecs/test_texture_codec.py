@@ -11,7 +11,7 @@ from diffjscc import AWGN, Reconstruction, Scheme
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.layers import banding
 from diffjscc.pretrained.pretrained import load_codec, save_codec
-from diffjscc.scheme import TextureCodec
+from diffjscc.protocols import TextureCodec
 from diffjscc.symbols import Generators, Received
 
 PLAIN = CompactConfig(widths=(16, 24), encoder_blocks=(1, 2), decoder_blocks=(2, 1))

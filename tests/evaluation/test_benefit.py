@@ -21,12 +21,12 @@ from diffjscc.metrics.regions import regional_lpips
 from diffjscc.pretrained.benefit import FILE, read_strength, save_benefit
 from diffjscc.pretrained.offered import BUNDLED
 from diffjscc.pretrained.receiver import load_refiner, save_refiner
+from diffjscc.protocols import Reconstruction
 from diffjscc.refiners.config import FULL, DiffusionConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.likelihood import LikelihoodConfig
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.report.benefit import benefit_figure
-from diffjscc.scheme import Reconstruction
 from diffjscc.schemes.options import RefinerOptions
 from toy_refiner import generators, make_refiner, receive
 

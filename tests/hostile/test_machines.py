@@ -27,8 +27,9 @@ from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.weights import MetricUnavailable
 from diffjscc.pretrained.diffjscc import choose_device
 from diffjscc.pretrained.storage import MismatchError, WeightsError
+from diffjscc.protocols import InfeasibleError
 from diffjscc.refiners.captions import CaptionerError
-from diffjscc.scheme import InfeasibleError, Scheme
+from diffjscc.scheme import Scheme
 from diffjscc.symbols import ChannelState
 from toy_results import toy_results
 

@@ -21,12 +21,12 @@ from diffjscc.pretrained.ddnm import ddnm_from_pretrained
 from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.pretrained.pretrained import open_weights, save_codec
 from diffjscc.pretrained.storage import WeightsError
+from diffjscc.protocols import SamplingRefiner
 from diffjscc.refiners import sampling
 from diffjscc.refiners.ddnm import DDNM, DDNMConfig, replace_range
 from diffjscc.refiners.latents import decode, encode
 from diffjscc.refiners.sampling import SamplerConfig
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.scheme import SamplingRefiner
 from locations import PHOTOGRAPHS
 from toy_refiner import QUICK, generators, make_text_encoder, make_unet, make_vae, receive
 

@@ -12,12 +12,12 @@ from diffjscc import AWGN, DiffJSCC, Rayleigh, Scheme, Symbols, psnr
 from diffjscc.channels import Erasures
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.configuration import check
+from diffjscc.protocols import Channel
 from diffjscc.refiners.likelihood import (
     ChannelLikelihood,
     LikelihoodConfig,
     estimated_noise_power,
 )
-from diffjscc.scheme import Channel
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.loader import SchemeLoader
 from diffjscc.symbols import Received

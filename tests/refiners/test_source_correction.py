@@ -14,11 +14,11 @@ from diffjscc.channels import Erasures
 from diffjscc.cli import app
 from diffjscc.configuration import check
 from diffjscc.pretrained.networks import DENOISER, Network, save_network
+from diffjscc.protocols import Channel
 from diffjscc.refiners.bias_free import BiasFreeDenoiser
 from diffjscc.refiners.ddnm import DDNM
 from diffjscc.refiners.prior_denoiser import PriorDenoiser
 from diffjscc.refiners.source_correction import CorrectionConfig, SourceErrorCorrection
-from diffjscc.scheme import Channel
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.loader import SchemeLoader
 from toy_codec import RATE, Pixels, smooth_images

@@ -11,9 +11,10 @@ from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.pretrained.ddnm import ddnm_from_pretrained
+from diffjscc.protocols import Channel
 from diffjscc.refiners.ddnm import DDNMConfig
 from diffjscc.refiners.sampling import SamplerConfig, paper_scheduler, signal_powers
-from diffjscc.scheme import Channel, Scheme
+from diffjscc.scheme import Scheme
 from diffjscc.training.noise import NoiseError
 from pretended_device import DEVICE, Pretending
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import Channel, as_batch
+from diffjscc.protocols import Channel
+from diffjscc.scheme import as_batch
 from diffjscc.symbols import ChannelState, Generators, Received, Symbols
 
 

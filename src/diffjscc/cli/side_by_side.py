@@ -17,8 +17,8 @@ from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Absent, Record
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.catalogue import MetricInfo
+from diffjscc.protocols import InfeasibleError
 from diffjscc.report.panels import panel, side_by_side
-from diffjscc.scheme import InfeasibleError
 
 MOST_BESIDE = 4
 LONGEST_SCHEME = 60  # bytes of its name in those of files

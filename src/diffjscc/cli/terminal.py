@@ -21,7 +21,7 @@ from diffjscc.progress import listening
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from diffjscc.scheme import SamplingRefiner
+    from diffjscc.protocols import SamplingRefiner
 
 # Words for help texts; anything else is an import string.
 SCHEME_NAMES = tuple(kind for kind in get_args(SchemeKind) if kind not in ("generator", "custom"))

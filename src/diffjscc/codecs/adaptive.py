@@ -12,7 +12,8 @@ from diffjscc.codecs.digital.link import mean_image
 from diffjscc.codecs.joint import JointCodec, check_images
 from diffjscc.codecs.rate_policy import RatePolicy
 from diffjscc.codecs.signalling import read_signal, signal_length, signalled
-from diffjscc.scheme import TextureCodec, device_of, move
+from diffjscc.protocols import TextureCodec
+from diffjscc.scheme import device_of, move
 from diffjscc.symbols import ChannelState, Received, Symbols
 
 

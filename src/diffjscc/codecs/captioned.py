@@ -11,7 +11,8 @@ from torch import Tensor
 
 from diffjscc.codecs.digital.captions import demodulate_caption, modulate_caption
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.scheme import TextureCodec, device_of, move
+from diffjscc.protocols import TextureCodec
+from diffjscc.scheme import device_of, move
 from diffjscc.symbols import ChannelState, Received, Symbols
 
 # Maps images [B, 3, H, W] in [0, 1] to one text each.

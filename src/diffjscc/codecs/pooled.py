@@ -12,7 +12,8 @@ from torch import Tensor
 from diffjscc.codecs.joint import check_images
 from diffjscc.data.geometry import crop, padded_length
 from diffjscc.layers.block_means import pool, replicate
-from diffjscc.scheme import Codec, DetectingCodec, device_of, move
+from diffjscc.protocols import Codec, DetectingCodec
+from diffjscc.scheme import device_of, move
 from diffjscc.symbols import ChannelState, Received, Symbols
 
 

@@ -10,7 +10,7 @@ from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import Absent, OperatingPoint
 from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.memory import memory_error
-from diffjscc.scheme import InfeasibleError
+from diffjscc.protocols import InfeasibleError
 
 # What may end a single transmission: wrong values, an operator or device that fails, no memory.
 FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError)

@@ -24,7 +24,8 @@ from diffjscc.evaluation.measures import load_evaluator
 from diffjscc.evaluation.records import Absent, Record
 from diffjscc.evaluation.transmission import Delivery, Link
 from diffjscc.metrics.catalogue import Metric
-from diffjscc.scheme import Channel, Scheme
+from diffjscc.protocols import Channel
+from diffjscc.scheme import Scheme
 
 Images = str | Path | ImageInput | Dataset | Iterable[str | Path | ImageInput]
 

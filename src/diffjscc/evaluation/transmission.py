@@ -17,7 +17,8 @@ from diffjscc.evaluation.environment import library_versions
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.records import OperatingPoint, Record
 from diffjscc.metrics.evaluator import MetricEvaluator, Metrics
-from diffjscc.scheme import Channel, SamplingRefiner, Scheme
+from diffjscc.protocols import Channel, SamplingRefiner
+from diffjscc.scheme import Scheme
 from diffjscc.symbols import Received
 
 

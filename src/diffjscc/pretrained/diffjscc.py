@@ -20,9 +20,10 @@ from diffjscc.pretrained.offered import offered_rates
 from diffjscc.pretrained.pretrained import Weights, open_weights
 from diffjscc.pretrained.sources import with_revision
 from diffjscc.pretrained.storage import WeightsError, has_refiner, read_json, write_json
+from diffjscc.protocols import Codec, Refiner
 from diffjscc.rate import Rate, check_offered, parse_rate
 from diffjscc.refiners.devices import Precision, usable_device
-from diffjscc.scheme import Codec, Refiner, Scheme
+from diffjscc.scheme import Scheme
 
 CUSTOM_REFINER = "custom_refiner"  # folder of a custom refiner
 

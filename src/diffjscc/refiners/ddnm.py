@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from diffjscc.data.geometry import crop, pad_to_multiple
 from diffjscc.layers.block_means import pool, replicate
 from diffjscc.layers.tiling import blend_tiles
+from diffjscc.protocols import Reconstruction
 from diffjscc.refiners.devices import Placement, Precision
 from diffjscc.refiners.guidance import NoiseSource
 from diffjscc.refiners.latents import decode, encode
@@ -32,7 +33,6 @@ from diffjscc.refiners.prior import (
 from diffjscc.refiners.sampling import Progress, SamplerConfig, paper_scheduler, sample
 from diffjscc.refiners.text import TextFeatures
 from diffjscc.refiners.vae import VAE
-from diffjscc.scheme import Reconstruction
 from diffjscc.symbols import Generators, Received
 
 # More give the same metrics with a latent prior (10, 20 and 50 on Kodak's middles), and 100 take

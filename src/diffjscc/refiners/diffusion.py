@@ -17,6 +17,7 @@ from diffjscc.data.geometry import PaddedImages
 from diffjscc.data.images import to_levels
 from diffjscc.layers.banding import Bands
 from diffjscc.layers.tiling import blend_tiles
+from diffjscc.protocols import Codec, Reconstruction
 from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions, ReceiverNetworks
 from diffjscc.refiners.finishing import coloured_as, with_detail
@@ -32,7 +33,6 @@ from diffjscc.refiners.sampling import (
     sample,
     signal_powers,
 )
-from diffjscc.scheme import Codec, Reconstruction
 from diffjscc.symbols import Generators, Received
 
 # Pixels a side: the cost of the prior's attention grows with the fourth power of a tile's side.

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from diffjscc.data.geometry import crop
 from diffjscc.layers.block_means import pool, replicate
+from diffjscc.protocols import Codec, Reconstruction
 from diffjscc.refiners.likelihood import ChannelLikelihood, LikelihoodConfig
-from diffjscc.scheme import Codec, Reconstruction
 from diffjscc.symbols import Generators, Received
 
 # Generated images that exceed the wanted size by fewer pixels a side are cropped, not resized.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import Codec
+from diffjscc.protocols import Codec
 from diffjscc.symbols import Received
 
 # Step of the optimiser, in deviations of what it moves.

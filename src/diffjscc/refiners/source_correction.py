@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffjscc.scheme import Codec, Reconstruction
+from diffjscc.protocols import Codec, Reconstruction
 from diffjscc.symbols import SILENCE, ChannelState, Generators, Received
 
 # Maps images [B, 3, H, W] in [0, 1] to likelier ones of the same shape, not clamped.

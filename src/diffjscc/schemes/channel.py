@@ -16,7 +16,7 @@ TDLS: tuple[TDLName, ...] = get_args(TDLName)
 if TYPE_CHECKING:  # settings are checked before torch is imported
     from torch import Tensor
 
-    from diffjscc.scheme import Channel
+    from diffjscc.protocols import Channel
 
 
 # One sentence about each channel.
@@ -185,7 +185,7 @@ def _custom(factory: Factory, snr_db: float | Tensor) -> Channel:
     if missing:
         raise ValueError(
             f"{factory.factory} gave {type(channel).__name__}, which has no {', '.join(missing)}; "
-            "see diffjscc.scheme.Channel"
+            "see diffjscc.protocols.Channel"
         )
     made: Channel = channel
     return made

@@ -25,10 +25,11 @@ from diffjscc.pretrained.diffjscc import DiffJSCC
 from diffjscc.pretrained.hub_ids import is_hub_id
 from diffjscc.pretrained.pretrained import bundled_weights, find_weights, open_weights
 from diffjscc.pretrained.rate_policy import FILE, read_rate_policy
+from diffjscc.protocols import Codec
 from diffjscc.rate import Rate, parse_rate
 from diffjscc.refiners.devices import Precision
 from diffjscc.refiners.widening import WeightStorage
-from diffjscc.scheme import Codec, Scheme
+from diffjscc.scheme import Scheme
 from diffjscc.schemes.config import SchemeConfig
 from diffjscc.schemes.correction_options import CorrectionOptions
 from diffjscc.schemes.digital import SOURCES, digital_scheme, source_name

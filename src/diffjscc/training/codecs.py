@@ -15,7 +15,7 @@ from diffjscc.pretrained.build import build_codec, describe_codec
 from diffjscc.pretrained.custom import save_custom
 from diffjscc.pretrained.pretrained import load_codec, open_weights, save_codec
 from diffjscc.pretrained.storage import WeightsError, compare, read_json, read_tensors
-from diffjscc.scheme import Codec
+from diffjscc.protocols import Codec
 
 CUSTOM = "custom"
 
@@ -116,6 +116,6 @@ def as_codec(module: nn.Module) -> Codec:
     missing = [name for name in ("rates", "encode", "decode") if not hasattr(module, name)]
     if missing:
         raise ValueError(
-            f"{type(module).__name__} has no {', '.join(missing)}; see diffjscc.scheme.Codec"
+            f"{type(module).__name__} has no {', '.join(missing)}; see diffjscc.protocols.Codec"
         )
     return cast("Codec", module)

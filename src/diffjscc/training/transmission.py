@@ -15,7 +15,8 @@ from torch import Tensor
 from diffjscc.codecs.compact import CompactJSCC
 from diffjscc.data.crops import TrainingCrops
 from diffjscc.data.sources import ImageSource
-from diffjscc.scheme import Codec, Scheme
+from diffjscc.protocols import Codec
+from diffjscc.scheme import Scheme
 from diffjscc.symbols import Received
 from diffjscc.training.augmentation import augmented_crop
 from diffjscc.training.codec_config import JSCCConfig

@@ -14,8 +14,9 @@ from diffjscc.data.sources import ImageSource
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.metrics.weights import MetricUnavailable
+from diffjscc.protocols import Codec
 from diffjscc.refiners.diffusion import ControlledDiffusion
-from diffjscc.scheme import Codec, Scheme
+from diffjscc.scheme import Scheme
 from diffjscc.training.config import DataConfig, TrainingChannelConfig
 from diffjscc.training.log import Log
 

@@ -19,9 +19,10 @@ from diffjscc.metrics.catalogue import MetricInfo
 from diffjscc.metrics.evaluator import MetricEvaluator
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.diffjscc import choose_device
+from diffjscc.protocols import Channel, InfeasibleError, SamplingRefiner
 from diffjscc.rate import parse_rate
 from diffjscc.refiners.diffusion import ControlledDiffusion
-from diffjscc.scheme import Channel, InfeasibleError, SamplingRefiner, Scheme
+from diffjscc.scheme import Scheme
 from diffjscc.schemes.channel import ChannelConfig
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.loader import SchemeLoader

@@ -15,7 +15,7 @@ from diffjscc.configuration import check
 from diffjscc.evaluation.images import SourceImage
 from diffjscc.evaluation.transmission import Delivery
 from diffjscc.evaluation.uncertainty import colours
-from diffjscc.scheme import InfeasibleError
+from diffjscc.protocols import InfeasibleError
 from diffjscc.web import jobs
 from diffjscc.web.engine import Engine
 from diffjscc.web.figures import constellation, quality_over_snr

@@ -21,7 +21,8 @@ from diffjscc.codecs.low_snr import MEAN_COLOUR
 from diffjscc.configuration import check
 from diffjscc.data.images import load_image, quantise
 from diffjscc.metrics.fidelity import psnr
-from diffjscc.scheme import DetectingCodec, InfeasibleError, Scheme
+from diffjscc.protocols import DetectingCodec, InfeasibleError
+from diffjscc.scheme import Scheme
 from diffjscc.schemes.digital import digital_scheme
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.symbols import Received, Symbols

@@ -10,7 +10,7 @@ from diffjscc.codecs.digital.caption_text import compress, decompress
 from diffjscc.codecs.digital.crc import CRC_LENGTH
 from diffjscc.codecs.digital.frame import Frame
 from diffjscc.codecs.digital.mcs import ALL, MCS, thresholds_db
-from diffjscc.scheme import InfeasibleError
+from diffjscc.protocols import InfeasibleError
 
 STRONGEST = ALL["bpsk 1/2"]  # that of radio headers
 # A caption is far shorter than a codeword: what is sent is mostly parity, whatever the code, and

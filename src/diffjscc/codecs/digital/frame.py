@@ -14,7 +14,7 @@ from diffjscc.codecs.digital.crc import CRC_LENGTH
 from diffjscc.codecs.digital.mcs import ITERATIONS, MCS
 from diffjscc.codecs.digital.scrambling import scramble
 from diffjscc.codecs.digital.segmentation import Segmentation
-from diffjscc.scheme import InfeasibleError
+from diffjscc.protocols import InfeasibleError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec
 from diffjscc.codecs.low_snr import MEAN_COLOUR
-from diffjscc.scheme import InfeasibleError
+from diffjscc.protocols import InfeasibleError
 from diffjscc.symbols import Received
 
 

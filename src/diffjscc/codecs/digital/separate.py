@@ -18,7 +18,7 @@ from diffjscc.codecs.digital.link import (
 from diffjscc.codecs.digital.mcs import MCS, most_efficient, thresholds_db
 from diffjscc.codecs.digital.source_codecs.source import SourceCodec, SourceError
 from diffjscc.codecs.joint import check_images
-from diffjscc.scheme import InfeasibleError
+from diffjscc.protocols import InfeasibleError
 from diffjscc.symbols import ChannelState, Received, Symbols
 
 
