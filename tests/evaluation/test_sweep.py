@@ -32,6 +32,7 @@ from diffjscc.evaluation.results import (
 from diffjscc.evaluation.sweep_features import SweepFeatures
 from diffjscc.evaluation.transmission import Link
 from diffjscc.metrics.evaluator import MetricEvaluator
+from diffjscc.metrics.feature_networks import patches
 from diffjscc.metrics.feature_store import FeatureFolder
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.diffjscc import DiffJSCC
@@ -403,9 +404,10 @@ def test_equal_images_have_their_features_taken_once(tmp_path: Path) -> None:
     class RunningMean(torch.nn.Module):
         name = "means"
 
-        def forward(self, patches: Tensor) -> Tensor:
-            looks.append(len(patches))
-            return patches.mean((2, 3))
+        def of_image(self, image: Tensor, side: int) -> Tensor:
+            found = patches(image, side)
+            looks.append(len(found))
+            return found.mean((2, 3))
 
     config = SweepConfig(images=("a",), schemes=(SchemeConfig(kind="deepjscc"),))
     (planned,) = make_points(config)
