@@ -39,7 +39,7 @@ from diffjscc.training.latents import LatentFolder
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.stage import Stage, Validation
-from diffjscc.training.validation import ReceiverValidation, load_lpips
+from diffjscc.training.validation import ReceiverValidation
 
 
 def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusion:
@@ -161,15 +161,8 @@ class ControlStage(Stage[ControlBatch]):
         """PSNR and, where its weights are installed, LPIPS of held-out images."""
         if self.held_out is None:
             return None
-        return ReceiverValidation(
-            self.held_out,
-            self.config.data,
-            self.config.channel,
-            chosen_rates(self.config, self.codec),
-            self.codec,
-            self.refiner,
-            load_lpips(self.device),
-        )
+        rates = chosen_rates(self.config, self.codec)
+        return ReceiverValidation(self.held_out, self.config, rates, self.codec, self.refiner)
 
     def save(self, folder: Path) -> None:
         """Write the whole scheme."""

@@ -37,7 +37,7 @@ from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.sampled import load_receiver, sample_folder
 from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.transmission import trained_rates
-from diffjscc.training.validation import ReceiverValidation, load_lpips
+from diffjscc.training.validation import ReceiverValidation
 
 
 @dataclass(frozen=True)
@@ -197,15 +197,8 @@ class DistillationStage(Stage[Pairs]):
         """PSNR and, where its weights are installed, LPIPS of held-out images."""
         if self.held_out is None:
             return None
-        return ReceiverValidation(
-            self.held_out,
-            self.config.data,
-            self.config.channel,
-            trained_rates(self.config.rate_shares, self.codec.rates),
-            self.codec,
-            self.refiner,
-            load_lpips(self.device),
-        )
+        rates = trained_rates(self.config.rate_shares, self.codec.rates)
+        return ReceiverValidation(self.held_out, self.config, rates, self.codec, self.refiner)
 
     def save(self, folder: Path) -> None:
         """Write the whole scheme."""

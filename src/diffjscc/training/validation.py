@@ -18,7 +18,9 @@ from diffjscc.protocols import Codec
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.scheme import Scheme
 from diffjscc.training.config import DataConfig, TrainingChannelConfig
+from diffjscc.training.control_config import ControlConfig
 from diffjscc.training.log import Log
+from diffjscc.training.sampled_config import SampledStageConfig
 
 
 def read_image(source: ImageSource, number: int, device: torch.device) -> Tensor:
@@ -107,27 +109,24 @@ class ReceiverValidation:
 
     Args:
         source: held-out images.
-        data: at most how many of them are used.
-        channel: channel and SNR range.
+        config: of the stage: how many of them are used at most, channel and SNR range.
         rates: rates at which they are sent.
         codec: frozen.
         refiner: the receiver, one of whose networks is in training.
-        lpips: measures LPIPS besides PSNR, if given.
     """
 
     def __init__(
         self,
         source: ImageSource,
-        data: DataConfig,
-        channel: TrainingChannelConfig,
+        config: ControlConfig | SampledStageConfig,
         rates: Sequence[Fraction],
         codec: Codec,
         refiner: ControlledDiffusion,
-        lpips: LPIPS | None,
     ) -> None:
-        self.source, self.channel, self.rates = source, channel, rates
-        self.codec, self.refiner, self.lpips = codec, refiner, lpips
-        self.numbers = readable_numbers(source, data.validation_images)
+        self.source, self.channel, self.rates = source, config.channel, rates
+        self.codec, self.refiner = codec, refiner
+        self.lpips = load_lpips(refiner.placement.device)
+        self.numbers = readable_numbers(source, config.data.validation_images)
 
     @torch.no_grad()
     def __call__(self, log: Log, step: int) -> None:
