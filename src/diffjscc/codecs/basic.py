@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
-from diffjscc.codecs.ranges import WIDTH, check_numbers, check_snr_span
+from diffjscc.codecs.ranges import WIDTH, check_channels, check_numbers, check_snr_span
 from diffjscc.codecs.reception import Receiver, as_received, check_receiver
 from diffjscc.data.geometry import Padding
 from diffjscc.symbols import ChannelState, Received
@@ -43,8 +43,7 @@ class BasicJSCCConfig:
 
     def __post_init__(self) -> None:
         check_receiver(self.receiver)
-        if self.channels < 2 or self.channels % 2:
-            raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
+        check_channels(self.channels)
         check_numbers(self, {"channels": (2, 4096), "widths": WIDTH})
         check_snr_span(self.snr_range_db)
         check_constellation(self.constellation)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
-from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_range
+from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_channels, check_numbers, check_snr_range
 from diffjscc.data.geometry import Padding
 from diffjscc.symbols import ChannelState
 
@@ -53,10 +53,7 @@ class DeepJSCCConfig:
     constellation: ConstellationName | None = None
 
     def __post_init__(self) -> None:
-        if self.channels < 2 or self.channels % 2:
-            raise ValueError(
-                f"channels is {self.channels}; two make a symbol: give an even number from 2 on"
-            )
+        check_channels(self.channels)
         if self.csi not in get_args(Csi):
             raise ValueError(f"csi is {self.csi!r}; it must be one of {', '.join(get_args(Csi))}")
         check_numbers(

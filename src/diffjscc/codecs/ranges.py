@@ -27,6 +27,14 @@ def check_numbers(config: Any, ranges: Mapping[str, tuple[float, float]]) -> Non
             raise ValueError(f"{name} is {shown}; give numbers from {low:g} to {high:g}")
 
 
+def check_channels(channels: int) -> None:
+    """Raise ValueError unless latent channels, of which two make a symbol, are even and some."""
+    if channels < 2 or channels % 2:
+        raise ValueError(
+            f"channels is {channels}; two make a symbol: give an even number from 2 on"
+        )
+
+
 def check_snr_range(snr_range_db: tuple[float, float]) -> None:
     """Raise ValueError unless an SNR range in dB has a low end below a high one."""
     low, high = snr_range_db

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts, check_parts
-from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_snr_span
+from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_channels, check_numbers, check_snr_span
 from diffjscc.codecs.reception import Receiver, as_received, check_receiver
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
@@ -69,8 +69,7 @@ class SwinJSCCConfig:
 
     def __post_init__(self) -> None:
         check_receiver(self.receiver)
-        if self.channels < 2 or self.channels % 2:
-            raise ValueError(f"channels is {self.channels}; two make a symbol: give an even number")
+        check_channels(self.channels)
         check_numbers(
             self,
             {
