@@ -15,7 +15,6 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.data.readable import ReadableImages
 from diffjscc.pretrained.build import build_codec
 from diffjscc.pretrained.pretrained import save_codec
 from diffjscc.training.codec_config import AdversarialConfig
@@ -25,7 +24,7 @@ from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.losses import ExtraLosses, distortion
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.stage import Stage, Validation
+from diffjscc.training.stage import Validation
 from diffjscc.training.transmission import (
     PSNRByRate,
     TransmissionBatch,
@@ -33,6 +32,7 @@ from diffjscc.training.transmission import (
     trained_rates,
     transmit,
 )
+from diffjscc.training.transmission_stage import TransmissionStage
 from diffjscc.training.validation import CodecValidation, load_lpips
 
 
@@ -109,7 +109,7 @@ def build(config: AdversarialConfig, init: str | None) -> AdversarialLosses:
     return AdversarialLosses(codec, discriminator, config)
 
 
-class AdversarialStage(Stage[TransmissionBatch]):
+class AdversarialStage(TransmissionStage):
     """Training of a codec and a discriminator.
 
     Args:
@@ -134,18 +134,6 @@ class AdversarialStage(Stage[TransmissionBatch]):
         self.psnr = PSNRByRate(self.codec.rates)
         self.groups = (ParameterGroup(self.trained, config.optimiser, self.codec),)
 
-    def batches_at(self, step: int, process: int, processes: int) -> tuple[TransmissionBatch]:
-        """See `Stage.batches_at`."""
-        return (self.batches.batch_at(step, process, processes),)
-
-    def names_at(self, step: int, process: int, processes: int) -> list[str]:
-        """See `Stage.names_at`."""
-        return self.batches.crops.names_at(step, process, processes)
-
-    def readable(self) -> ReadableImages:
-        """The images that crops are taken of."""
-        return self.batches.crops.source
-
     def losses(self, module: nn.Module, batch: TransmissionBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""
         images, snr_db = batch.images.to(self.device), batch.snr_db.to(self.device)
@@ -153,10 +141,6 @@ class AdversarialStage(Stage[TransmissionBatch]):
         losses, mse = module(images, snr_db, batch.rates, batch.seeds, step)
         self.psnr.add(batch.rates, mse)
         return losses
-
-    def metrics(self) -> dict[str, float]:
-        """PSNR of the training images by rate."""
-        return self.psnr.report()
 
     def validation(self) -> Validation | None:
         """PSNR and, where its weights are installed, LPIPS of held-out images."""

@@ -17,8 +17,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.pretrained.networks import Network
-from diffjscc.pretrained.pretrained import load_codec, save_codec
-from diffjscc.pretrained.receiver import save_refiner
+from diffjscc.pretrained.pretrained import load_codec
 from diffjscc.pretrained.storage import WeightsError
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule
@@ -38,8 +37,7 @@ from diffjscc.training.images import identity, open_images
 from diffjscc.training.latents import LatentFolder
 from diffjscc.training.noise import NoiseError, step_weights
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.stage import Stage, Validation
-from diffjscc.training.validation import ReceiverValidation
+from diffjscc.training.receiver_stage import ReceiverStage
 
 
 def build_refiner(config: ControlConfig, init: str | None) -> ControlledDiffusion:
@@ -94,7 +92,7 @@ def start_from(control: ControlModule, source: str) -> None:
             )
 
 
-class ControlStage(Stage[ControlBatch]):
+class ControlStage(ReceiverStage[ControlBatch]):
     """Training of a control module.
 
     Args:
@@ -106,6 +104,8 @@ class ControlStage(Stage[ControlBatch]):
         ValueError: a setting or weights that do not fit, or latents computed with others.
     """
 
+    config: ControlConfig
+
     def __init__(self, config: ControlConfig, accelerator: Accelerator, init: str | None) -> None:
         images, self.held_out = open_images(config.data)
         self.config, self.device = config, accelerator.device
@@ -116,6 +116,7 @@ class ControlStage(Stage[ControlBatch]):
         if crop % multiple:
             raise ValueError(f"data.crop is {crop}; this prior needs a multiple of {multiple}")
         self.codec = load_codec(config.codec, device=self.device)
+        self.rates = chosen_rates(config, self.codec)
         expected = latent_settings(config, images, self.codec, self.refiner.vae)
         self.batches = ControlBatches(
             LatentFolder(config.precompute.folder, expected),
@@ -156,18 +157,6 @@ class ControlStage(Stage[ControlBatch]):
             self.refiner.context(batch.captions, len(t)),
         )
         return {"loss": (self.weights[t] * errors).mean()}
-
-    def validation(self) -> Validation | None:
-        """PSNR and, where its weights are installed, LPIPS of held-out images."""
-        if self.held_out is None:
-            return None
-        rates = chosen_rates(self.config, self.codec)
-        return ReceiverValidation(self.held_out, self.config, rates, self.codec, self.refiner)
-
-    def save(self, folder: Path) -> None:
-        """Write the whole scheme."""
-        save_codec(self.codec, folder)
-        save_refiner(self.refiner, folder, torch.float32)
 
 
 def train(config: ControlConfig, output: Path, init: str | None = None) -> Path:

@@ -23,8 +23,6 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.metrics.lpips import LPIPS
-from diffjscc.pretrained.pretrained import save_codec
-from diffjscc.pretrained.receiver import save_refiner
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import stride
 from diffjscc.training.decoder_batches import SampledBatch, SampledBatches
@@ -33,10 +31,9 @@ from diffjscc.training.decoder_losses import DecoderLosses
 from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.optimiser import ParameterGroup
+from diffjscc.training.receiver_stage import ReceiverStage
 from diffjscc.training.sampled import load_receiver, sample_folder
-from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.transmission import trained_rates
-from diffjscc.training.validation import ReceiverValidation
 
 
 def check_sizes(config: DecoderConfig, refiner: ControlledDiffusion) -> None:
@@ -49,7 +46,7 @@ def check_sizes(config: DecoderConfig, refiner: ControlledDiffusion) -> None:
             raise ValueError(f"{name} is {side}; this receiver needs a multiple of {multiple}")
 
 
-class DecoderStage(Stage[SampledBatch]):
+class DecoderStage(ReceiverStage[SampledBatch]):
     """Training of a VAE's decoder and two discriminators.
 
     Args:
@@ -66,6 +63,7 @@ class DecoderStage(Stage[SampledBatch]):
         self.config, self.device = config, accelerator.device
         self.identity = identity(source)
         self.codec, self.refiner = load_receiver(config.weights, self.device)
+        self.rates = trained_rates(config.rate_shares, self.codec.rates)
         check_sizes(config, self.refiner)
         lpips = LPIPS.load("squeeze")
         latents = sample_folder(config, source, self.codec, self.refiner, decoded=True)
@@ -93,18 +91,6 @@ class DecoderStage(Stage[SampledBatch]):
         images = batch.images.to(self.device, memory_format=torch.channels_last)
         losses: dict[str, Tensor] = module(images, batch.latents.to(self.device), step)
         return losses
-
-    def validation(self) -> Validation | None:
-        """PSNR and LPIPS of held-out images."""
-        if self.held_out is None:
-            return None
-        rates = trained_rates(self.config.rate_shares, self.codec.rates)
-        return ReceiverValidation(self.held_out, self.config, rates, self.codec, self.refiner)
-
-    def save(self, folder: Path) -> None:
-        """Write the whole scheme."""
-        save_codec(self.codec, folder)
-        save_refiner(self.refiner, folder, torch.float32)
 
 
 def train(config: DecoderConfig, output: Path) -> Path:

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.data.crops import TrainingCrops
-from diffjscc.data.readable import ReadableImages, readable_numbers
+from diffjscc.data.readable import readable_numbers
 from diffjscc.data.sources import ImageSource
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.pretrained.networks import DENOISER, Network, save_network
@@ -28,8 +28,8 @@ from diffjscc.training.frozen import take_over
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.log import Log
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.stage import Stage, Validation
-from diffjscc.training.vae import SeededCrops, noise_seeds
+from diffjscc.training.seeded_crops import SeededCrops, SeededCropsStage
+from diffjscc.training.stage import Validation
 from diffjscc.training.validation import read_image
 
 
@@ -101,7 +101,7 @@ class DenoiserValidation:
             log.numbers(step, {f"{key} at {deviation:g}": value for key, value in means.items()})
 
 
-class DenoiserStage(Stage[SeededCrops]):
+class DenoiserStage(SeededCropsStage):
     """Training of a denoiser.
 
     Args:
@@ -127,20 +127,6 @@ class DenoiserStage(Stage[SeededCrops]):
         self.trained = self.denoiser
         self.module = DenoisingError(self.denoiser, config.noise)
         self.groups = (ParameterGroup(self.trained, config.optimiser, self.denoiser),)
-
-    def batches_at(self, step: int, process: int, processes: int) -> tuple[SeededCrops]:
-        """See `Stage.batches_at`."""
-        run = self.config.run
-        seeds = noise_seeds(run.seed, step, run.batch, process, processes)
-        return (SeededCrops(self.crops.batch_at(step, process, processes), seeds),)
-
-    def names_at(self, step: int, process: int, processes: int) -> list[str]:
-        """See `Stage.names_at`."""
-        return self.crops.names_at(step, process, processes)
-
-    def readable(self) -> ReadableImages:
-        """The images that crops are taken of."""
-        return self.crops.source
 
     def losses(self, module: nn.Module, batch: SeededCrops, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""

@@ -23,8 +23,6 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.data.crops import EpochOrder
-from diffjscc.pretrained.pretrained import save_codec
-from diffjscc.pretrained.receiver import save_refiner
 from diffjscc.refiners.control import Denoiser
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.sampling import signal_powers, steps_from
@@ -32,12 +30,11 @@ from diffjscc.training.distillation_config import DistillationConfig
 from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.latents import LatentFolder
-from diffjscc.training.noise import mean_square
+from diffjscc.training.noise import amplitudes_of, mean_square
 from diffjscc.training.optimiser import ParameterGroup
+from diffjscc.training.receiver_stage import ReceiverStage
 from diffjscc.training.sampled import load_receiver, sample_folder
-from diffjscc.training.stage import Stage, Validation
 from diffjscc.training.transmission import trained_rates
-from diffjscc.training.validation import ReceiverValidation
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,7 @@ class FewSteps(nn.Module):
     def __init__(self, denoiser: Denoiser, powers: Tensor) -> None:
         super().__init__()
         self.denoiser = denoiser
-        # sqrt(ᾱ) and sqrt(1 - ᾱ), float32 [T, 2]: not every device has float64.
-        amplitudes = torch.stack((powers, 1 - powers), dim=1).sqrt().float()
-        self.register_buffer("amplitudes", amplitudes, persistent=False)
+        self.register_buffer("amplitudes", amplitudes_of(powers), persistent=False)
 
     def forward(
         self,
@@ -136,7 +131,7 @@ class FewSteps(nn.Module):
         return clean
 
 
-class DistillationStage(Stage[Pairs]):
+class DistillationStage(ReceiverStage[Pairs]):
     """Training of a control module that samples in few steps.
 
     Args:
@@ -152,6 +147,7 @@ class DistillationStage(Stage[Pairs]):
         self.config, self.device = config, accelerator.device
         self.identity = identity(source)
         self.codec, self.refiner = load_receiver(config.weights, self.device)
+        self.rates = trained_rates(config.rate_shares, self.codec.rates)
         check_teacher(config, self.refiner)
         latents = sample_folder(config, source, self.codec, self.refiner, decoded=False)
         set_seed(config.run.seed)
@@ -192,18 +188,6 @@ class DistillationStage(Stage[Pairs]):
             self.refiner.context(None, len(batch.initial)),
         )
         return {"loss": mean_square(sampled - batch.sampled.to(self.device)).mean()}
-
-    def validation(self) -> Validation | None:
-        """PSNR and, where its weights are installed, LPIPS of held-out images."""
-        if self.held_out is None:
-            return None
-        rates = trained_rates(self.config.rate_shares, self.codec.rates)
-        return ReceiverValidation(self.held_out, self.config, rates, self.codec, self.refiner)
-
-    def save(self, folder: Path) -> None:
-        """Write the whole scheme."""
-        save_codec(self.codec, folder)
-        save_refiner(self.refiner, folder, torch.float32)
 
 
 def check_teacher(config: DistillationConfig, refiner: ControlledDiffusion) -> None:

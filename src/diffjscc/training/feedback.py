@@ -25,7 +25,6 @@ from diffjscc.codecs.feedback_layers import (
 )
 from diffjscc.codecs.low_snr import equalise
 from diffjscc.data.datasets import Dataset
-from diffjscc.data.readable import ReadableImages
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.pretrained.build import build_config
 from diffjscc.pretrained.codec import read_codec, save_codec
@@ -38,8 +37,9 @@ from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.losses import distortion
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.stage import Stage, Validation
+from diffjscc.training.stage import Validation
 from diffjscc.training.transmission import PSNRByRate, TransmissionBatch, TransmissionBatches
+from diffjscc.training.transmission_stage import TransmissionStage
 from diffjscc.training.validation import CodecValidation
 
 DITHER = 1e-7  # added to squares whose logarithm is compared
@@ -122,7 +122,7 @@ def _surprise(errors: Tensor, log_variance: Tensor) -> Tensor:
     return (log_variance + (errors.square() + DITHER) * (-log_variance).exp()).mean() / 2
 
 
-class FeedbackStage(Stage[TransmissionBatch]):
+class FeedbackStage(TransmissionStage):
     """Training of the rounds after the first.
 
     Args:
@@ -159,18 +159,6 @@ class FeedbackStage(Stage[TransmissionBatch]):
         self.module = FeedbackLosses(self.codec, config).to(self.device)
         self.groups = (ParameterGroup(self.trained, config.optimiser, self.trained),)
 
-    def batches_at(self, step: int, process: int, processes: int) -> tuple[TransmissionBatch]:
-        """See `Stage.batches_at`."""
-        return (self.batches.batch_at(step, process, processes),)
-
-    def names_at(self, step: int, process: int, processes: int) -> list[str]:
-        """See `Stage.names_at`."""
-        return self.batches.crops.names_at(step, process, processes)
-
-    def readable(self) -> ReadableImages:
-        """The images that crops are taken of."""
-        return self.batches.crops.source
-
     def losses(self, module: nn.Module, batch: TransmissionBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""
         images, snr_db = batch.images.to(self.device), batch.snr_db.to(self.device)
@@ -181,10 +169,6 @@ class FeedbackStage(Stage[TransmissionBatch]):
         losses, mse = module(images, snr_db, index, batch.seeds, everywhere)
         self.psnr.add(torch.full_like(batch.rates, index), mse)
         return losses
-
-    def metrics(self) -> dict[str, float]:
-        """PSNR of the training images by rate."""
-        return self.psnr.report()
 
     def validation(self) -> Validation | None:
         """PSNR of held-out images at every rate."""

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffjscc.data.datasets import Dataset
-from diffjscc.data.readable import ReadableImages
 from diffjscc.layers.texture import texture_map
 from diffjscc.training.codec_config import JSCCConfig
 from diffjscc.training.codecs import (
@@ -28,13 +27,14 @@ from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
 from diffjscc.training.losses import ExtraLosses, distortion, flat_colour
 from diffjscc.training.optimiser import ParameterGroup
-from diffjscc.training.stage import Stage, Validation
+from diffjscc.training.stage import Validation
 from diffjscc.training.transmission import (
     PSNRByRate,
     TransmissionBatch,
     TransmissionBatches,
     transmit,
 )
+from diffjscc.training.transmission_stage import TransmissionStage
 from diffjscc.training.validation import CodecValidation
 
 
@@ -69,7 +69,7 @@ class CodecLosses(nn.Module):
         return {"loss": loss, "mse": mse.mean(), **losses}, mse
 
 
-class JSCCStage(Stage[TransmissionBatch]):
+class JSCCStage(TransmissionStage):
     """Training of a codec.
 
     Args:
@@ -102,18 +102,6 @@ class JSCCStage(Stage[TransmissionBatch]):
         self.trained, self.module = network, CodecLosses(network, config).to(self.device)
         self.groups = (ParameterGroup(network, config.optimiser, network),)
 
-    def batches_at(self, step: int, process: int, processes: int) -> tuple[TransmissionBatch]:
-        """See `Stage.batches_at`."""
-        return (self.batches.batch_at(step, process, processes),)
-
-    def names_at(self, step: int, process: int, processes: int) -> list[str]:
-        """See `Stage.names_at`."""
-        return self.batches.crops.names_at(step, process, processes)
-
-    def readable(self) -> ReadableImages:
-        """The images that crops are taken of."""
-        return self.batches.crops.source
-
     def losses(self, module: nn.Module, batch: TransmissionBatch, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""
         del step
@@ -122,10 +110,6 @@ class JSCCStage(Stage[TransmissionBatch]):
         losses, mse = module(images, snr_db, batch.rates, batch.seeds)
         self.psnr.add(batch.rates, mse)
         return losses
-
-    def metrics(self) -> dict[str, float]:
-        """PSNR of the training images by rate."""
-        return self.psnr.report()
 
     def validation(self) -> Validation | None:
         """PSNR of held-out images at every rate."""

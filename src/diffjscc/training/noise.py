@@ -11,6 +11,14 @@ def mean_square(errors: Tensor) -> Tensor:
     return errors.float().square().mean(dim=(1, 2, 3))
 
 
+def amplitudes_of(powers: Tensor) -> Tensor:
+    """Amplitudes sqrt(ᾱ) of the latent and sqrt(1 - ᾱ) of the noise, float32 [T, 2], from ᾱ [T].
+
+    Not every device has float64.
+    """
+    return torch.stack((powers, 1 - powers), dim=1).sqrt().float()
+
+
 class NoiseError(nn.Module):
     """Mean squared error of a network's predicted noise.
 
@@ -24,9 +32,7 @@ class NoiseError(nn.Module):
     def __init__(self, denoiser: nn.Module, powers: Tensor) -> None:
         super().__init__()
         self.denoiser = denoiser
-        # sqrt(ᾱ) and sqrt(1 - ᾱ), float32 [T, 2]: not every device has float64.
-        amplitudes = torch.stack((powers, 1 - powers), dim=1).sqrt().float()
-        self.register_buffer("amplitudes", amplitudes, persistent=False)
+        self.register_buffer("amplitudes", amplitudes_of(powers), persistent=False)
 
     def forward(
         self, clean: Tensor, noise: Tensor, t: Tensor, *conditions: Tensor | None

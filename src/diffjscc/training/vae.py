@@ -7,7 +7,6 @@ are functions of (seed, iteration).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from diffjscc.data.crops import TrainingCrops
-from diffjscc.data.readable import ReadableImages, readable_numbers
+from diffjscc.data.readable import readable_numbers
 from diffjscc.data.sources import ImageSource
 from diffjscc.metrics.fidelity import psnr
 from diffjscc.metrics.lpips import LPIPS
@@ -33,7 +32,8 @@ from diffjscc.training.log import Log
 from diffjscc.training.losses import ExtraLosses
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.prior_config import VAEConfig, VAELossConfig
-from diffjscc.training.stage import Stage, Validation
+from diffjscc.training.seeded_crops import SeededCrops, SeededCropsStage
+from diffjscc.training.stage import Validation
 
 TILE = DiffusionConfig().tile
 
@@ -144,22 +144,7 @@ class VAEValidation:
         log.numbers(step, means)
 
 
-def noise_seeds(seed: int, step: int, batch: int, process: int, processes: int) -> Tensor:
-    """Seeds [b] of this process's images in iteration `step`."""
-    seeds = np.random.default_rng([seed, 3, step]).integers(2**62, size=batch)
-    share = batch // processes
-    return torch.from_numpy(seeds[process * share : (process + 1) * share])
-
-
-@dataclass(frozen=True)
-class SeededCrops:
-    """Crops, float32 [b, 3, n, n] in [0, 1], and the seeds of their posteriors' noise [b]."""
-
-    images: Tensor
-    seeds: Tensor
-
-
-class VAEStage(Stage[SeededCrops]):
+class VAEStage(SeededCropsStage):
     """Training of a VAE and a discriminator.
 
     Args:
@@ -183,20 +168,6 @@ class VAEStage(Stage[SeededCrops]):
         self.module, self.trained = networks, networks.trained
         self.vae, self.lpips = networks.vae, networks.lpips
         self.groups = (ParameterGroup(self.trained, config.optimiser, self.vae),)
-
-    def batches_at(self, step: int, process: int, processes: int) -> tuple[SeededCrops]:
-        """See `Stage.batches_at`."""
-        run = self.config.run
-        seeds = noise_seeds(run.seed, step, run.batch, process, processes)
-        return (SeededCrops(self.crops.batch_at(step, process, processes), seeds),)
-
-    def names_at(self, step: int, process: int, processes: int) -> list[str]:
-        """See `Stage.names_at`."""
-        return self.crops.names_at(step, process, processes)
-
-    def readable(self) -> ReadableImages:
-        """The images that crops are taken of."""
-        return self.crops.source
 
     def losses(self, module: nn.Module, batch: SeededCrops, step: int) -> dict[str, Tensor]:
         """See `Stage.losses`."""
