@@ -88,11 +88,7 @@ def parted(received: Received, uses: Sequence[int]) -> list[Received]:
     for number in uses:
         if first == received.channel_uses and parts:
             break
-        some = slice(first, first + number)
-        gain = received.state.gain
-        state = replace(received.state, gain=gain if gain.shape[1] == 1 else gain[:, some])
-        values = received.values[:, some]
-        parts.append(replace(received, values=values, state=state, uses_by_kind={}))
+        parts.append(received.span(slice(first, first + number), received.nominal_rate))
         first += number
     if first != received.channel_uses:
         listed = " + ".join(map(str, uses))

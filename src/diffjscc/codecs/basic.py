@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
-from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.ranges import WIDTH, check_channels, check_numbers, check_snr_span
-from diffjscc.codecs.reception import Receiver, as_received, check_receiver
+from diffjscc.codecs.reception import Receiver, check_receiver
 from diffjscc.data.geometry import Padding
-from diffjscc.symbols import ChannelState, Received
+from diffjscc.symbols import ChannelState
 
 KERNEL = 5
 STRIDES = (2, 2, 1, 1, 1)
@@ -96,12 +96,14 @@ class BasicJSCC(JointCodec):
     bounded = False
 
     def __init__(self, config: BasicJSCCConfig, parts: Parts = "both") -> None:
-        check_parts(parts)
-        super().__init__()
-        self.config = config
+        super().__init__(config, Encoder, Decoder, parts)
         self.padding = config.padding
-        self.encoder = Encoder(config) if parts != "receiver" else None
-        self.decoder = Decoder(config) if parts != "transmitter" else None
+
+    @property
+    def receiver(self) -> Receiver:
+        """See the config."""
+        receiver: Receiver = self.config.receiver
+        return receiver
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -114,12 +116,6 @@ class BasicJSCC(JointCodec):
         assert self.encoder is not None
         latent: Tensor = self.encoder(self.padded(images).whole())
         return latent
-
-    def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
-        """See `JointCodec.observed` and `BasicJSCCConfig.receiver`."""
-        if self.config.receiver == "equalised":
-            return super().observed(received)
-        return as_received(received, self.config.receiver)
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`; the CSI has no effect."""

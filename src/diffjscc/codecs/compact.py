@@ -18,7 +18,7 @@ from diffjscc.codecs.compact_layers import (
     TextureInput,
 )
 from diffjscc.codecs.constellations import check_constellation
-from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
 from diffjscc.data.geometry import PaddedImages, crop
 from diffjscc.layers.banding import Stage, band_rows, run
@@ -318,11 +318,7 @@ class CompactJSCC(JointCodec):
     decoder: Decoder | None
 
     def __init__(self, config: CompactConfig, parts: Parts = "both") -> None:
-        check_parts(parts)
-        super().__init__()
-        self.config = config
-        self.encoder = Encoder(config) if parts != "receiver" else None
-        self.decoder = Decoder(config) if parts != "transmitter" else None
+        super().__init__(config, Encoder, Decoder, parts)
         for parameter in self.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
-from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_channels, check_numbers, check_snr_range
 from diffjscc.data.geometry import Padding
 from diffjscc.symbols import ChannelState
@@ -217,13 +217,9 @@ class DeepJSCC(JointCodec):
     """
 
     def __init__(self, config: DeepJSCCConfig, parts: Parts = "both") -> None:
-        check_parts(parts)
-        super().__init__()
-        self.config = config
+        super().__init__(config, Encoder, Decoder, parts)
         self.stride = 2**config.downsamplings
         self.padding = config.padding
-        self.encoder = Encoder(config) if parts != "receiver" else None
-        self.decoder = Decoder(config) if parts != "transmitter" else None
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from fractions import Fraction
 
 import torch
@@ -22,7 +21,7 @@ from diffjscc.codecs.feedback_layers import (
     linear_snr,
     real_numbers,
 )
-from diffjscc.codecs.joint import JointCodec
+from diffjscc.codecs.joint import JointCodec, counted
 from diffjscc.codecs.low_snr import equalise
 from diffjscc.data.geometry import crop, pad_to_multiple, padded_length
 from diffjscc.layers.block_dct import STRIDE
@@ -110,7 +109,7 @@ class FeedbackJSCC(nn.Module):
         index = self._index(rate)
         padded = pad_to_multiple(images, STRIDE, self.first.padding)
         symbols = self.first.encode(padded, csi, self.first.rates[index])
-        return self._counted(symbols.values, images, rate, 0)
+        return counted(symbols.values, images, rate)
 
     @torch.no_grad()
     def sender(self, images: Tensor, csi: ChannelState, rate: Fraction) -> Sender:
@@ -118,12 +117,13 @@ class FeedbackJSCC(nn.Module):
         known = yield self.encode(images, csi, rate)
         padded = pad_to_multiple(images, STRIDE, self.first.padding)
         estimate, snr_db = self._begin(known)[0], _snr_db(known)
-        for number, uses in enumerate(self.uses(known.image_size, rate)[1:]):
+        first, *rest = self.uses(known.image_size, rate)
+        for number, uses in enumerate(rest):
             condition = self.layer.embed(snr_db, float(rate), number)
             before, allocation = self._plan(estimate, condition, 2 * uses, snr_db)
             error = self.layer.coefficients(padded - estimate.image)
             values = normalise_power(complex_symbols(self.layer.send(error, allocation)))
-            known = yield self._counted(values, images, rate, number + 1)
+            known = yield counted(values, images, rate, first + sum(rest[:number]))
             estimate = self._receive(estimate, before, allocation, known, condition)
 
     def estimates(self, received: Received) -> list[Tensor]:
@@ -157,15 +157,6 @@ class FeedbackJSCC(nn.Module):
         if rate not in self.rates:
             raise ValueError(f"rate {rate} is not one of {', '.join(map(str, self.rates))}")
         return self.rates.index(rate)
-
-    def _counted(self, values: Tensor, images: Tensor, rate: Fraction, number: int) -> Symbols:
-        """Symbols of a round; channel uses beyond R·H·W count as padding."""
-        size = (images.shape[-2], images.shape[-1])
-        before = sum(self.uses(size, rate)[:number])
-        left = max(0, math.ceil(rate * size[0] * size[1]) - before)
-        image = min(left, values.shape[1])
-        kinds = {"image": image, "padding": values.shape[1] - image}
-        return Symbols(values, size, rate, uses_by_kind=kinds)
 
     def _begin(self, received: Received) -> tuple[Estimate, Tensor]:
         """Decode the first round: the estimate, and whether each image is an outage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
@@ -21,6 +22,7 @@ from diffjscc.codecs.low_snr import (
     shrink,
     signal_share,
 )
+from diffjscc.codecs.reception import Receiver, as_received
 from diffjscc.data.geometry import PaddedImages, Padding, crop, padded_length
 from diffjscc.symbols import ChannelState, Received, Symbols
 
@@ -69,6 +71,15 @@ def symbols_to_latent(values: Tensor, channels: int, size: tuple[int, int]) -> T
     return torch.cat((grid.real, grid.imag), dim=1)
 
 
+def counted(values: Tensor, images: Tensor, rate: Fraction, before: int = 0) -> Symbols:
+    """Make symbols of images of which `before` were sent already; uses beyond R·H·W are padding."""
+    size = (images.shape[-2], images.shape[-1])
+    left = max(0, math.ceil(rate * size[0] * size[1]) - before)
+    image = min(left, values.shape[1])
+    kinds = {"image": image, "padding": values.shape[1] - image}
+    return Symbols(values, size, rate, uses_by_kind=kinds)
+
+
 class JointCodec(nn.Module, ABC):
     """A neural codec that sends C real latent channels as C/2 complex symbols per position.
 
@@ -98,6 +109,30 @@ class JointCodec(nn.Module, ABC):
     encoder: nn.Module | None
     decoder: nn.Module | None
 
+    def __init__(
+        self,
+        config: Any,  # noqa: ANN401 - each codec's own
+        encoder: Callable[[Any], nn.Module],
+        decoder: Callable[[Any], nn.Module],
+        parts: Parts,
+    ) -> None:
+        """Build the ends that are wanted.
+
+        Args:
+            config: the architecture.
+            encoder: makes the network of the transmitter.
+            decoder: makes that of the receiver.
+            parts: which ends to build.
+
+        Raises:
+            ValueError: no such `parts`.
+        """
+        check_parts(parts)
+        super().__init__()
+        self.config = config
+        self.encoder = encoder(config) if parts != "receiver" else None
+        self.decoder = decoder(config) if parts != "transmitter" else None
+
     @property
     @abstractmethod
     def channels(self) -> tuple[int, ...]:
@@ -113,6 +148,11 @@ class JointCodec(nn.Module, ABC):
         """SNR range of training in dB, (low, high)."""
         low, high = self.config.snr_range_db
         return low, high
+
+    @property
+    def receiver(self) -> Receiver:
+        """Receiver of faded symbols that the networks were trained with."""
+        return "equalised"
 
     @property
     def knows_fades(self) -> bool:
@@ -138,10 +178,7 @@ class JointCodec(nn.Module, ABC):
                 csi = bound_csi(csi, self.trained_snr(csi), self.snr_range_db)
         latent = self.analyse(images, csi, self.rate_index(rate))
         values = self.modulate(latent, self.rate_index(rate))
-        height, width = images.shape[-2:]
-        image = min(math.ceil(rate * height * width), values.shape[1])
-        kinds = {"image": image, "padding": values.shape[1] - image}
-        return Symbols(values, (height, width), rate, uses_by_kind=kinds)
+        return counted(values, images, rate)
 
     def modulate(self, latent: Tensor, rate_index: int) -> Tensor:
         """Map a latent [B, C, h, w] to symbols of unit mean power per image, complex64 [B, K]."""
@@ -209,6 +246,8 @@ class JointCodec(nn.Module, ABC):
 
     def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
         """Return the decoder's input symbols [B, K] and the CSI that it is conditioned on."""
+        if self.receiver != "equalised":
+            return as_received(received, self.receiver)
         return equalise(received) if self.bounded else (received.equalised, received.state)
 
     def trained_snr(self, csi: ChannelState) -> Tensor:

@@ -13,21 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffjscc.codecs.hadamard import hadamard
+
 BITS = 7  # of a word
 USES = 32  # channel uses of a word
 
 
-def _signs() -> Tensor:
-    """Rows (-1)^<i, j> of the Hadamard matrix, float32 [64, 64]."""
-    index = torch.arange(2 * USES)
-    common = index[:, None] & index
-    parity = sum((common >> bit) & 1 for bit in range(BITS - 1)) % 2
-    return 1.0 - 2.0 * torch.as_tensor(parity)
-
-
 def send_words(words: Tensor) -> Tensor:
     """Modulate words, int64 [B, n] from 0 to 127, to symbols of power 1, complex64 [B, 32·n]."""
-    signs = _signs().to(words.device)[words % 64] * (1 - 2 * (words // 64))[..., None]
+    signs = hadamard(2 * USES).to(words.device)[words % 64] * (1 - 2 * (words // 64))[..., None]
     pairs = signs.reshape(*words.shape, USES, 2) / math.sqrt(2)
     return torch.view_as_complex(pairs.contiguous()).flatten(1)
 
@@ -36,7 +30,7 @@ def receive_words(values: Tensor) -> Tensor:
     """Decide the likeliest words, int64 [B, n], of equalised symbols, complex64 [B, 32·n]."""
     grid = values.reshape(len(values), -1, USES)
     parts = torch.view_as_real(grid.contiguous()).flatten(2)
-    likeness = parts @ _signs().to(values.device)
+    likeness = parts @ hadamard(2 * USES).to(values.device)
     place = likeness.abs().argmax(-1)
     negative = likeness.gather(-1, place[..., None])[..., 0] < 0
     return place + 64 * negative

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from diffjscc.codecs.hadamard import hadamard
+
 # Distance of two words in deviations of the noise, over 2: Q(5) = 2.9e-7.
 MARGIN = 5.0
 # Below it more repetitions would help no codec of this package, in dB.
@@ -26,10 +28,7 @@ def words(choices: int) -> Tensor:
     if choices < 1:
         raise ValueError(f"choices is {choices}; it must be at least 1")
     order = 1 << (choices - 1).bit_length()
-    signs = [
-        [(-1.0) ** (row & column).bit_count() for column in range(1, order)] for row in range(order)
-    ]
-    return torch.tensor(signs).view(order, order - 1)
+    return hadamard(order)[:, 1:]
 
 
 def signal_length(choices: int, snr_db: float) -> int:

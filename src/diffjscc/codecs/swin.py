@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from diffjscc.choices import ConstellationName
 from diffjscc.codecs.constellations import check_constellation
-from diffjscc.codecs.joint import JointCodec, Parts, check_parts
+from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_channels, check_numbers, check_snr_span
-from diffjscc.codecs.reception import Receiver, as_received, check_receiver
+from diffjscc.codecs.reception import Receiver, check_receiver
 from diffjscc.codecs.windows import SwinBlock
 from diffjscc.data.geometry import Padding
-from diffjscc.symbols import ChannelState, Received
+from diffjscc.symbols import ChannelState
 
 ENDS = ("encoder", "decoder")
 MOST_STAGES = 8
@@ -286,13 +286,15 @@ class SwinJSCC(JointCodec):
     """
 
     def __init__(self, config: SwinJSCCConfig, parts: Parts = "both") -> None:
-        check_parts(parts)
-        super().__init__()
-        self.config = config
+        super().__init__(config, Encoder, Decoder, parts)
         self.stride = 2**config.stages
         self.padding = config.padding
-        self.encoder = Encoder(config) if parts != "receiver" else None
-        self.decoder = Decoder(config) if parts != "transmitter" else None
+
+    @property
+    def receiver(self) -> Receiver:
+        """See the config."""
+        receiver: Receiver = self.config.receiver
+        return receiver
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -302,7 +304,7 @@ class SwinJSCC(JointCodec):
     @property
     def knows_fades(self) -> bool:
         """Return whether the decoder takes faded symbols as they are received."""
-        return bool(self.config.receiver != "equalised")
+        return self.receiver != "equalised"
 
     def analyse(self, images: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.analyse`; only the effective SNR of the CSI is used."""
@@ -310,12 +312,6 @@ class SwinJSCC(JointCodec):
         assert self.encoder is not None
         latent: Tensor = self.encoder(self.padded(images).whole(), csi.snr_db)
         return latent
-
-    def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
-        """See `JointCodec.observed` and `SwinJSCCConfig.receiver`."""
-        if self.config.receiver == "equalised":
-            return super().observed(received)
-        return as_received(received, self.config.receiver)
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""

@@ -17,8 +17,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from diffjscc.codecs.joint import JointCodec, Parts, check_parts
-from diffjscc.codecs.reception import as_received
+from diffjscc.codecs.joint import JointCodec, Parts
+from diffjscc.codecs.reception import Receiver
 from diffjscc.codecs.side_information import (
     BITS,
     USES,
@@ -100,13 +100,15 @@ class WITT(JointCodec):
     decoder: Decoder | None
 
     def __init__(self, config: WITTConfig, parts: Parts = "both") -> None:
-        check_parts(parts)
-        super().__init__()
-        self.config = config
+        super().__init__(config, Encoder, Decoder, parts)
         self.stride = 2**config.stages
         self.padding = config.padding
-        self.encoder = Encoder(config) if parts != "receiver" else None
-        self.decoder = Decoder(config) if parts != "transmitter" else None
+
+    @property
+    def receiver(self) -> Receiver:
+        """See the config."""
+        receiver: Receiver = self.config.receiver
+        return receiver
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -116,7 +118,7 @@ class WITT(JointCodec):
     @property
     def knows_fades(self) -> bool:
         """Return whether the decoder takes faded symbols as they are received."""
-        return self.config.receiver != "equalised"
+        return self.receiver != "equalised"
 
     @property
     def words(self) -> int:
@@ -164,11 +166,7 @@ class WITT(JointCodec):
                 f"{received.channel_uses} symbols received; {beside} of them are side information"
             )
         words = receive_words(received.equalised[:, -beside:])
-        gain = received.state.gain
-        state = received.state
-        if gain.shape[1] > 1:
-            state = replace(state, gain=gain[:, :-beside])
-        image = replace(received, values=received.values[:, :-beside], state=state)
+        image = received.span(slice(-beside), received.nominal_rate)
         latent, csi, index = super().received_latent(image)
         low, high = OCTAVES
         amplitude = torch.exp2(low + words[:, 0] * (high - low) / _STEPS)
@@ -176,12 +174,6 @@ class WITT(JointCodec):
         if self.config.rate_modulated:
             latent = self._in_place(latent, words_to_bits(words[:, 1:], self.config.channels))
         return latent, csi, index
-
-    def observed(self, received: Received) -> tuple[Tensor, ChannelState]:
-        """See `JointCodec.observed` and `SwinJSCCConfig.receiver`."""
-        if self.config.receiver == "equalised":
-            return super().observed(received)
-        return as_received(received, self.config.receiver)
 
     def synthesise(self, latent: Tensor, csi: ChannelState, rate_index: int) -> Tensor:
         """See `JointCodec.synthesise`."""

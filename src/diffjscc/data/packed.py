@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import Progress
 
-from diffjscc.data.files import atomic_write, remove_abandoned
+from diffjscc.data.files import atomic_write
 from diffjscc.data.folders import ImageSource, fingerprint_of
 from diffjscc.data.images import ImageError
 
@@ -196,7 +196,6 @@ def pack(
     bar = Progress(console=Console(stderr=True), disable=not progress, transient=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary, temporary.open("wb") as file, bar:
-        remove_abandoned(path)
         file.write(_MAGIC)
         task = bar.add_task(f"packing {path.name}", total=len(source))
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:

@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from diffjscc.configuration import as_yaml
-from diffjscc.data.files import atomic_write, remove_abandoned
+from diffjscc.data.files import atomic_write
 from diffjscc.data.saved import load_saved
 from diffjscc.pretrained.storage import compare
 from diffjscc.training.config import StageConfig
@@ -111,7 +111,6 @@ class Checkpoint:
             "config": as_yaml(self.config),
             "images": self.images,
         }
-        remove_abandoned(self.path)
         with atomic_write(self.path) as temporary:
             _save(state, temporary)
 

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from diffjscc.data.files import remove_abandoned
 from diffjscc.data.images import ImageError
 from diffjscc.data.sources import ImageSource
 from diffjscc.pretrained.storage import write_json
@@ -100,6 +99,5 @@ def fill(
             if path.exists():
                 bar.advance(task, len(part))
                 continue
-            remove_abandoned(path)
             write_part(path, latents(part))
     state.wait_for_everyone()
