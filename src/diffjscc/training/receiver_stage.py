@@ -1,4 +1,4 @@
-"""What stages share that train a part of a diffusion receiver and write the whole scheme."""
+"""Parts shared by stages that train one part of a diffusion receiver and write the whole scheme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages share that train on transmissions of crops."""
+"""Parts shared by stages that train on transmissions of crops."""
 
 from __future__ import annotations
 
