@@ -15,7 +15,7 @@ from diffjscc.schemes.correction_options import CorrectionOptions
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.kinds import KINDS
-from diffjscc.schemes.options import RefinerOptions
+from diffjscc.schemes.options import RefinerOptions, given
 from diffjscc.schemes.rate_policy import RatePolicyOptions
 
 SNR_LIMIT = 200.0  # dB, either way
@@ -101,18 +101,16 @@ def _word(text: str) -> str:
 
 def feedback_options(snr_db: float | None, resend: Resend | None) -> FeedbackOptions:
     """Check options of schemes with feedback; None leaves one at its default."""
-    given = {"snr_db": snr_db, "resend": resend}
-    known = {name: value for name, value in given.items() if value is not None}
-    return check(FeedbackOptions, known, "--scheme feedback")
+    said = given({"snr_db": snr_db, "resend": resend})
+    return check(FeedbackOptions, said, "--scheme feedback")
 
 
 def rate_policy_options(
     estimate: QualityEstimate | None, target_psnr: float | None
 ) -> RatePolicyOptions | None:
     """Check options of a rate policy; without either there is none."""
-    given = {"estimate": estimate, "target_psnr": target_psnr}
-    known = {name: value for name, value in given.items() if value is not None}
-    return check(RatePolicyOptions, known, "--rate-policy") if known else None
+    said = given({"estimate": estimate, "target_psnr": target_psnr})
+    return check(RatePolicyOptions, said, "--rate-policy") if said else None
 
 
 def correction_options(denoiser: str | None, iterations: int | None) -> CorrectionOptions | None:
@@ -121,8 +119,7 @@ def correction_options(denoiser: str | None, iterations: int | None) -> Correcti
     Raises:
         ValueError: a value out of range.
     """
-    given = {"denoiser": denoiser, "iterations": iterations}
-    said = {name: value for name, value in given.items() if value is not None}
+    said = given({"denoiser": denoiser, "iterations": iterations})
     return check(CorrectionOptions, said, "--refiner isec") if said else None
 
 
@@ -178,9 +175,9 @@ def choose(
             "refiner": refiner.only(kind.refiner_options),
             "digital": fitting,
         }
-        options["feedback"] = feedback if kind.feedback_options else FeedbackOptions()
+        options["feedback"] = feedback if kind.section == "feedback" else FeedbackOptions()
         options["rate_policy"] = policy if kind.adapts_rate else None
-        if own.correction is not None and kind.takes_correction:
+        if own.correction is not None and kind.section == "correction":
             options["correction"] = own.correction.model_dump()
         configs.append(check(SchemeConfig, chosen | options, f"--scheme {name}"))
     effective = {option for config in configs for option in config.refiner.given}
@@ -192,7 +189,7 @@ def choose(
         asked.append("--adversarial")
     if policy is not None and not any(config.rate_policy for config in configs):
         asked.append("--rate-policy")
-    if own.correction and not any(KINDS[one.kind].takes_correction for one in configs):
+    if own.correction and not any(KINDS[one.kind].section == "correction" for one in configs):
         asked.append("--corrections" if own.correction.denoiser is None else "--denoiser")
     useless = [option for option in asked if option not in effective]
     if useless:
@@ -224,11 +221,11 @@ def _check_without_schemes(
         raise ValueError(
             f"{', '.join(_given(feedback))}: for --scheme feedback; add that, or leave it out"
         )
-    given = sorted(digital.model_fields_set)
-    if given:
+    useless = sorted(digital.model_fields_set)
+    if useless:
         raise ValueError(
-            f"--{', --'.join(given)} is for digital links; name one, such as --scheme bpg-ldpc, or "
-            "leave it out"
+            f"--{', --'.join(useless)} is for digital links; name one, such as --scheme bpg-ldpc, "
+            "or leave it out"
         )
     if adversarial is not None:
         raise ValueError(

@@ -99,7 +99,7 @@ def _rates(weights: str) -> list[Entry]:
 def _schemes() -> list[Entry]:
     def needs(name: str) -> str:
         kind = KINDS[name]
-        if kind.takes_inversion:
+        if kind.section == "inversion":
             return "a config"
         return "--adversarial" if kind.own_weights else "--weights" if kind.pooling else ""
 

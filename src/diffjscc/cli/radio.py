@@ -62,6 +62,7 @@ def send(
         from diffjscc.radio.streams import is_endpoint, send_stream  # noqa: PLC0415
         from diffjscc.schemes.air import Transmitter  # noqa: PLC0415
         from diffjscc.schemes.digital_options import DigitalOptions  # noqa: PLC0415
+        from diffjscc.schemes.options import given  # noqa: PLC0415
 
         _check_rate(sample_rate)
         if papr_limit is not None and not 0 <= papr_limit <= 60:
@@ -73,9 +74,8 @@ def send(
         if not streamed:
             paths.check_apart(target, "--output", found)
         paths.check_apart(json_file, "--json", found)
-        said = {"mcs": mcs, "quality": quality, "downsample": downsample or None}
-        given = {name: value for name, value in said.items() if value is not None}
-        digital = check(DigitalOptions, given, "--scheme")
+        said = given({"mcs": mcs, "quality": quality, "downsample": downsample or None})
+        digital = check(DigitalOptions, said, "--scheme")
         transmitter = Transmitter.load(scheme, weights, rate, digital, device)
         air = Air(waveform, snr, sample_rate, gap, papr_limit)
         samples, notes, rows = build_frames(transmitter, found, air)

@@ -246,7 +246,7 @@ def transmit(
         from diffjscc.schemes.channel import ChannelConfig  # noqa: PLC0415
         from diffjscc.schemes.config import SchemeConfig  # noqa: PLC0415
         from diffjscc.schemes.digital_options import DigitalOptions  # noqa: PLC0415
-        from diffjscc.schemes.options import RefinerOptions  # noqa: PLC0415
+        from diffjscc.schemes.options import RefinerOptions, given  # noqa: PLC0415
         from diffjscc.schemes.rates import check_rates  # noqa: PLC0415
 
         receiver = RefinerOptions(
@@ -274,8 +274,7 @@ def transmit(
                 "out"
             )
         over = {"k_factor": k_factor, "transmitter_csi": transmitter_csi}
-        said = {"mcs": mcs, "quality": quality, "downsample": downsample or None}
-        digital = {name: value for name, value in said.items() if value is not None}
+        digital = given({"mcs": mcs, "quality": quality, "downsample": downsample or None})
         channels = [
             check(ChannelConfig, ChannelConfig.named(name) | over, f"--channel {name}")
             for name in channel or ["awgn"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjscc.pretrained.build import build_config
-from diffjscc.pretrained.storage import WeightsError, read_json, write_json
+from diffjscc.pretrained.storage import WeightsError, read_json, write_table
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.sampling import ByBits
 
@@ -33,16 +33,4 @@ def read_strength(path: Path) -> ByBits:
 
 def save_benefit(strength: ByBits, points: list[dict[str, Any]], path: Path) -> None:
     """Write a table, atomically, with numbers of six digits."""
-    write_json(
-        path,
-        {
-            "strength": [[float(f"{bits:.6g}"), factor] for bits, factor in strength],
-            "points": [
-                {
-                    name: float(f"{value:.6g}") if isinstance(value, float) else value
-                    for name, value in point.items()
-                }
-                for point in points
-            ],
-        },
-    )
+    write_table(path, {"strength": strength, "points": points})

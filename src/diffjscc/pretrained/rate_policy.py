@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffjscc.codecs.rate_policy import RatePredictor
 from diffjscc.pretrained.build import build_config
-from diffjscc.pretrained.storage import WeightsError, read_json, write_json
+from diffjscc.pretrained.storage import WeightsError, read_json, write_table
 
 FILE = "rate_policy.json"
 
@@ -33,10 +33,4 @@ def save_rate_policy(predictor: RatePredictor, path: Path) -> None:
     """Write a table, atomically, with numbers of six digits."""
     values = asdict(predictor)
     values["rates"] = [str(rate) for rate in predictor.rates]
-    write_json(path, {name: _rounded(value) for name, value in values.items()})
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
+    write_table(path, values)

@@ -113,6 +113,19 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def write_table(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object of measurements atomically, with numbers of six digits."""
+    write_json(path, {name: _rounded(one) for name, one in value.items()})
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def write_tensors(
     state: Mapping[str, Tensor],
     folder: Path,

@@ -13,7 +13,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from diffjscc.refiners.halves import decode_noise, encode_noisy
+from diffjscc.refiners.halves import encode_noisy, predict_from
 from diffjscc.refiners.library import (
     ControlNetModel,
     TimestepEmbedding,
@@ -255,7 +255,7 @@ class Denoiser(nn.Module):
             skips, middle = control(z_t, t, condition, snr_db, context, control_scale=control_scale)
             if guidance_scale != 1:
                 encoded = encode_noisy(self.unet, z_t, t, context)
-                both = decode_noise(self.unet, encoded.with_and_without(skips, middle))
+                both = predict_from(self.unet, encoded.with_and_without(skips, middle))
                 controlled, prior = both.chunk(2)
                 return prior + guidance_scale * (controlled - prior)
         (noise,) = self.unet(

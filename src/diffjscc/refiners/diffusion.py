@@ -131,7 +131,8 @@ class ControlledDiffusion(ReceiverNetworks):
         # Nothing of the images' size is copied without need: 48 megapixels take 0.6 GB.
         repeated = initial if number == 1 else initial[rows]
         levels = self.start_levels(received)
-        likelihood = self.likelihood(received.select(rows))
+        likelihood = self.likelihood(received)
+        likelihood = None if likelihood is None else likelihood.select(rows)
         if not any(levels):
             image = repeated if likelihood is None else likelihood.improve_images(repeated)
             return Reconstruction(kept(image), repeated)

@@ -69,7 +69,7 @@ def encode_noisy(
     return Encoded(tuple(skips), x, embedding, context)
 
 
-def decode_noise(unet: UNet2DConditionModel, encoded: Encoded) -> Tensor:
+def predict_from(unet: UNet2DConditionModel, encoded: Encoded) -> Tensor:
     """Compute the second half of `UNet2DConditionModel.forward`: the noise [B, C, h, w]."""
     x, skips = encoded.middle, encoded.skips
     for block in unet.up_blocks:

@@ -14,7 +14,7 @@ from diffjscc.schemes.correction_options import CorrectionOptions
 from diffjscc.schemes.digital_options import DigitalOptions
 from diffjscc.schemes.feedback_options import FeedbackOptions
 from diffjscc.schemes.generator_options import GeneratorOptions
-from diffjscc.schemes.kinds import KINDS
+from diffjscc.schemes.kinds import KINDS, SectionName
 from diffjscc.schemes.options import RefinerOptions
 from diffjscc.schemes.rate_policy import RatePolicyOptions
 
@@ -110,12 +110,16 @@ class SchemeConfig(Section):
         return self.digital.quality is not None or self.rate_policy is not None or sent
 
     @model_validator(mode="after")
-    def _searches_have_settings_of_their_own(self) -> SchemeConfig:
-        kind = KINDS[self.kind]
-        if not kind.takes_correction and self.correction != CorrectionOptions():
-            raise ValueError(f"correction is for isec, not for {self.kind}; remove it")
-        if not kind.takes_inversion and self.inversion != GeneratorOptions():
-            raise ValueError(f"inversion is for generator, not for {self.kind}; remove it")
+    def _sections_are_of_the_kind(self) -> SchemeConfig:
+        sections: dict[SectionName, str] = {
+            "feedback": "codecs of several rounds (kind: feedback)",
+            "correction": "isec",
+            "inversion": "generator",
+        }
+        for name, owner in sections.items():
+            section = getattr(self, name)
+            if KINDS[self.kind].section != name and section != type(section)():
+                raise ValueError(f"{name} is for {owner}, not for {self.kind}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -133,11 +137,6 @@ class SchemeConfig(Section):
         if not kind.digital_options and self.digital != DigitalOptions():
             raise ValueError(
                 f"digital is for digital links such as bpg-ldpc, not for {self.kind}; remove it"
-            )
-        if not kind.feedback_options and self.feedback != FeedbackOptions():
-            raise ValueError(
-                f"feedback is for codecs of several rounds (kind: feedback), not for {self.kind}; "
-                "remove it"
             )
         if self.rate_policy is not None and self.refiner.caption_from == "transmitter":
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from diffjscc.choices import DigitalKind, SchemeKind
 from diffjscc.plugins import Factory
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diffjscc.schemes.config import SchemeConfig
     from diffjscc.schemes.loader import SchemeLoader
 
+SectionName = Literal["feedback", "correction", "inversion"]
 ALL_REFINER_OPTIONS = frozenset(option_name(field.name) for field in fields(RefinerOptions))
 DDNM_OPTIONS = frozenset({"--sampler", "--steps", "--start", "--dtype", "--offload"})
 
@@ -31,11 +32,9 @@ class Kind:
         description: of the scheme, in one sentence.
         refiner_options: options of `RefinerOptions` that it takes, as the command line spells them.
         digital_options: fields of `DigitalOptions` that it takes.
-        feedback_options: whether it takes `FeedbackOptions`.
+        section: the section of `SchemeConfig` that is for this kind alone, if there is one.
         pooling: pixels whose mean its codec sends as one: its rates are those of the weights over
             this number; None for schemes without weights, which have other rates.
-        takes_correction: whether it takes `CorrectionOptions`.
-        takes_inversion: whether it takes `GeneratorOptions`.
         own_weights: whether it needs weights of its own, which the config must name.
         takes_factory: whether it is made by a factory of the user's own.
     """
@@ -44,18 +43,16 @@ class Kind:
     description: str
     refiner_options: frozenset[str] = frozenset()
     digital_options: frozenset[str] = frozenset()
-    feedback_options: bool = False
+    section: SectionName | None = None
     pooling: int | None = None
-    takes_correction: bool = False
-    takes_inversion: bool = False
     own_weights: bool = False
     takes_factory: bool = False
 
     @property
     def adapts_rate(self) -> bool:
         """Return whether its codec can be given a rate policy."""
-        again = self.takes_correction or self.takes_inversion  # receivers that encode
-        return self.pooling == 1 and not self.feedback_options and not again
+        # Further rounds and receivers that encode know one rate.
+        return self.pooling == 1 and self.section is None
 
 
 def _codec_alone(loader: SchemeLoader, config: SchemeConfig, rate: Fraction) -> Scheme:
@@ -140,19 +137,19 @@ KINDS: Mapping[SchemeKind | str, Kind] = {
         _feedback,
         "a codec of several rounds with feedback, of `train feedback`",
         pooling=1,
-        feedback_options=True,
+        section="feedback",
     ),
     "isec": Kind(
         _corrected,
         "the codec with iterative source error correction",
         pooling=1,
-        takes_correction=True,
+        section="correction",
     ),
     "generator": Kind(
         _generated,
         "the codec with a generator of your own as prior",
         pooling=1,
-        takes_inversion=True,
+        section="inversion",
         takes_factory=True,
     ),
     "custom": Kind(_custom, "your own, any function that makes a Scheme", takes_factory=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ class RefinerOptions:
         Raises:
             ValueError: a value out of range.
         """
-        sampler = _given({"name": self.sampler, "start": self.start})
+        sampler = given({"name": self.sampler, "start": self.start})
         if self.num_inference_steps is not None and self.num_inference_steps == distilled_steps:
             sampler["distilled_steps"] = distilled_steps
         elif self.num_inference_steps is not None:
@@ -145,9 +146,9 @@ class RefinerOptions:
         return replace(
             own.at_full_strength if self.full_strength else own,
             sampler=replace(own.sampler, **sampler),
-            latent_guidance=replace(own.latent_guidance, **_given(guidance)),
-            likelihood=replace(own.likelihood, **_given(likelihood)),
-            **_given(scales),
+            latent_guidance=replace(own.latent_guidance, **given(guidance)),
+            likelihood=replace(own.likelihood, **given(likelihood)),
+            **given(scales),
         )
 
     def check(self) -> None:
@@ -191,6 +192,6 @@ class RefinerOptions:
             raise ValueError(f"{error}: --captioner none, or --caption TEXT") from error
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings that the user gave."""
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the user gave: those that are not None."""
     return {name: value for name, value in values.items() if value is not None}

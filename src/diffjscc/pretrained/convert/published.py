@@ -171,11 +171,6 @@ def _infer(state: Mapping[str, Tensor], training: Training, where: str) -> WITTC
     )
 
 
-def _rate_channels(width: int) -> tuple[int, ...]:
-    """Published numbers of channels, as far as there are so many, or all of them."""
-    return tuple(c for c in PUBLISHED_CHANNELS if c <= width) or (width // 2 * 2,)
-
-
 _ENDS = ("encoder", "decoder")
 
 
