@@ -10,6 +10,7 @@ from torch import Tensor
 from diffjscc import AWGN, Reconstruction, Scheme
 from diffjscc.codecs.compact import CompactConfig, CompactJSCC
 from diffjscc.layers import banding
+from diffjscc.layers.texture import texture_map
 from diffjscc.pretrained.pretrained import load_codec, save_codec
 from diffjscc.protocols import TextureCodec
 from diffjscc.symbols import Generators, Received
@@ -54,6 +55,20 @@ def test_the_symbols_depend_on_the_texture() -> None:
         before = received(codec).values
         torch.nn.init.zeros_(layer.weight)
         assert not torch.allclose(received(codec).values, before, atol=1e-4)
+
+
+def test_the_maps_mean_is_the_originals_whatever_the_network_guesses() -> None:
+    codec = make(TEXTURED)
+    images = torch.rand(3, 3, 256, 320, generator=torch.Generator().manual_seed(2))
+    images = 0.5 + (images - 0.5) * torch.tensor([0.02, 0.2, 1.0])[:, None, None, None]
+    scheme = Scheme(codec, codec.rates[0])
+    sent = scheme.send(images, AWGN(15.0), torch.Generator().manual_seed(0))
+    power = sent.values.abs().square().mean(1)  # 1, and the noise's
+    torch.testing.assert_close(power, torch.full((3,), 1.03), atol=0.03, rtol=0)
+    _, _, texture = codec.attempt_with_texture(sent)
+    assert texture is not None
+    expected = texture_map(images).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(texture.mean(dim=(1, 2, 3)), expected, atol=0.2, rtol=0)
 
 
 def test_bands_give_the_map_of_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from diffjscc.codecs.compact_layers import (
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
+from diffjscc.codecs.texture_mean import receive_mean, send_mean
 from diffjscc.data.geometry import PaddedImages, crop
 from diffjscc.layers.banding import Stage, band_rows, run
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
@@ -124,7 +125,7 @@ class Encoder(nn.Module):
 
         Args:
             condition: see `Condition`.
-            texture: scaled texture map of the whole images, see `TextureInput`, if it is sent.
+            texture: texture map of the whole images, if it is sent.
         """
 
         def stem(x: Tensor, keep: slice, top: int) -> Tensor:
@@ -157,6 +158,11 @@ class Encoder(nn.Module):
         latent: Tensor = self.gains(coefficients, condition) + deep + sent
         return latent
 
+    def shape(self, latent: Tensor, condition: Tensor, texture: Tensor | None) -> Tensor:
+        """Weight the frequencies of a latent [B, C, h, w], and put the texture's mean beneath."""
+        shaped: Tensor = self.spectrum(latent, condition)
+        return shaped if texture is None else send_mean(shaped, texture, self.channels[0])
+
     def forward(self, images: PaddedImages, snr_db: Tensor, rate_index: int, band: int) -> Tensor:
         """Encode images at SNRs [B], in bands of so many rows, a multiple of 16."""
         size = images.size[0], images.size[0] // STRIDE
@@ -169,12 +175,11 @@ class Encoder(nn.Module):
         condition = self.condition(coefficients, snr_db, rate_index)
         texture = None
         if self.texture is not None:
-            measured = Stage(lambda x, keep, _: texture_map(x, STRIDE)[..., keep, :], 1, STRIDE)
-            texture = self.texture.scaled(run([measured], read, size, band, "measuring texture"))
+            measure = Stage(lambda x, keep, _: texture_map(x, STRIDE)[..., keep, :], 1, STRIDE)
+            texture = run([measure], read, size, band, "measuring texture")
         deep = run(self.stages(condition, texture), read, size, band, "encoding")
         latent = self.combine(coefficients, deep, condition, texture)
-        shaped: Tensor = self.spectrum(latent[:, : self.channels[rate_index]], condition)
-        return shaped
+        return self.shape(latent[:, : self.channels[rate_index]], condition, texture)
 
 
 class Decoder(nn.Module):
@@ -280,7 +285,9 @@ class Decoder(nn.Module):
         Returns:
             Images [B, 3, 16h, 16w], not clamped; and the texture map [B, 1, h, w] if wanted.
         """
-        height = latent.shape[-2]
+        height, sent = latent.shape[-2], None
+        if self.texture is not None:
+            latent, sent = receive_mean(latent, snr_db)
         latent = latent.contiguous(memory_format=torch.channels_last)
         condition = self.condition(self.widen(latent), snr_db, rate_index)
         latent = self.widen(self.spectrum(latent, condition))
@@ -288,7 +295,7 @@ class Decoder(nn.Module):
         stages = self.stages(latent, condition, textures)
         size = height, STRIDE * height
         images = run(stages, lambda rows: latent[..., rows, :], size, band, "decoding")
-        return images, torch.cat(textures, dim=-2) if textures else None
+        return images, sent.correct(torch.cat(textures, dim=-2)) if textures and sent else None
 
 
 def block_stages(blocks: nn.ModuleList, condition: Tensor) -> list[Stage]:
@@ -301,7 +308,7 @@ def block_stages(blocks: nn.ModuleList, condition: Tensor) -> list[Stage]:
 
 
 class CompactJSCC(JointCodec):
-    """A rate- and SNR-adaptive codec of 6.0 M parameters: R = 1/128, 1/64, 1/32, 1/16.
+    """A rate- and SNR-adaptive codec of 6.3 M parameters: R = 1/128, 1/64, 1/32, 1/16.
 
     A rate uses the first C latent channels; SNR and rate modulate every block of both ends.
     Apart from two global statistics per channel and the spectral gain of the whole latent, all

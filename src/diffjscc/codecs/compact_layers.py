@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.layers.texture import TYPICAL
+
 if TYPE_CHECKING:
     from diffjscc.codecs.compact import CompactConfig
 
-# log2 of levels, about the mean of photographs: where the texture map is centred.
-TYPICAL_TEXTURE = 2.0
 # Brings the map to the size of trained features (about 10) and latents (about 30).
 TEXTURE_GAIN = 8.0
 ALL = slice(None)
@@ -95,6 +95,11 @@ class Gains(nn.Module):
         return x * gain[:, :, None, None]
 
 
+def scaled(texture: Tensor) -> Tensor:
+    """Bring a texture map to the size of trained features."""
+    return TEXTURE_GAIN * (texture - TYPICAL)
+
+
 class TextureInput(nn.Module):
     """Contributions of the texture map to the encoder's features and to its latent; at first 0.
 
@@ -110,19 +115,15 @@ class TextureInput(nn.Module):
             assert zeroed.bias is not None
             nn.init.zeros_(zeroed.bias)
 
-    def scaled(self, texture: Tensor) -> Tensor:
-        """Bring a map [B, 1, h, w] to the size that the layers expect."""
-        return TEXTURE_GAIN * (texture - TYPICAL_TEXTURE)
-
-    def sent(self, scaled: Tensor, condition: Tensor) -> Tensor:
-        """Return what a `scaled` map adds to the latent, [B, channels, h, w]."""
+    def sent(self, texture: Tensor, condition: Tensor) -> Tensor:
+        """Return what a map [B, 1, h, w] adds to the latent, [B, channels, h, w]."""
         gains: Tensor = self.gains(condition)[:, :, None, None]
-        return gains * scaled
+        return gains * scaled(texture)
 
-    def known(self, scaled: Tensor, top: int, rows: int) -> Tensor:
-        """Return what a `scaled` map adds to some rows of the features, [B, width, rows, w]."""
+    def known(self, texture: Tensor, top: int, rows: int) -> Tensor:
+        """Return what a map [B, 1, h, w] adds to some rows of the features, [B, width, rows, w]."""
         low = max(top - 1, 0)
-        added: Tensor = self.features(scaled[..., low : top + rows + 1, :])
+        added: Tensor = self.features(scaled(texture[..., low : top + rows + 1, :]))
         return added[..., top - low : top - low + rows, :]
 
 
@@ -137,5 +138,5 @@ class TextureHead(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, keep: slice = ALL) -> Tensor:
         """Transform rows `keep` of [B, width, h, w] to the map [B, 1, …, w]."""
-        out: Tensor = TYPICAL_TEXTURE + self.head(self.block(x, condition, keep))
+        out: Tensor = TYPICAL + self.head(self.block(x, condition, keep))
         return out

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffjscc.codecs.compact import CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC
 from diffjscc.codecs.joint import JointCodec
+from diffjscc.codecs.texture_mean import receive_mean
 from diffjscc.layers.banding import whole
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.texture import texture_map
@@ -56,11 +57,11 @@ class CompactEncoder(nn.Module):
         condition = encoder.condition(coefficients, snr_db, rate_index)
         texture = None
         if encoder.texture is not None:
-            texture = encoder.texture.scaled(texture_map(images, STRIDE))
+            texture = texture_map(images, STRIDE)
         deep = whole(encoder.stages(condition, texture), images)
-        latent = encoder.combine(coefficients, deep, condition, texture)
-        shaped: Tensor = encoder.spectrum(latent, condition)
-        return shaped
+        return encoder.shape(
+            encoder.combine(coefficients, deep, condition, texture), condition, texture
+        )
 
 
 class CompactDecoder(nn.Module):
@@ -78,12 +79,14 @@ class CompactDecoder(nn.Module):
         self, latent: Tensor, snr_db: Tensor, rate_index: Tensor
     ) -> Tensor | tuple[Tensor, ...]:
         """Decode [B, C_max, h, w] to images [B, 3, 16h, 16w], not clamped, and the texture map."""
-        decoder = self.decoder
+        decoder, sent = self.decoder, None
+        if decoder.texture is not None:
+            latent, sent = receive_mean(latent, snr_db)
         condition = decoder.condition(latent, snr_db, rate_index)
         latent = decoder.spectrum(latent, condition)
         textures = list[Tensor]()
         images = whole(decoder.stages(latent, condition, textures), latent)
-        return (images, *textures)
+        return images if sent is None else (images, *map(sent.correct, textures))
 
 
 class DeepEnd(nn.Module):

@@ -12,6 +12,14 @@ from torch.nn import functional as F
 
 LOCAL_MEAN = 9  # side of the mean, in pixels, that is subtracted to leave the fine scales
 LEAST = 0.25  # levels of 255; a smaller deviation does not show
+TYPICAL = 2.0  # log2 of levels, about the mean of photographs
+
+
+def fine_scales(images: Tensor) -> Tensor:
+    """Subtract the mean over 9x9 pixels from [B, C, H, W]."""
+    return images - F.avg_pool2d(
+        images, LOCAL_MEAN, 1, padding=LOCAL_MEAN // 2, count_include_pad=False
+    )
 
 
 def texture_map(images: Tensor, stride: int = 16) -> Tensor:
@@ -27,10 +35,7 @@ def texture_map(images: Tensor, stride: int = 16) -> Tensor:
     Returns:
         log2 of the deviation in levels of 255, [B, 1, H/stride, W/stride], at least -2.
     """
-    brightness = images.mean(dim=1, keepdim=True)
-    means = F.avg_pool2d(
-        brightness, LOCAL_MEAN, 1, padding=LOCAL_MEAN // 2, count_include_pad=False
-    )
-    power = F.pad((brightness - means).square(), (stride // 2,) * 4, mode="reflect")
+    fine = fine_scales(images.mean(dim=1, keepdim=True))
+    power = F.pad(fine.square(), (stride // 2,) * 4, mode="reflect")
     deviation = 255 * F.avg_pool2d(power, 2 * stride, stride).sqrt()
     return deviation.clamp(min=LEAST).log2()
