@@ -12,7 +12,7 @@ from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
 from diffjscc.refiners.latents import decode
 from diffjscc.refiners.sampling import SamplerConfig
-from diffjscc.refiners.texture import fit_share, kept_share
+from diffjscc.refiners.texture import fit, kept_share
 from diffjscc.refiners.vae import CompactVAE
 from toy_refiner import make_control, make_unet, make_vae, receive
 
@@ -51,8 +51,8 @@ def test_the_share_grows_over_the_span() -> None:
 
 def test_shares_of_padding_are_those_of_the_border() -> None:
     share = torch.arange(6.0).view(1, 1, 2, 3)
-    assert fit_share(share, (3, 4)).tolist() == [[[[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5]]]]
-    assert fit_share(share, (1, 2)).tolist() == [[[[0, 1]]]]
+    assert fit(share, (3, 4)).tolist() == [[[[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5]]]]
+    assert fit(share, (1, 2)).tolist() == [[[[0, 1]]]]
 
 
 @pytest.mark.parametrize("kl", [False, True])

@@ -5,6 +5,7 @@ Initial image → condition latent and posterior, caption → text features, SNR
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from diffjscc.data.geometry import (
     released_size,
 )
 from diffjscc.layers.banding import Bands, collect
+from diffjscc.layers.block_dct import STRIDE
 from diffjscc.refiners.captions import Captioner
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.control import ControlModule, Denoiser
 from diffjscc.refiners.devices import Placement, Precision
+from diffjscc.refiners.finishing import Targets
 from diffjscc.refiners.latents import ConditionEncoder, Posterior, encode, stride
 from diffjscc.refiners.library import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffjscc.refiners.prior import (
@@ -36,7 +39,7 @@ from diffjscc.refiners.prior import (
 )
 from diffjscc.refiners.sampling import Progress, at_bits, paper_scheduler
 from diffjscc.refiners.text import TextFeatures
-from diffjscc.refiners.texture import fit_share, kept_share
+from diffjscc.refiners.texture import fit, kept_share
 from diffjscc.symbols import Received
 
 
@@ -154,7 +157,9 @@ class ReceiverNetworks:
     @property
     def multiple(self) -> int:
         """Pixels that image sides must be multiples of."""
-        return side_multiple(self.vae, self.denoiser.unet)
+        own = side_multiple(self.vae, self.denoiser.unet)
+        # A limit of texture is of whole positions of the map.
+        return own if self.config.texture_margin is None else math.lcm(own, STRIDE)
 
     def prepare(self, images: Tensor) -> PaddedImages:
         """Pad or enlarge images [B, 3, H, W] to a size that the networks accept."""
@@ -205,7 +210,16 @@ class ReceiverNetworks:
         if span is None or received.texture is None:
             return None
         share = kept_share(received.texture.to(latent.device), span, stride(self.vae))
-        return fit_share(share, (latent.shape[-2], latent.shape[-1]))
+        return fit(share, (latent.shape[-2], latent.shape[-1]))
+
+    def targets(self, prepared: PaddedImages, size: tuple[int, int], received: Received) -> Targets:
+        """Collect what decoded images are to have when they are finished, to the size (H, W)."""
+        margin, texture = self.config.texture_margin, None
+        if margin is not None and received.texture is not None:
+            height, width = prepared.size
+            allowed = received.texture.float().to(self.placement.device) + margin
+            texture = fit(allowed, (height // STRIDE, width // STRIDE))
+        return Targets(prepared, size, texture)
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:
         """Clamp SNRs [B] in dB to the range of training if `clamp_snr`; warn if one is outside."""

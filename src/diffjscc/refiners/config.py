@@ -43,6 +43,9 @@ class DiffusionConfig:
             received texture map is below `low`, the latent of the initial image is decoded, above
             `high` the sampled one, in between a mixture, see `refiners.texture`. It has no effect
             without a map; None, as in the paper, ignores it.
+        texture_margin: octaves by which the local deviation of the final image's fine scales may
+            exceed the received texture map; what is more is attenuated. It has no effect without a
+            map; None, as in the paper, sets no limit.
         strength: factor in [0, 1] on the start level, over the channel capacity per pixel, as
             `detail`. Where it is 0 the initial image is kept: there generating breaks as much as
             it repairs, which `diffjscc calibrate receiver` measures. With start "noise" any other
@@ -65,6 +68,7 @@ class DiffusionConfig:
     control_guidance_scale: float = 1.0
     decode_noise: ByBits = ((1.0, 0.0),)
     texture_span: tuple[float, float] | None = None
+    texture_margin: float | None = None
     strength: ByBits = FULL
     clamp_snr: bool = True
     geometry: Geometry = "reflect"
@@ -81,11 +85,17 @@ class DiffusionConfig:
         span = self.texture_span
         if span is not None and not -math.inf < span[0] < span[1] < math.inf:
             raise ValueError(f"texture_span is {span}; give two ascending numbers, or null")
-        if span is not None and self.geometry != "reflect":
+        if self.texture_margin is not None and not math.isfinite(self.texture_margin):
             raise ValueError(
-                f'texture_span is {span} and geometry "{self.geometry}"; a texture map needs the '
-                'geometry "reflect"'
+                f"texture_margin is {self.texture_margin}; give a finite number, or null"
             )
+        for name in ("texture_span", "texture_margin"):
+            value = getattr(self, name)
+            if value is not None and self.geometry != "reflect":
+                raise ValueError(
+                    f'{name} is {value} and geometry "{self.geometry}"; a texture map needs the '
+                    'geometry "reflect"'
+                )
         if self.tile < 8:
             raise ValueError(f"tile is {self.tile} latent positions; it must be at least 8")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from diffjscc.layers.tiling import blend_tiles
 from diffjscc.protocols import Codec, Reconstruction
 from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions, ReceiverNetworks
-from diffjscc.refiners.finishing import coloured_as, with_detail
+from diffjscc.refiners.finishing import Targets, coloured_as, with_detail, with_limited_texture
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.refiners.latents import decode, decode_bands, stride
 from diffjscc.refiners.likelihood import ChannelLikelihood
@@ -159,7 +158,8 @@ class ControlledDiffusion(ReceiverNetworks):
             lost,
         )
         size = (initial.shape[-2], initial.shape[-1])
-        reference = prepared if number == 1 else replace(prepared, images=prepared.images[rows])
+        targets = self.targets(prepared, size, received)
+        targets = targets if number == 1 else targets.select(rows)
         with self.placement.holding(self.denoiser):
             deviations = self.decode_noise(received)
             z = self._sample_all(
@@ -168,7 +168,7 @@ class ControlledDiffusion(ReceiverNetworks):
                 [deviations[i] for i in rows],
                 generator,
                 likelihood,
-                lambda some, latents: self._show(latents, some, reference, size),
+                lambda some, latents: self._show(latents, targets.select(some)),
             )
         with self.placement.holding(self.vae):
             decoded = decode_bands(self.vae, z, self.config.tile)
@@ -176,7 +176,7 @@ class ControlledDiffusion(ReceiverNetworks):
                 own = decode_bands(self.vae, posterior.mean, self.config.tile)
                 decoded = with_detail(decoded, own, prepared, fractions)
             last = kept if likelihood is None else _unchanged
-            image = self._finish(decoded, reference, size, last).to(initial.device)
+            image = self._finish(decoded, targets, last).to(initial.device)
         for place, i in enumerate(rows):
             if levels[i] == 0:
                 image[place] = last(initial[i])
@@ -361,33 +361,26 @@ class ControlledDiffusion(ReceiverNetworks):
             self.progress,
         )
 
-    def _show(
-        self, latents: Tensor, rows: list[int], reference: PaddedImages, size: tuple[int, int]
-    ) -> None:
-        """Offer a preview of some rows' latents; `reference` and `size` as for `_finish`."""
+    def _show(self, latents: Tensor, targets: Targets) -> None:
+        """Offer a preview of latents."""
 
         def decoded() -> Tensor:
             with self.placement.holding(self.vae):
                 bands = decode_bands(self.vae, latents, self.config.tile)
-                some = replace(reference, images=reference.images[rows])
-                return self._finish(bands, some, size, _unchanged)
+                return self._finish(bands, targets, _unchanged)
 
         if self.preview is not None:
             self.preview(decoded)
 
-    def _finish(
-        self,
-        decoded: Bands,
-        reference: PaddedImages,
-        size: tuple[int, int],
-        kept: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """Give decoded images the colours of the prepared ones, and their size (H, W)."""
-        coloured = coloured_as(decoded, reference, FIXES[self.config.colour_fix])
-        finished = (band.clamp_(0, 1) for band in coloured)
+    def _finish(self, decoded: Bands, targets: Targets, kept: Callable[[Tensor], Tensor]) -> Tensor:
+        """Give decoded images what they are to have, and their size; `kept` as for `_sample`."""
+        decoded = coloured_as(decoded, targets.prepared, FIXES[self.config.colour_fix])
+        if targets.texture is not None:
+            decoded = with_limited_texture(decoded, targets.texture)
+        finished = (band.clamp_(0, 1) for band in decoded)
         if self.config.geometry == "released":  # which resizes whole images
-            return kept(self.restore(finished, size))
-        return self.restore((kept(band) for band in finished), size)
+            return kept(self.restore(finished, targets.size))
+        return self.restore((kept(band) for band in finished), targets.size)
 
 
 def _checked_levels(images: Tensor) -> Tensor:

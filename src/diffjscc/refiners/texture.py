@@ -1,4 +1,4 @@
-"""Use of the received texture map: the share of sampling that each latent position keeps.
+"""Received texture maps: the share of sampling that each latent position keeps.
 
 A prior of sharp photographs samples texture where the original had none: in what was out of focus,
 on walls, skies and skin. Where the map says so, the latent of the initial image stays.
@@ -30,9 +30,9 @@ def kept_share(texture: Tensor, span: tuple[float, float], stride: int) -> Tenso
     return F.interpolate(share, scale_factor=STRIDE / stride, mode="bilinear", align_corners=False)
 
 
-def fit_share(share: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop shares [B, 1, h, w], or repeat their last ones, to the latent's size (h', w')."""
-    height, width = share.shape[-2:]
+def fit(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop values [B, 1, h, w], or repeat the last ones, to the size (h', w') of a padded image."""
+    height, width = values.shape[-2:]
     missing = max(0, size[0] - height), max(0, size[1] - width)
-    padded = F.pad(share, (0, missing[1], 0, missing[0]), mode="replicate")
+    padded = F.pad(values, (0, missing[1], 0, missing[0]), mode="replicate")
     return padded[..., : size[0], : size[1]]
