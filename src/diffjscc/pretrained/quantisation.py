@@ -12,6 +12,7 @@ from torch import Tensor
 
 SCALE = ".row_scale"  # ends the names of scales
 QUANTISED_FROM = 1024  # numbers; the saving of smaller tensors is not worth their error
+LARGEST_ERROR = 0.015  # of a tensor's norm; convolutions at full size show more as mottled walls
 _STEPS = 127
 
 
@@ -21,7 +22,8 @@ def quantised(name: str, value: Tensor) -> dict[str, Tensor]:
     Returns:
         int8 NAME [N, ...] and float32 NAME.row_scale [N], of which every number is half a scale
         or less away from `value`; or NAME alone, as float16 where there is less than two
-        dimensions or `QUANTISED_FROM` numbers, or the integers that it is.
+        dimensions or `QUANTISED_FROM` numbers, or an error of more than `LARGEST_ERROR`, or the
+        integers that it is.
 
     Raises:
         ValueError: a name or a type that would be taken for another on the way back, or numbers
@@ -46,6 +48,8 @@ def quantised(name: str, value: Tensor) -> dict[str, Tensor]:
     scale = largest / _STEPS
     # A row of zeros has no scale to divide by; nor may rounding lead beyond int8.
     steps = (rows / scale.where(scale > 0, 1)[:, None]).round().clamp(-_STEPS, _STEPS)
+    if (steps * scale[:, None] - rows).norm() > LARGEST_ERROR * rows.norm():
+        return {name: value.half()}
     return {name: steps.to(torch.int8).view(value.shape), name + SCALE: scale}
 
 
