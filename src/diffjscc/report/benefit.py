@@ -66,5 +66,5 @@ def benefit_figure(benefits: Sequence[Benefit], strength: ByBits) -> Figure:
             axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("capacity in bits per pixel")
-        left.legend()
+        left.legend(loc="upper right")
     return figure
