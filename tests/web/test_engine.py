@@ -59,7 +59,7 @@ def test_the_image_comes_about_in_previews(engine: Engine, source: SourceImage) 
         if preview is not None:
             previews.append(preview)
 
-    final = engine.receiver(source, QUICK, progress).final_levels
+    final = engine.receiver(source, DemoSettings(steps=8), progress).final_levels
     total = told[-1][1]
     assert told == [(done, total) for done in range(1, total + 1)]
     assert len(previews) == (total - 1) // 2

@@ -22,7 +22,7 @@ from diffjscc.training.codecs import start_from
 from diffjscc.training.discriminator import PatchDiscriminator, generator_loss, hinge_loss
 from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
-from diffjscc.training.losses import ExtraLosses, distortion
+from diffjscc.training.losses import ExtraLosses, calm_errors, distortion
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.stage import Validation
 from diffjscc.training.transmission import (
@@ -69,22 +69,24 @@ class AdversarialLosses(nn.Module):
             seeds: int64 [B].
             step: number of the iteration, from 0.
         """
-        reconstruction, _ = transmit(self.codec, self.config.channel, images, snr_db, rates, seeds)
+        config = self.config
+        reconstruction, texture = transmit(self.codec, config.channel, images, snr_db, rates, seeds)
         mse = (reconstruction - images).square().mean(dim=(1, 2, 3))
         real, fake = 2 * images - 1, 2 * reconstruction - 1
         extra, own = self.extra(reconstruction, images)
+        calm, errors = calm_errors(reconstruction, texture, images, config.loss)
         losses = {
             "mse": mse.mean(),
-            "distortion": distortion(mse, self.config.loss),
+            "distortion": distortion(mse, config.loss),
             "adversarial": generator_loss(self.discriminator, fake),
             "discriminator": hinge_loss(
                 self.discriminator(real), self.discriminator(fake.detach())
             ),
         }
-        adversary = self.config.adversary
+        adversary = config.adversary
         weight = adversary.weight if step >= adversary.start else 0.0
         loss = losses["distortion"] + weight * losses["adversarial"] + losses["discriminator"]
-        return {"loss": loss + extra, **losses, **own}, mse
+        return {"loss": loss + extra + calm, **losses, **own, **errors}, mse
 
 
 def build(config: AdversarialConfig, init: str | None) -> AdversarialLosses:

@@ -11,10 +11,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffjscc.data.datasets import Dataset
-from diffjscc.layers.texture import texture_map
 from diffjscc.training.codec_config import JSCCConfig
 from diffjscc.training.codecs import (
     as_codec,
@@ -25,7 +23,7 @@ from diffjscc.training.codecs import (
 )
 from diffjscc.training.fit import fit, start
 from diffjscc.training.images import identity, open_images
-from diffjscc.training.losses import ExtraLosses, distortion, flat_colour
+from diffjscc.training.losses import ExtraLosses, calm_errors, distortion
 from diffjscc.training.optimiser import ParameterGroup
 from diffjscc.training.stage import Validation
 from diffjscc.training.transmission import (
@@ -58,15 +56,10 @@ class CodecLosses(nn.Module):
         config = self.config
         reconstruction, texture = transmit(self.codec, config.channel, images, snr_db, rates, seeds)
         mse = (reconstruction - images).square().mean(dim=(1, 2, 3))
-        extra, losses = self.extra(reconstruction, images)
-        loss = distortion(mse, config.loss) + extra
-        if texture is not None and config.loss.texture:
-            losses["texture"] = F.smooth_l1_loss(texture, texture_map(images))
-            loss = loss + config.loss.texture * losses["texture"]
-        if config.loss.flat_colour:
-            losses["flat colour"] = flat_colour(reconstruction, images)
-            loss = loss + config.loss.flat_colour * losses["flat colour"]
-        return {"loss": loss, "mse": mse.mean(), **losses}, mse
+        extra, own = self.extra(reconstruction, images)
+        calm, errors = calm_errors(reconstruction, texture, images, config.loss)
+        loss = distortion(mse, config.loss) + extra + calm
+        return {"loss": loss, "mse": mse.mean(), **own, **errors}, mse
 
 
 class JSCCStage(TransmissionStage):

@@ -1,4 +1,4 @@
-"""Distortion of transmitted images, colour errors of flat areas, and losses of the user's own."""
+"""Distortion of transmitted images, errors of calm areas and of the map, losses of one's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.layers.texture import texture_map
 from diffjscc.plugins import import_object
 from diffjscc.training.codec_config import LossConfig
 from diffjscc.training.config import ExtraLossConfig
@@ -16,6 +17,30 @@ from diffjscc.training.config import ExtraLossConfig
 def distortion(mse: Tensor, config: LossConfig) -> Tensor:
     """Distortion of a batch, a scalar, from its images' MSE [B]."""
     return mse.mean() if config.name == "mse" else torch.log(mse + config.floor).mean()
+
+
+def calm_errors(
+    reconstruction: Tensor, texture: Tensor | None, images: Tensor, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the errors of flat areas and of the received texture map.
+
+    Args:
+        reconstruction: [B, 3, H, W].
+        texture: received maps [B, 1, H/16, W/16], or None.
+        images: the originals, as `reconstruction`.
+        config: weights; without one an error is not computed.
+
+    Returns:
+        The weighted sum, a scalar, and each error by its name.
+    """
+    total, errors = reconstruction.new_zeros(()), dict[str, Tensor]()
+    if texture is not None and config.texture:
+        errors["texture"] = F.smooth_l1_loss(texture, texture_map(images))
+        total = total + config.texture * errors["texture"]
+    if config.flat_colour:
+        errors["flat colour"] = flat_colour(reconstruction, images)
+        total = total + config.flat_colour * errors["flat colour"]
+    return total, errors
 
 
 def window_means(images: Tensor) -> Tensor:
