@@ -9,7 +9,7 @@ from torch import Tensor
 from diffjscc.layers.texture import texture_map
 from diffjscc.refiners.config import DiffusionConfig
 from diffjscc.refiners.diffusion import ControlledDiffusion
-from diffjscc.refiners.finishing import with_limited_texture
+from diffjscc.refiners.finishing import Targets, with_limited_texture
 from toy_refiner import make_control, make_unet, make_vae, receive
 
 
@@ -78,6 +78,25 @@ def test_each_image_and_sample_has_its_own_limit() -> None:
     torch.testing.assert_close(held[:2], free[:2], atol=1e-6, rtol=0)
     for i in (2, 3):
         assert held[i].std().item() < free[i].std().item()
+
+
+def test_images_are_copied_for_a_preview_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large photographs a copy in every step would take time and memory."""
+    chosen: list[list[int]] = []
+    select = Targets.select
+
+    def noted(targets: Targets, rows: list[int]) -> Targets:
+        chosen.append(rows)
+        return select(targets, rows)
+
+    monkeypatch.setattr(Targets, "select", noted)
+    refiner, texture = make(0.0), torch.zeros(2, 1, 4, 6)
+    refined(refiner, texture)
+    assert chosen == []
+    previews = list[Tensor]()
+    refiner.preview = lambda decode: previews.append(decode())
+    refined(refiner, texture)
+    assert len(previews) == len(chosen) > 0
 
 
 def test_any_size_is_limited() -> None:

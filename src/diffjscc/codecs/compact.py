@@ -20,7 +20,7 @@ from diffjscc.codecs.compact_layers import (
 from diffjscc.codecs.constellations import check_constellation
 from diffjscc.codecs.joint import JointCodec, Parts
 from diffjscc.codecs.ranges import BLOCKS, WIDTH, check_numbers, check_odd, check_snr_range
-from diffjscc.codecs.texture_mean import receive_mean, send_mean
+from diffjscc.codecs.texture_mean import SentMean, receive_mean, send_mean
 from diffjscc.data.geometry import PaddedImages, crop
 from diffjscc.layers.banding import Stage, band_rows, run
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
@@ -218,6 +218,21 @@ class Decoder(nn.Module):
         """Pad [B, C, h, w] to [B, C_max, h, w]: channels not used by the rate are zero."""
         return F.pad(latent, (0, 0, 0, 0, 0, self.widest - latent.shape[1]))
 
+    def receive(
+        self, latent: Tensor, snr_db: Tensor, rate_index: int | Tensor
+    ) -> tuple[Tensor, Tensor, SentMean | None]:
+        """Take the texture's mean out of a latent [B, C, h, w], and weight its frequencies.
+
+        Returns:
+            The latent, widened; its condition; and the mean, if the codec sends a map.
+        """
+        sent = None
+        if self.texture is not None:
+            latent, sent = receive_mean(latent, snr_db)
+        latent = latent.contiguous(memory_format=torch.channels_last)
+        condition = self.condition(self.widen(latent), snr_db, rate_index)
+        return self.widen(self.spectrum(latent, condition)), condition, sent
+
     def stages(
         self, latent: Tensor, condition: Tensor, textures: list[Tensor] | None = None
     ) -> list[Stage]:
@@ -285,12 +300,8 @@ class Decoder(nn.Module):
         Returns:
             Images [B, 3, 16h, 16w], not clamped; and the texture map [B, 1, h, w] if wanted.
         """
-        height, sent = latent.shape[-2], None
-        if self.texture is not None:
-            latent, sent = receive_mean(latent, snr_db)
-        latent = latent.contiguous(memory_format=torch.channels_last)
-        condition = self.condition(self.widen(latent), snr_db, rate_index)
-        latent = self.widen(self.spectrum(latent, condition))
+        height = latent.shape[-2]
+        latent, condition, sent = self.receive(latent, snr_db, rate_index)
         textures: list[Tensor] | None = [] if texture else None
         stages = self.stages(latent, condition, textures)
         size = height, STRIDE * height

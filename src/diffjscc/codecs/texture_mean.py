@@ -20,7 +20,8 @@ from torch import Tensor
 from diffjscc.layers.texture import TYPICAL
 
 SHARE = 0.01  # of the power
-OCTAVES_PER_RADIAN = 1.6  # means from -2 to 6 take ±2.5 radians; the rest keeps the ends apart
+OCTAVES_PER_RADIAN = 1.6
+LARGEST_PHASE = 2.5  # radians, for means from -2 to 6; the rest of the circle keeps the ends apart
 LEAST = 256  # positions; of a smaller latent two dimensions and the mean's error are too large
 PRIOR_DEVIATION = 0.8  # octaves, of the mean of received maps from the true mean, at R = 1/128
 SIGNS = (1, 1, 1, 1, -1, 1, -1, 1, -1, -1, -1, 1, -1, -1, 1, 1)  # nearly white
@@ -58,7 +59,8 @@ def send_mean(latent: Tensor, texture: Tensor, channels: int) -> Tensor:
     first = latent[:, :1]
     clean = first - _spread(_components(first, patterns), patterns)
     energy = latent[:, :channels].square().sum(dim=(1, 2, 3))
-    phase = ((texture.mean(dim=(1, 2, 3)) - TYPICAL) / OCTAVES_PER_RADIAN).clamp(-2.5, 2.5)
+    phase = (texture.mean(dim=(1, 2, 3)) - TYPICAL) / OCTAVES_PER_RADIAN
+    phase = phase.clamp(-LARGEST_PHASE, LARGEST_PHASE)
     amplitude = (2 * SHARE * energy / positions).sqrt()
     carried = clean + _spread(amplitude[:, None] * _on_circle(phase), patterns)
     return torch.cat((torch.where(positions >= LEAST, carried, first), latent[:, 1:]), dim=1)
@@ -94,7 +96,10 @@ def _on_circle(phase: Tensor) -> Tensor:
 
 
 def _patterns(latent: Tensor) -> tuple[Tensor, Tensor]:
-    """Make both patterns [2, h, w] of a latent's size, and count its positions, as a tensor."""
+    """Make both patterns [2, h, w] of a latent's size, and count its positions.
+
+    The number is a tensor, so that a graph that is exported serves every size.
+    """
     height, width = latent.shape[-2:]
     signs = torch.tensor(SIGNS, dtype=latent.dtype, device=latent.device)
     y = torch.arange(height, device=latent.device)[:, None]

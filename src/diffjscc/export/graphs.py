@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from diffjscc.codecs.compact import CompactJSCC
 from diffjscc.codecs.deepjscc import DeepJSCC
 from diffjscc.codecs.joint import JointCodec
-from diffjscc.codecs.texture_mean import receive_mean
 from diffjscc.layers.banding import whole
 from diffjscc.layers.block_dct import STRIDE
 from diffjscc.layers.texture import texture_map
@@ -79,13 +78,9 @@ class CompactDecoder(nn.Module):
         self, latent: Tensor, snr_db: Tensor, rate_index: Tensor
     ) -> Tensor | tuple[Tensor, ...]:
         """Decode [B, C_max, h, w] to images [B, 3, 16h, 16w], not clamped, and the texture map."""
-        decoder, sent = self.decoder, None
-        if decoder.texture is not None:
-            latent, sent = receive_mean(latent, snr_db)
-        condition = decoder.condition(latent, snr_db, rate_index)
-        latent = decoder.spectrum(latent, condition)
+        latent, condition, sent = self.decoder.receive(latent, snr_db, rate_index)
         textures = list[Tensor]()
-        images = whole(decoder.stages(latent, condition, textures), latent)
+        images = whole(self.decoder.stages(latent, condition, textures), latent)
         return images if sent is None else (images, *map(sent.correct, textures))
 
 

@@ -35,7 +35,11 @@ def texture_map(images: Tensor, stride: int = 16) -> Tensor:
     Returns:
         log2 of the deviation in levels of 255, [B, 1, H/stride, W/stride], at least -2.
     """
-    fine = fine_scales(images.mean(dim=1, keepdim=True))
+    return local_deviation(fine_scales(images.mean(dim=1, keepdim=True)), stride)
+
+
+def local_deviation(fine: Tensor, stride: int) -> Tensor:
+    """Compute the map, as `texture_map` does, from the fine scales of brightness [B, 1, H, W]."""
     power = F.pad(fine.square(), (stride // 2,) * 4, mode="reflect")
     deviation = 255 * F.avg_pool2d(power, 2 * stride, stride).sqrt()
     return deviation.clamp(min=LEAST).log2()

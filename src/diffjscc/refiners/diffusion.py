@@ -168,7 +168,7 @@ class ControlledDiffusion(ReceiverNetworks):
                 [deviations[i] for i in rows],
                 generator,
                 likelihood,
-                lambda some, latents: self._show(latents, targets.select(some)),
+                lambda some, latents: self._show(latents, some, targets),
             )
         with self.placement.holding(self.vae):
             decoded = decode_bands(self.vae, z, self.config.tile)
@@ -361,13 +361,13 @@ class ControlledDiffusion(ReceiverNetworks):
             self.progress,
         )
 
-    def _show(self, latents: Tensor, targets: Targets) -> None:
-        """Offer a preview of latents."""
+    def _show(self, latents: Tensor, rows: list[int], targets: Targets) -> None:
+        """Offer a preview of some rows' latents; `targets` are those of all rows."""
 
         def decoded() -> Tensor:
             with self.placement.holding(self.vae):
                 bands = decode_bands(self.vae, latents, self.config.tile)
-                return self._finish(bands, targets, _unchanged)
+                return self._finish(bands, targets.select(rows), _unchanged)
 
         if self.preview is not None:
             self.preview(decoded)

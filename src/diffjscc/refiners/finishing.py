@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from diffjscc.data.geometry import PaddedImages
 from diffjscc.layers.banding import Bands, Stage, collect, flow
 from diffjscc.layers.block_dct import STRIDE
-from diffjscc.layers.texture import fine_scales, texture_map
+from diffjscc.layers.texture import fine_scales, local_deviation
 from diffjscc.refiners.colour import Correction
 
 
@@ -94,10 +94,12 @@ def with_limited_texture(decoded: Bands, most: Tensor) -> Bands:
 
     def limited(x: Tensor, keep: slice, top: int) -> Tensor:
         allowed = most[..., top : top + x.shape[-2] // STRIDE, :]
-        gain = torch.exp2((allowed - texture_map(x, STRIDE)).clamp(max=0))
+        fine = fine_scales(x)
+        own = local_deviation(fine.mean(dim=1, keepdim=True), STRIDE)
+        gain = torch.exp2((allowed - own).clamp(max=0))
         gain = F.interpolate(gain, scale_factor=STRIDE, mode="bilinear", align_corners=False)
         rows = slice(keep.start and STRIDE * keep.start, keep.stop and STRIDE * keep.stop)
-        return (x - (1 - gain) * fine_scales(x))[..., rows, :]
+        return (x - (1 - gain) * fine)[..., rows, :]
 
     # A gain depends on its neighbours', each on windows that reach into the next 16 rows.
     return flow([Stage(limited, 2, STRIDE)], decoded, STRIDE * most.shape[-2])
