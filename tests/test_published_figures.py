@@ -92,6 +92,7 @@ def test_the_table_of_the_readme() -> None:
         for rate in RATES:
             for scheme, images in (("deepjscc", "codec alone"), ("diffjscc", "with receiver")):
                 summary = at[scheme, "awgn", rate, 1.0]
+                assert summary.estimates["psnr"].transmissions == IMAGES
                 assert f"| {called}, {rate} | {images} | {told(summary)} |" in README
 
 

@@ -125,7 +125,8 @@ def test_init_starts_from_other_weights(images: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", shipped_configs(JSCCConfig))
 def test_shipped_configs_are_valid(name: str) -> None:
     config = load_config(JSCCConfig, name)
-    assert config.run.iterations >= 200
+    # A few layers learn in few iterations.
+    assert config.run.iterations >= (200 if config.optimiser.only else 2_000)
 
 
 def test_the_paper_s_recipe() -> None:
