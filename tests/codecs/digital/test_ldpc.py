@@ -227,9 +227,7 @@ def test_block_error_rates_of_all_codes_are_those_of_flooding(rate: str, eb_n0_d
     assert (lost != lost_there).sum() <= 12
 
 
-# The same examples in every run: at this Eb/N0 payloads of a few bits are lost now and then by the
-# code of rate 5/6, of which shortening leaves little but parity.
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(
     rate=st.sampled_from(CODE_RATES),
     payload_bits=st.integers(1, 6000),
@@ -246,7 +244,9 @@ def test_payloads_of_any_length(rate: Fraction, payload_bits: int, seed: int) ->
     payload = random_bits(2, payload_bits, seed=seed)
     sent = framing.encode(payload)
     assert sent.shape == (2, framing.coded_bits)
-    llr = bpsk_llrs(sent, 6.0, Fraction(information, framing.coded_bits), seed)
+    # Eb/N0 by the code's own rate: with that of a payload of a few bits, which is lower, Es/N0 would
+    # be too poor for what shortening leaves of the code of rate 5/6.
+    llr = bpsk_llrs(sent, 6.0, rate, seed)
     decoded, intact = framing.decode(llr)
     assert torch.equal(decoded, payload)
     assert intact.all()
