@@ -244,8 +244,8 @@ def test_payloads_of_any_length(rate: Fraction, payload_bits: int, seed: int) ->
     payload = random_bits(2, payload_bits, seed=seed)
     sent = framing.encode(payload)
     assert sent.shape == (2, framing.coded_bits)
-    # Eb/N0 by the code's own rate: with that of a payload of a few bits, which is lower, Es/N0 would
-    # be too poor for what shortening leaves of the code of rate 5/6.
+    # Eb/N0 by the code's own rate: with that of a payload of a few bits, which is lower, Es/N0
+    # would be too poor for what shortening leaves of the code of rate 5/6.
     llr = bpsk_llrs(sent, 6.0, rate, seed)
     decoded, intact = framing.decode(llr)
     assert torch.equal(decoded, payload)
