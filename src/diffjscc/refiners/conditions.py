@@ -158,8 +158,10 @@ class ReceiverNetworks:
     def multiple(self) -> int:
         """Pixels that image sides must be multiples of."""
         own = side_multiple(self.vae, self.denoiser.unet)
-        # A limit of texture is of whole positions of the map.
-        return own if self.config.texture_margin is None else math.lcm(own, STRIDE)
+        config = self.config
+        # Images are finished by whole positions of the map.
+        by_map = config.texture_margin is not None or config.missing_span is not None
+        return math.lcm(own, STRIDE) if by_map else own
 
     def prepare(self, images: Tensor) -> PaddedImages:
         """Pad or enlarge images [B, 3, H, W] to a size that the networks accept."""
@@ -214,11 +216,11 @@ class ReceiverNetworks:
 
     def targets(self, prepared: PaddedImages, size: tuple[int, int], received: Received) -> Targets:
         """Collect what decoded images are to have when they are finished, to the size (H, W)."""
-        margin, texture = self.config.texture_margin, None
-        if margin is not None and received.texture is not None:
+        texture = received.texture
+        if texture is not None:
             height, width = prepared.size
-            allowed = received.texture.float().to(self.placement.device) + margin
-            texture = fit(allowed, (height // STRIDE, width // STRIDE))
+            texture = texture.float().to(self.placement.device)
+            texture = fit(texture, (height // STRIDE, width // STRIDE))
         return Targets(prepared, size, texture)
 
     def usable_snr(self, snr_db: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class DiffusionConfig:
         texture_margin: octaves by which the local deviation of the final image's fine scales may
             exceed the received texture map; what is more is attenuated. It has no effect without a
             map; None, as in the paper, sets no limit.
+        missing_span: octaves by which the received texture map exceeds the local deviation of the
+            initial image's fine scales, (low, high), or None. Where less than `low` is missing,
+            the initial image is final, where more than `high`, the generated one, in between a
+            mixture. It has no effect without a map; None, as in the paper, generates everywhere.
         strength: factor in [0, 1] on the start level, over the channel capacity per pixel, as
             `detail`. Where it is 0 the initial image is kept: there generating breaks as much as
             it repairs, which `diffjscc calibrate receiver` measures. With start "noise" any other
@@ -69,6 +73,7 @@ class DiffusionConfig:
     decode_noise: ByBits = ((1.0, 0.0),)
     texture_span: tuple[float, float] | None = None
     texture_margin: float | None = None
+    missing_span: tuple[float, float] | None = None
     strength: ByBits = FULL
     clamp_snr: bool = True
     geometry: Geometry = "reflect"
@@ -82,14 +87,15 @@ class DiffusionConfig:
         check_by_bits("detail", self.detail)
         check_by_bits("decode_noise", self.decode_noise)
         check_by_bits("strength", self.strength)
-        span = self.texture_span
-        if span is not None and not -math.inf < span[0] < span[1] < math.inf:
-            raise ValueError(f"texture_span is {span}; give two ascending numbers, or null")
+        for name in ("texture_span", "missing_span"):
+            span = getattr(self, name)
+            if span is not None and not -math.inf < span[0] < span[1] < math.inf:
+                raise ValueError(f"{name} is {span}; give two ascending numbers, or null")
         if self.texture_margin is not None and not math.isfinite(self.texture_margin):
             raise ValueError(
                 f"texture_margin is {self.texture_margin}; give a finite number, or null"
             )
-        for name in ("texture_span", "texture_margin"):
+        for name in ("texture_span", "texture_margin", "missing_span"):
             value = getattr(self, name)
             if value is not None and self.geometry != "reflect":
                 raise ValueError(

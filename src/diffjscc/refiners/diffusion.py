@@ -19,7 +19,13 @@ from diffjscc.layers.tiling import blend_tiles
 from diffjscc.protocols import Codec, Reconstruction
 from diffjscc.refiners.colour import FIXES
 from diffjscc.refiners.conditions import Conditions, ReceiverNetworks
-from diffjscc.refiners.finishing import Targets, coloured_as, with_detail, with_limited_texture
+from diffjscc.refiners.finishing import (
+    Targets,
+    coloured_as,
+    only_where_missing,
+    with_detail,
+    with_limited_texture,
+)
 from diffjscc.refiners.guidance import LatentGuidance, NoiseSource
 from diffjscc.refiners.latents import decode, decode_bands, stride
 from diffjscc.refiners.likelihood import ChannelLikelihood
@@ -374,9 +380,12 @@ class ControlledDiffusion(ReceiverNetworks):
 
     def _finish(self, decoded: Bands, targets: Targets, kept: Callable[[Tensor], Tensor]) -> Tensor:
         """Give decoded images what they are to have, and their size; `kept` as for `_sample`."""
-        decoded = coloured_as(decoded, targets.prepared, FIXES[self.config.colour_fix])
-        if targets.texture is not None:
-            decoded = with_limited_texture(decoded, targets.texture)
+        config, prepared, texture = self.config, targets.prepared, targets.texture
+        decoded = coloured_as(decoded, prepared, FIXES[config.colour_fix])
+        if texture is not None and config.texture_margin is not None:
+            decoded = with_limited_texture(decoded, texture + config.texture_margin)
+        if texture is not None and config.missing_span is not None:
+            decoded = only_where_missing(decoded, prepared, texture, config.missing_span)
         finished = (band.clamp_(0, 1) for band in decoded)
         if self.config.geometry == "released":  # which resizes whole images
             return kept(self.restore(finished, targets.size))

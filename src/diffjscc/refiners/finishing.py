@@ -1,6 +1,7 @@
 """Finishing of decoded images, band by band.
 
-Lost detail comes back, colours are corrected, and invented texture is limited to what there was.
+Lost detail comes back, colours are corrected, invented texture is limited to what there was, and
+the initial image stays where none is missing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from torch.nn import functional as F
 from diffjscc.data.geometry import PaddedImages
 from diffjscc.layers.banding import Bands, Stage, collect, flow
 from diffjscc.layers.block_dct import STRIDE
-from diffjscc.layers.texture import fine_scales, local_deviation
+from diffjscc.layers.texture import fine_scales, local_deviation, texture_map
 from diffjscc.refiners.colour import Correction
+
+# Rows of a texture map around a band: what a position does to pixels depends on its neighbours,
+# and their windows reach into the next 16 pixels.
+MAP_REACH = 2
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,7 @@ class Targets:
     Attributes:
         prepared: B images of their padded size (H', W'), with their colours.
         size: height and width (H, W) of the finished images.
-        texture: largest deviation of fine scales, log2 of levels of 255, as a texture map
-            [B, 1, H'/16, W'/16]; None for any.
+        texture: received texture map [B, 1, H'/16, W'/16]; None without one.
     """
 
     prepared: PaddedImages
@@ -96,10 +100,43 @@ def with_limited_texture(decoded: Bands, most: Tensor) -> Bands:
         allowed = most[..., top : top + x.shape[-2] // STRIDE, :]
         fine = fine_scales(x)
         own = local_deviation(fine.mean(dim=1, keepdim=True), STRIDE)
-        gain = torch.exp2((allowed - own).clamp(max=0))
-        gain = F.interpolate(gain, scale_factor=STRIDE, mode="bilinear", align_corners=False)
-        rows = slice(keep.start and STRIDE * keep.start, keep.stop and STRIDE * keep.stop)
-        return (x - (1 - gain) * fine)[..., rows, :]
+        gain = _by_pixel(torch.exp2((allowed - own).clamp(max=0)))
+        return (x - (1 - gain) * fine)[..., _rows(keep), :]
 
-    # A gain depends on its neighbours', each on windows that reach into the next 16 rows.
-    return flow([Stage(limited, 2, STRIDE)], decoded, STRIDE * most.shape[-2])
+    return flow([Stage(limited, MAP_REACH, STRIDE)], decoded, STRIDE * most.shape[-2])
+
+
+def only_where_missing(
+    decoded: Bands, prepared: PaddedImages, texture: Tensor, span: tuple[float, float]
+) -> Bands:
+    """Keep the prepared images where their fine scales deviate as the map says.
+
+    Args:
+        decoded: bands of images, of multiples of 16 rows in all.
+        prepared: the initial images, as many.
+        texture: texture map [B, 1, H/16, W/16].
+        span: octaves missing from the prepared images at which the share of the decoded ones is 0
+            and 1; linear in between.
+    """
+    low, high = span
+
+    def mixed(x: Tensor, keep: slice, top: int) -> Tensor:
+        positions = slice(top, top + x.shape[-2] // STRIDE)
+        initial = prepared.rows(slice(STRIDE * positions.start, STRIDE * positions.stop))
+        missing = texture[..., positions, :] - texture_map(initial)
+        share = _by_pixel(((missing - low) / (high - low)).clamp(0, 1))
+        return torch.lerp(initial, x, share)[..., _rows(keep), :]
+
+    return flow([Stage(mixed, MAP_REACH, STRIDE)], decoded, STRIDE * texture.shape[-2])
+
+
+def _by_pixel(values: Tensor) -> Tensor:
+    """Interpolate values of a map's positions, [B, 1, H/16, W/16], to every pixel."""
+    return F.interpolate(values, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+
+
+def _rows(positions: slice) -> slice:
+    """The rows of pixels of some rows of a map."""
+    return slice(
+        positions.start and STRIDE * positions.start, positions.stop and STRIDE * positions.stop
+    )
