@@ -201,6 +201,28 @@ def test_the_number_of_steps_chooses_the_control_module(world: Path, tmp_path: P
     assert not torch.equal(teacher, few)
 
 
+@pytest.mark.parametrize(
+    ("options", "few", "steps"),
+    [
+        (RefinerOptions(), 1, 8),
+        (RefinerOptions(num_inference_steps=1), 1, 8),
+        (RefinerOptions(num_inference_steps=1, sampler="ddim", start="initial"), 1, 8),
+        (RefinerOptions(num_inference_steps=1, sampler="ddpm"), None, 1),
+        (RefinerOptions(num_inference_steps=1, start="noise"), None, 1),
+        (RefinerOptions(num_inference_steps=5), None, 5),
+        (RefinerOptions(sampler="unipc"), None, 8),
+        (RefinerOptions(start="noise"), None, 8),
+        (RefinerOptions(full_strength=True), 1, 8),
+    ],
+)
+def test_other_samplers_and_starts_take_the_guided_module(
+    options: RefinerOptions, few: int | None, steps: int
+) -> None:
+    own = DiffusionConfig(sampler=SamplerConfig("ddim", 8, "initial", distilled_steps=1))
+    sampler = options.config(own, distilled_steps=1).sampler
+    assert (sampler.distilled_steps, sampler.num_inference_steps) == (few, steps)
+
+
 def test_steps_that_nothing_was_distilled_to_are_refused(world: Path) -> None:
     teacher = DiffJSCC.from_pretrained(str(world / "teacher"))
     assert isinstance(teacher.refiner, ControlledDiffusion)

@@ -214,7 +214,8 @@ def labels(record: Record, metrics: Sequence[MetricInfo]) -> list[str]:
         return [original, f"{link}, {final}"]
     sampling = ""
     if record.sampler is not None:
-        sampling = f", {record.sampler} in {record.num_inference_steps} steps"
+        steps = record.num_inference_steps
+        sampling = f", {record.sampler} in {steps} step{'' if steps == 1 else 's'}"
     caption = "" if record.caption is None else f', conditioned on "{record.caption}"'
     return [
         original,

@@ -121,18 +121,23 @@ class RefinerOptions:
         Args:
             own: the weights' settings.
             distilled_steps: steps of the weights' distilled control module, if they have one:
-                asked for so many steps, that one samples, and for any others the guided one.
+                it samples in so many steps of DDIM from the weights' own start, and the guided
+                one in all other cases.
 
         Raises:
             ValueError: a value out of range.
         """
         sampler = given({"name": self.sampler, "start": self.start})
-        if self.num_inference_steps is not None and self.num_inference_steps == distilled_steps:
-            sampler["distilled_steps"] = distilled_steps
-        elif self.num_inference_steps is not None:
-            sampler |= {"num_inference_steps": self.num_inference_steps, "distilled_steps": None}
-        elif self.sampler is not None:
-            sampler["distilled_steps"] = None
+        steps = self.num_inference_steps
+        few = (
+            distilled_steps is not None
+            and (own.sampler.distilled_steps if steps is None else steps) == distilled_steps
+            and self.sampler in (None, "ddim")
+            and self.start in (None, own.sampler.start)
+        )
+        sampler["distilled_steps"] = distilled_steps if few else None
+        if steps is not None and not few:
+            sampler["num_inference_steps"] = steps
         scales = {
             "colour_fix": self.colour_fix,
             "control_scale": self.control_scale,
