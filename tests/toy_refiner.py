@@ -74,6 +74,7 @@ def networks(refiner: ControlledDiffusion) -> dict[str, nn.Module]:
     found = {
         "unet": refiner.denoiser.unet,
         "control": refiner.denoiser.control,
+        "distilled": refiner.denoiser.distilled,
         "vae": refiner.vae,
         "condition_encoder": refiner.condition_encoder,
         "text_encoder": None if refiner.text is None else refiner.text.encoder,
