@@ -80,16 +80,3 @@ def test_without_a_map_or_a_span_nothing_changes() -> None:
     plain = refined(make(None), initial, None)
     assert torch.equal(refined(make(SPAN), initial, None), plain)
     assert torch.equal(refined(make(None), initial, torch.full((2, 1, 4, 6), -2.0)), plain)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"missing_span": (1.0, 0.0)},
-        {"missing_span": (0.0, float("nan"))},
-        {"missing_span": SPAN, "geometry": "released"},
-    ],
-)
-def test_spans_that_cannot_be_are_errors(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="missing_span"):
-        DiffusionConfig(**wrong)

@@ -90,14 +90,19 @@ def test_the_span_is_saved_and_loaded_with_the_receiver(tmp_path: Path) -> None:
     assert load_refiner(tmp_path).config.texture_span == SPAN
 
 
+@pytest.mark.parametrize("name", ["texture_span", "missing_span"])
 @pytest.mark.parametrize(
-    "wrong",
+    ("span", "others"),
     [
-        {"texture_span": (2.0, 1.0)},
-        {"texture_span": (1.0, float("inf"))},
-        {"texture_span": SPAN, "geometry": "released"},
+        ((2.0, 1.0), {}),
+        ((1.0, 0.0), {}),
+        ((1.0, float("inf")), {}),
+        ((0.0, float("nan")), {}),
+        (SPAN, {"geometry": "released"}),
     ],
 )
-def test_spans_that_cannot_be_are_errors(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="texture_span"):
-        DiffusionConfig(**wrong)
+def test_spans_that_cannot_be_are_errors(
+    name: str, span: tuple[float, float], others: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=name):
+        DiffusionConfig(**{name: span}, **others)
