@@ -32,6 +32,7 @@ def seconds(program: str) -> float:
     """CPU seconds of a process, user's and system's."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages are compiled once
     subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, env=environment
     )

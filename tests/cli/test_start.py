@@ -89,3 +89,23 @@ assert torch._dynamo.disable.__module__.startswith("torch._dynamo")
 print("all")
 """
     assert output_of(script) == "all"
+
+
+def test_the_garbage_collector_passes_over_what_a_command_imported() -> None:
+    script = """
+import gc
+from diffjscc.cli.importing import quick_imports
+
+def collections():
+    return sum(generation["collections"] for generation in gc.get_stats())
+
+before = collections()
+with quick_imports():
+    import email.message, http.client, xml.dom.minidom
+    during = collections()
+aside = gc.get_freeze_count()
+with quick_imports():
+    going_on = gc.isenabled()
+print(during - before, aside > 1_000, gc.isenabled(), going_on, gc.get_freeze_count() - aside)
+"""
+    assert output_of(script) == "0 True True True 0"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
+import gc
 import sys
 from typing import Annotated
 
@@ -116,5 +118,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="diffjscc")
+    # What ends with the process need not be collected first, which takes as long as a transmission.
+    atexit.register(gc.freeze)
     with writing_stdout():
         app()

@@ -22,11 +22,8 @@ from diffjscc.choices import (
 )
 from diffjscc.cli import paths as files
 from diffjscc.cli import shared
-from diffjscc.cli.terminal import (
-    CHANNELS,
-    SCHEMES,
-    report_errors,
-)
+from diffjscc.cli.importing import quick_imports
+from diffjscc.cli.terminal import CHANNELS, SCHEMES, report_errors
 from diffjscc.data.clip_names import is_clip_output
 
 if TYPE_CHECKING:
@@ -293,9 +290,10 @@ def transmit(
         for choice in choices or [SchemeConfig(kind="deepjscc", weights=weights)]:
             check_rates(choice, [place.rate for place in places])
 
-        from diffjscc.cli import sending  # noqa: PLC0415 - torch
-        from diffjscc.cli.inputs import Inputs  # noqa: PLC0415
-        from diffjscc.cli.preparation import prepare  # noqa: PLC0415
+        with quick_imports():
+            from diffjscc.cli import sending  # noqa: PLC0415 - torch
+            from diffjscc.cli.inputs import Inputs  # noqa: PLC0415
+            from diffjscc.cli.preparation import prepare  # noqa: PLC0415
 
         alone = sending.is_single(output)
         with ExitStack() as stack:
