@@ -4,8 +4,8 @@
 
 Networks of Stable Diffusion 2.1's size with its control module, 1.2 billion parameters, all of one
 value, which does not change the speed; a latent of 64x96, of 768x512 pixels. The peer is
-diffusers' ControlNet and UNet on the same tensors. Stored as float16, the same step has a process
-of its own, for its peak. The machine must have 8 GiB to spare.
+diffusers' ControlNet and UNet as they are. Each step has a process of its own, for its peak. The
+machine must have 8 GiB to spare.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from diffjscc.refiners.control import ControlModule, Denoiser
-from diffjscc.refiners.devices import Placement
+from diffjscc.refiners.devices import Placement, Precision
 from diffjscc.refiners.widening import WeightStorage
 from figures import Figure, Figures, main
 
@@ -44,14 +44,6 @@ def filled(network: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     return made
 
 
-def make_denoiser(dtype: torch.dtype) -> Denoiser:
-    unet = filled(lambda: UNet2DConditionModel(**SIZE, **TEXT), dtype)
-    control = filled(ControlModule, dtype)
-    assert isinstance(unet, UNet2DConditionModel)
-    assert isinstance(control, ControlModule)
-    return Denoiser(unet, control)
-
-
 def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Make latent, condition latent, time step and text features."""
     torch.manual_seed(0)
@@ -70,40 +62,25 @@ def peak_mib() -> float:
     return int(status[status.index("VmHWM:") + 1]) / 1024
 
 
-@torch.no_grad()
-def stored() -> dict[str, float]:
-    """Time the step with weights stored as float16."""
-    denoiser = make_denoiser(torch.float16)
-    CPU.settle([denoiser.unet, denoiser.control], WeightStorage.FLOAT16)
-    z, condition, t, text = inputs()
-    step = seconds(lambda: denoiser(z, t, condition, torch.tensor([4.0]), text))
-    return {"seconds": step, "peak": peak_mib()}
+def ours(dtype: torch.dtype, precision: Precision) -> Callable[[], object]:
+    """Prepare the step of this package, with weights stored as `dtype`."""
+    unet = filled(lambda: UNet2DConditionModel(**SIZE, **TEXT), dtype)
+    control = filled(ControlModule, dtype)
+    assert isinstance(unet, UNet2DConditionModel)
+    assert isinstance(control, ControlModule)
+    CPU.settle([unet, control], precision)
+    denoiser, (z, condition, t, text) = Denoiser(unet, control), inputs()
+    return lambda: denoiser(z, t, condition, torch.tensor([4.0]), text)
 
 
-@torch.no_grad()
-def measure(quick: bool) -> Figures:
-    """Time both in turns, in one process; nothing if quick, or where memory is short."""
-    available = [
-        int(line.split()[1])
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable")
-    ]
-    if quick or available[0] < NEEDED_KB:
-        return {}
-    denoiser = make_denoiser(torch.float32)
-    CPU.settle([denoiser.unet, denoiser.control], None)
-    unet, control = denoiser.unet, denoiser.control
-    with torch.device("meta"):
-        plain = ControlNetModel(**SIZE, **TEXT)
-        plain.controlnet_cond_embedding = nn.Conv2d(4, 320, 3, padding=1)
-    # One of its tensors is another: the bias of the hint, which ours lacks.
-    own = control.state_dict() | {"controlnet_cond_embedding.bias": torch.zeros(320)}
-    plain.load_state_dict(own, strict=False, assign=True)
-    plain.eval()
+def theirs() -> Callable[[], object]:
+    """Prepare diffusers' step, in its own layout of weights; the hint is a latent here."""
+    unet = filled(lambda: UNet2DConditionModel(**SIZE, **TEXT), torch.float32)
+    control = filled(lambda: with_latent_hint(ControlNetModel(**SIZE, **TEXT)), torch.float32)
     z, condition, t, text = inputs()
 
-    def theirs() -> None:
-        skips, middle = plain(z, t, text, condition, return_dict=False)
+    def step() -> None:
+        skips, middle = control(z, t, text, condition, return_dict=False)
         unet(
             z,
             t,
@@ -113,26 +90,54 @@ def measure(quick: bool) -> Figures:
             return_dict=False,
         )
 
-    def ours() -> None:
-        denoiser(z, t, condition, torch.tensor([4.0]), text)
+    return step
 
-    rounds = [(seconds(theirs), seconds(ours)) for _ in range(2)]
-    peer, step = map(min, zip(*rounds, strict=True))
-    child = subprocess.run(
-        [sys.executable, __file__, "--stored"], stdout=subprocess.PIPE, text=True, check=True
-    )
-    narrow = json.loads(child.stdout.splitlines()[-1])
-    return {
-        "step": Figure(step, "CPU s"),
-        "peer: step": Figure(peer, "CPU s"),
-        "peak": Figure(peak_mib(), "MiB"),
-        "step, stored as float16": Figure(narrow["seconds"], "CPU s"),
-        "peak, stored as float16": Figure(narrow["peak"], "MiB"),
-    }
+
+def with_latent_hint(control: ControlNetModel) -> ControlNetModel:
+    """Replace the network that reduces a hint of full size by one convolution."""
+    control.controlnet_cond_embedding = nn.Conv2d(4, SIZE["block_out_channels"][0], 3, padding=1)
+    return control
+
+
+STEPS: dict[str, Callable[[], Callable[[], object]]] = {
+    "step": lambda: ours(torch.float32, None),
+    "peer: step": theirs,
+    "step, stored as float16": lambda: ours(torch.float16, WeightStorage.FLOAT16),
+}
+
+
+@torch.no_grad()
+def run(name: str) -> dict[str, float]:
+    """Take the better time of two steps, and the peak of the process."""
+    step = STEPS[name]()
+    return {"seconds": min(seconds(step) for _ in range(2)), "peak": peak_mib()}
+
+
+def measure(quick: bool) -> Figures:
+    """Run each step in a process of its own; none if quick, or where memory is short."""
+    available = [
+        int(line.split()[1])
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable")
+    ]
+    if quick or available[0] < NEEDED_KB:
+        return {}
+    figures = {}
+    for name in STEPS:
+        child = subprocess.run(
+            [sys.executable, __file__, "--only", name],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        one = json.loads(child.stdout.splitlines()[-1])
+        figures[name] = Figure(one["seconds"], "CPU s")
+        figures[name.replace("step", "peak")] = Figure(one["peak"], "MiB")
+    return figures
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--stored"]:
-        print(json.dumps(stored()))
+    if sys.argv[1:2] == ["--only"]:
+        print(json.dumps(run(sys.argv[2])))
     else:
         main(__doc__, measure)

@@ -57,10 +57,10 @@ class Page:
         """Take files, examples, and the settings in the page's address."""
         controls = self._controls
         image = [self._source, controls.note, self._results.shown[ORIGINAL]]
-        controls.upload.upload(self._upload, controls.upload, image, **PRIVATE).success(
-            _no_example, None, controls.example, **PRIVATE
-        )
-        controls.gallery.select(self._pick, None, [*image, controls.example], **PRIVATE)
+        # The example is named in the same answer: the source's change reads it at once.
+        named = [*image, controls.example]
+        controls.upload.upload(self._upload, controls.upload, named, **PRIVATE)
+        controls.gallery.select(self._pick, None, named, **PRIVATE)
         self.blocks.load(self._restore, None, [*image, *controls.inputs], **PRIVATE)
 
     def _send(self) -> None:
@@ -186,9 +186,9 @@ class Page:
         done = final is not None and final.record is not None
         return final if done else Shown(FINAL, words="cancelled"), "cancelled", "", ""
 
-    def _upload(self, path: str | None) -> tuple[SourceImage | None, str, Shown | None]:
+    def _upload(self, path: str | None) -> tuple[SourceImage | None, str, Shown | None, str]:
         source, note = self._handlers.upload(path)
-        return source, note, original(source)
+        return source, note, original(source), ""
 
     def _pick(self, event: gr.SelectData) -> tuple[SourceImage, str, Shown | None, str]:
         name = example_names()[int(event.index)]
@@ -206,11 +206,6 @@ class Page:
 
         settings, source, note = guarded(read)
         return [source, note, original(source), *self._controls.values(settings)]
-
-
-def _no_example() -> str:
-    """Name of the example while the image is the visitor's own."""
-    return ""
 
 
 def _steps(make: Callable[[], Generator[Any, None, None]]) -> Generator[Any, None, None]:
