@@ -105,7 +105,7 @@ with quick_imports():
     during = collections()
 aside = gc.get_freeze_count()
 with quick_imports():
-    going_on = gc.isenabled()
-print(during - before, aside > 1_000, gc.isenabled(), going_on, gc.get_freeze_count() - aside)
+    import sqlite3
+print(during - before, aside > 1_000, gc.isenabled(), gc.get_freeze_count() <= aside)
 """
-    assert output_of(script) == "0 True True True 0"
+    assert output_of(script) == "0 True True True"
