@@ -10,6 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffjscc.layers.local_mean import local_mean
+
 LOCAL_MEAN = 9  # side of the mean, in pixels, that is subtracted to leave the fine scales
 LEAST = 0.25  # levels of 255; a smaller deviation does not show
 TYPICAL = 2.0  # log2 of levels, about the mean of photographs
@@ -17,9 +19,7 @@ TYPICAL = 2.0  # log2 of levels, about the mean of photographs
 
 def fine_scales(images: Tensor) -> Tensor:
     """Subtract the mean over 9x9 pixels from [B, C, H, W]."""
-    return images - F.avg_pool2d(
-        images, LOCAL_MEAN, 1, padding=LOCAL_MEAN // 2, count_include_pad=False
-    )
+    return images - local_mean(images, LOCAL_MEAN)
 
 
 def texture_map(images: Tensor, stride: int = 16) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from diffjscc.layers.banding import RowQueue, Stage, run, whole
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
+from diffjscc.layers.local_mean import local_mean
 from diffjscc.refiners.library import AutoencoderKL, ConfigMixin, ModelMixin, register_to_config
 
 FINEST = 4  # side in pixels of the squares that the decoder's last layer outputs
@@ -99,16 +100,6 @@ class Encoder(nn.Module):
         return self.gains * coefficients + deep
 
 
-def _mean(x: Tensor, side: int) -> Tensor:
-    """Average over windows of side x side positions (odd), clipped at the borders.
-
-    Columns first, then rows of their means: 2·side numbers to a position instead of side².
-    """
-    for window, padding in (((side, 1), (side // 2, 0)), ((1, side), (0, side // 2))):
-        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
-    return x
-
-
 def without_lattice(pixels: Tensor) -> Tensor:
     """Remove patterns that repeat every `FINEST` pixels over `LATTICE_WINDOW` periods.
 
@@ -119,8 +110,8 @@ def without_lattice(pixels: Tensor) -> Tensor:
     Args:
         pixels: [B, 3, H, W], sides multiples of `FINEST`.
     """
-    fine = F.pixel_unshuffle(pixels - _mean(pixels, 9), FINEST)
-    common = _mean(fine, LATTICE_WINDOW)
+    fine = F.pixel_unshuffle(pixels - local_mean(pixels, 9), FINEST)
+    common = local_mean(fine, LATTICE_WINDOW)
     phases = common.view(-1, 3, FINEST**2, *common.shape[-2:])
     lattice = (phases - phases.mean(dim=2, keepdim=True)).flatten(1, 2)
     return pixels - F.pixel_shuffle(lattice, FINEST)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffjscc.layers.texture import fine_scales
 from diffjscc.metrics.lpips import LPIPS
 from diffjscc.refiners.library import AutoencoderKL
 from diffjscc.refiners.vae import VAE
@@ -119,8 +120,7 @@ def fine_deviation(pixels: Tensor) -> Tensor:
     Returns:
         Root mean square, over a window and the channels, of the pixels minus their 9x9 means.
     """
-    fine = pixels - F.avg_pool2d(pixels, 9, 1, padding=4, count_include_pad=False)
-    power = F.avg_pool2d(fine.square(), 16, 8).mean(dim=1, keepdim=True)
+    power = F.avg_pool2d(fine_scales(pixels).square(), 16, 8).mean(dim=1, keepdim=True)
     return (power + 1e-8).sqrt()
 
 
