@@ -5,6 +5,7 @@ import torch
 
 from diffjscc.memory import memory_error
 from diffjscc.pretrained.diffjscc import choose_device
+from diffjscc.refiners import devices
 from diffjscc.refiners.devices import Placement, check_build
 from diffjscc.refiners.sampling import SamplerConfig
 from toy_refiner import make_refiner, receive
@@ -101,3 +102,13 @@ def test_the_allocators_own_error_is_known() -> None:
         torch.empty(10**15)
     assert "memory of this machine is too small" in str(memory_error(error.value))
     assert memory_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_the_layout_is_the_one_that_convolutions_are_fast_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = torch.nn.Conv2d(8, 8, 3)
+    for largest, layout in ((1_000, torch.channels_last), (100, torch.contiguous_format)):
+        monkeypatch.setattr(devices, "LARGE_NETWORK", largest)
+        Placement(torch.device("cpu")).settle([network], None)
+        assert network.weight.is_contiguous(memory_format=layout)

@@ -23,6 +23,7 @@ Precision: TypeAlias = torch.dtype | WeightStorage | None
 
 # Compute capability of the first NVIDIA GPUs with bfloat16 (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+LARGE_NETWORK = 100_000_000  # parameters
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -134,7 +135,10 @@ class Placement:
         )
 
     def settle(self, modules: Iterable[nn.Module], dtype: Precision) -> None:
-        """Move networks to `home`, in channels-last layout, which is faster for convolutions.
+        """Move networks to `home`, in the layout that their convolutions are fast on.
+
+        It is channels-last, except for networks of the paper's size on a CPU, which have many
+        channels and few positions: a step of theirs takes 5 % longer so.
 
         Args:
             modules: the networks.
@@ -148,15 +152,17 @@ class Placement:
                 widen_when_used(module)
             else:
                 nn.Module.to(module, self.home, self.precision(dtype))
-            nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            numbers = sum(parameter.numel() for parameter in module.parameters())
+            wide = self.device.type == "cpu" and numbers > LARGE_NETWORK
+            layout = torch.contiguous_format if wide else torch.channels_last
+            nn.Module.to(module, memory_format=layout)  # type: ignore[call-overload]
 
     def copy(self, tensor: Tensor, dtype: Precision) -> Tensor:
-        """Copy a weight, with device, dtype and layout as set by `settle`."""
-        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        """Copy a weight, with device and dtype as set by `settle`."""
         if isinstance(dtype, WeightStorage):
-            return narrowed(tensor).to(self.home, copy=True, memory_format=layout)
+            return narrowed(tensor).to(self.home, copy=True)
         kind = self.precision(dtype) if tensor.is_floating_point() else tensor.dtype
-        return tensor.to(self.home, kind, copy=True, memory_format=layout)
+        return tensor.to(self.home, kind, copy=True)
 
     @contextmanager
     def holding(self, *modules: nn.Module | None) -> Iterator[None]:
