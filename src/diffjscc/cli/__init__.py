@@ -118,7 +118,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="diffjscc")
-    # What ends with the process need not be collected first, which takes as long as a transmission.
+    # What ends with the process need not be collected first: that takes a third of a second.
     atexit.register(gc.freeze)
     with writing_stdout():
         app()
