@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from diffjscc.layers.banding import RowQueue, Stage, run, whole
 from diffjscc.layers.block_dct import SHALLOW, STRIDE, dct_basis
 from diffjscc.layers.local_mean import local_mean
+from diffjscc.layers.texture import fine_scales
 from diffjscc.refiners.library import AutoencoderKL, ConfigMixin, ModelMixin, register_to_config
 
 FINEST = 4  # side in pixels of the squares that the decoder's last layer outputs
@@ -110,7 +111,7 @@ def without_lattice(pixels: Tensor) -> Tensor:
     Args:
         pixels: [B, 3, H, W], sides multiples of `FINEST`.
     """
-    fine = F.pixel_unshuffle(pixels - local_mean(pixels, 9), FINEST)
+    fine = F.pixel_unshuffle(fine_scales(pixels), FINEST)
     common = local_mean(fine, LATTICE_WINDOW)
     phases = common.view(-1, 3, FINEST**2, *common.shape[-2:])
     lattice = (phases - phases.mean(dim=2, keepdim=True)).flatten(1, 2)
